@@ -1,0 +1,1 @@
+"""Who decides which shard, and where: placement, leases, handing over, the operator's commands."""
