@@ -1,0 +1,1 @@
+"""Between the bytes of a stream entry and numpy columns: no I/O, no asyncio, no clock."""

@@ -1,0 +1,199 @@
+"""The fields of a transfer as JSON and MessagePack spell them, and what each may hold.
+
+One transfer at a time, these rules are the specification; `columns` applies them to whole
+columns at once and falls back to them.
+"""
+
+import binascii
+from typing import Annotated, Any, Final, Generic, Literal, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from engine.errors import InputError
+from engine.nouns import AMOUNT_MAX, ID_ZERO, Transfer, TransferFlags
+
+FlagName: TypeAlias = Literal[
+    "linked",
+    "pending",
+    "post_pending_transfer",
+    "void_pending_transfer",
+    "balancing_debit",
+    "balancing_credit",
+    "closing_debit",
+    "closing_credit",
+    "imported",
+]
+
+IMPORTED: Final = 1 << 8
+"""TigerBeetle's flag that we do not have: it can be named, and is answered `reserved_flag`."""
+
+FLAG_BITS: Final[dict[str, int]] = {
+    **{name: flag.value for name, flag in TransferFlags.__members__.items()},
+    "imported": IMPORTED,
+}
+
+UuidText: TypeAlias = Annotated[str, Meta(min_length=36, max_length=36)]
+UuidBytes: TypeAlias = Annotated[bytes, Meta(min_length=16, max_length=16)]
+JsonAmount: TypeAlias = Annotated[int, Meta(ge=0)] | Literal["max"]
+U16: TypeAlias = Annotated[int, Meta(ge=0, le=2**16 - 1)]
+U32: TypeAlias = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+U64: TypeAlias = Annotated[int, Meta(ge=0)]  # msgspec's `le` ends at 2**63 - 1: checked here.
+U64_MAX: Final = 2**64 - 1
+
+IdT = TypeVar("IdT", str, bytes)
+AmountT = TypeVar("AmountT")
+
+
+class WrittenTransfer(
+    msgspec.Struct,
+    Generic[IdT, AmountT],
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    gc=False,
+):
+    """A transfer as it is written. What was left out is UNSET, or -1 in the number columns.
+
+    Neither can be written, so that what was left out is told from an explicit zero.
+    """
+
+    id: IdT | UnsetType = UNSET
+    debit_account_id: IdT | UnsetType = UNSET
+    credit_account_id: IdT | UnsetType = UNSET
+    amount: AmountT | UnsetType = UNSET
+    pending_id: IdT | UnsetType = UNSET
+    user_data_128: IdT | UnsetType = UNSET
+    user_data_64: U64 = -1
+    user_data_32: U32 = -1
+    timeout: U32 = -1
+    ledger: U32 = -1
+    code: U16 = -1
+    flags: tuple[FlagName, ...] | UnsetType = UNSET
+
+
+JsonTransfer: TypeAlias = WrittenTransfer[UuidText, JsonAmount]
+PackedTransfer: TypeAlias = WrittenTransfer[UuidBytes, Any]
+"""In MessagePack an amount is a number, 16 bytes or "max": a union that msgspec has no type
+for, so that `amount_of` checks it."""
+
+_MAX_WHEN_LEFT_OUT: Final = (
+    TransferFlags.post_pending_transfer
+    | TransferFlags.balancing_debit
+    | TransferFlags.balancing_credit
+).value
+_ZERO_WHEN_LEFT_OUT: Final = TransferFlags.void_pending_transfer.value
+
+
+def flags_of(names: tuple[FlagName, ...] | UnsetType) -> int:
+    """The bits of flags given by name; a name given twice counts once."""
+    bits = 0
+    for name in names or ():
+        bits |= FLAG_BITS[name]
+    return bits
+
+
+def names_of(flags: int) -> tuple[str, ...]:
+    """The names of flags given as bits.
+
+    Raises:
+        InputError: When a bit has no name.
+    """
+    names = tuple(name for name, bit in FLAG_BITS.items() if flags & bit)
+    if flags >= 2 * IMPORTED:
+        raise InputError(f"Flags {flags:#x} have bits without a name; only `bin` can send them")
+    return names
+
+
+def uuid_of(text: str) -> bytes:
+    """The bytes of a uuid written 8-4-4-4-12, in upper or lower case.
+
+    Raises:
+        ValueError: When it is written in another form.
+    """
+    if len(text) != 36 or not text[8] == text[13] == text[18] == text[23] == "-":
+        raise ValueError("Expected `uuid` written 8-4-4-4-12")
+    try:
+        value = binascii.unhexlify(text.replace("-", ""))
+    except ValueError:
+        raise ValueError("Expected `uuid` written 8-4-4-4-12") from None
+    if len(value) != 16:
+        raise ValueError("Expected `uuid` written 8-4-4-4-12")
+    return value
+
+
+def uuid_text(value: bytes) -> str:
+    """Write a uuid as 8-4-4-4-12, in lower case."""
+    text = value.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def amount_of(written: object, flags: int) -> int:
+    """The amount that was written, or is meant where it was left out.
+
+    Raises:
+        ValueError: When it is neither a number of 128 bits, nor 16 bytes (big-endian), nor
+            "max"; or when it was left out and the flags do not say what is meant.
+    """
+    if type(written) is int:
+        if written < 0:
+            raise ValueError("Expected `int` >= 0")
+        if written > AMOUNT_MAX:
+            raise ValueError(f"Expected `int` <= {AMOUNT_MAX}")
+        return written
+    if written is UNSET:
+        if flags & _MAX_WHEN_LEFT_OUT:
+            return AMOUNT_MAX
+        if flags & _ZERO_WHEN_LEFT_OUT:
+            return 0
+        raise ValueError("Object missing required field `amount`")
+    if isinstance(written, str):
+        if written == "max":
+            return AMOUNT_MAX
+        raise ValueError("Expected `int` or `max`, got another `str`")
+    if isinstance(written, bytes):
+        if len(written) == 16:
+            return int.from_bytes(written, "big")
+        raise ValueError("Expected `bytes` of length 16")
+    raise ValueError(f"Expected `int | bytes | str`, got `{type(written).__name__}`")
+
+
+def transfer_of(written: WrittenTransfer[Any, Any], path: str) -> Transfer:
+    """Read one transfer.
+
+    Args:
+        written: Its fields, with the types that they are declared with.
+        path: Where it stands in its payload, such as `$[3]`.
+
+    Raises:
+        InputError: When a field cannot be read; the message names the path.
+    """
+    flags = flags_of(written.flags)
+    try:
+        amount = amount_of(written.amount, flags)
+    except ValueError as error:
+        raise InputError(f"{error} - at `{path}.amount`") from None
+    if written.user_data_64 > U64_MAX:
+        raise InputError(f"Expected `int` <= {U64_MAX} - at `{path}.user_data_64`")
+    return Transfer(
+        id=_id_of(written.id, path, "id"),
+        debit_account_id=_id_of(written.debit_account_id, path, "debit_account_id"),
+        credit_account_id=_id_of(written.credit_account_id, path, "credit_account_id"),
+        amount=amount,
+        pending_id=_id_of(written.pending_id, path, "pending_id"),
+        user_data_128=_id_of(written.user_data_128, path, "user_data_128"),
+        user_data_64=max(written.user_data_64, 0),
+        user_data_32=max(written.user_data_32, 0),
+        timeout=max(written.timeout, 0),
+        ledger=max(written.ledger, 0),
+        code=max(written.code, 0),
+        flags=flags,
+    )
+
+
+def _id_of(written: str | bytes | UnsetType, path: str, field: str) -> bytes:
+    if isinstance(written, str):
+        try:
+            return uuid_of(written)
+        except ValueError as error:
+            raise InputError(f"{error} - at `{path}.{field}`") from None
+    return ID_ZERO if written is UNSET else written
