@@ -35,7 +35,7 @@ def rows_of(written: Sequence[WrittenTransfer[Any, Any]]) -> Rows:
             return _columns_of(written)
         except (ValueError, OverflowError):
             pass  # One of them cannot be read, or not in bulk: the plain rules tell.
-    return transfers_to_rows([transfer_of(t, f"$[{i}]") for i, t in enumerate(written)])
+    return transfers_to_rows([transfer_of(t, i) for i, t in enumerate(written)])
 
 
 def _columns_of(written: Sequence[WrittenTransfer[Any, Any]]) -> Rows:

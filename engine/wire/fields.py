@@ -110,15 +110,25 @@ def uuid_of(text: str) -> bytes:
     Raises:
         ValueError: When it is written in another form.
     """
-    if len(text) != 36 or not text[8] == text[13] == text[18] == text[23] == "-":
-        raise ValueError("Expected `uuid` written 8-4-4-4-12")
-    try:
-        value = binascii.unhexlify(text.replace("-", ""))
-    except ValueError:
-        raise ValueError("Expected `uuid` written 8-4-4-4-12") from None
-    if len(value) != 16:
-        raise ValueError("Expected `uuid` written 8-4-4-4-12")
-    return value
+    if len(text) == 36 and text[8] == text[13] == text[18] == text[23] == "-":
+        try:
+            value = binascii.unhexlify(text.replace("-", ""))
+        except ValueError:
+            value = b""
+        if len(value) == 16:
+            return value
+    raise ValueError("Expected `uuid` written 8-4-4-4-12")
+
+
+def id_of(written: str | bytes | UnsetType) -> bytes:
+    """The 16 bytes that were written, in either form; zero where they were left out.
+
+    Raises:
+        ValueError: When a text is no uuid.
+    """
+    if not written:
+        return ID_ZERO
+    return uuid_of(written) if isinstance(written, str) else written
 
 
 def uuid_text(value: bytes) -> str:
@@ -157,43 +167,61 @@ def amount_of(written: object, flags: int) -> int:
     raise ValueError(f"Expected `int | bytes | str`, got `{type(written).__name__}`")
 
 
-def transfer_of(written: WrittenTransfer[Any, Any], path: str) -> Transfer:
+def u64_of(written: int) -> int:
+    """The number that was written; zero where it was left out.
+
+    Raises:
+        ValueError: When it has more than 64 bits.
+    """
+    if written > U64_MAX:
+        raise ValueError(f"Expected `int` <= {U64_MAX}")
+    return max(written, 0)
+
+
+def transfer_of(written: WrittenTransfer[Any, Any], index: int | None = None) -> Transfer:
     """Read one transfer.
 
     Args:
         written: Its fields, with the types that they are declared with.
-        path: Where it stands in its payload, such as `$[3]`.
+        index: Where it stands in its array, if in one.
 
     Raises:
-        InputError: When a field cannot be read; the message names the path.
+        InputError: When a field cannot be read; the message says where (`$[3].amount`).
     """
-    flags = flags_of(written.flags)
+    field = "amount"
+    flags = flags_of(written.flags) if written.flags else 0
     try:
         amount = amount_of(written.amount, flags)
+        field = "id"
+        transfer_id = id_of(written.id)
+        field = "debit_account_id"
+        debit_account_id = id_of(written.debit_account_id)
+        field = "credit_account_id"
+        credit_account_id = id_of(written.credit_account_id)
+        field = "pending_id"
+        pending_id = id_of(written.pending_id)
+        field = "user_data_128"
+        user_data_128 = id_of(written.user_data_128)
+        field = "user_data_64"
+        user_data_64 = u64_of(written.user_data_64)
     except ValueError as error:
-        raise InputError(f"{error} - at `{path}.amount`") from None
-    if written.user_data_64 > U64_MAX:
-        raise InputError(f"Expected `int` <= {U64_MAX} - at `{path}.user_data_64`")
+        raise InputError(f"{error} - at `{path_of(index)}.{field}`") from None
     return Transfer(
-        id=_id_of(written.id, path, "id"),
-        debit_account_id=_id_of(written.debit_account_id, path, "debit_account_id"),
-        credit_account_id=_id_of(written.credit_account_id, path, "credit_account_id"),
-        amount=amount,
-        pending_id=_id_of(written.pending_id, path, "pending_id"),
-        user_data_128=_id_of(written.user_data_128, path, "user_data_128"),
-        user_data_64=max(written.user_data_64, 0),
-        user_data_32=max(written.user_data_32, 0),
-        timeout=max(written.timeout, 0),
-        ledger=max(written.ledger, 0),
-        code=max(written.code, 0),
-        flags=flags,
+        transfer_id,
+        debit_account_id,
+        credit_account_id,
+        amount,
+        pending_id,
+        user_data_128,
+        user_data_64,
+        max(written.user_data_32, 0),
+        max(written.timeout, 0),
+        max(written.ledger, 0),
+        max(written.code, 0),
+        flags,
     )
 
 
-def _id_of(written: str | bytes | UnsetType, path: str, field: str) -> bytes:
-    if isinstance(written, str):
-        try:
-            return uuid_of(written)
-        except ValueError as error:
-            raise InputError(f"{error} - at `{path}.{field}`") from None
-    return ID_ZERO if written is UNSET else written
+def path_of(index: int | None) -> str:
+    """How a message names a transfer: `$` alone, `$[3]` in an array."""
+    return "$" if index is None else f"$[{index}]"

@@ -116,11 +116,13 @@ def rows_to_transfers(rows: Rows) -> list[Transfer]:
 
 def _check_ids(transfers: list[Transfer]) -> None:
     """Refuse what `struct` would silently cut or fill up to 16 bytes."""
-    lengths: set[int] = set()
-    lengths.update(map(len, [t.id for t in transfers]))
-    lengths.update(map(len, [t.debit_account_id for t in transfers]))
-    lengths.update(map(len, [t.credit_account_id for t in transfers]))
-    lengths.update(map(len, [t.pending_id for t in transfers]))
-    lengths.update(map(len, [t.user_data_128 for t in transfers]))
-    if lengths - {16}:
-        raise InputError(f"An id has 16 bytes, found one of {min(lengths - {16})}")
+    for index, t in enumerate(transfers):
+        if not (
+            len(t.id)
+            == len(t.debit_account_id)
+            == len(t.credit_account_id)
+            == len(t.pending_id)
+            == len(t.user_data_128)
+            == 16
+        ):
+            raise InputError(f"Expected ids of 16 bytes - at `$[{index}]`")

@@ -11,7 +11,7 @@ from msgspec import Meta
 from engine.errors import InputError
 from engine.nouns import BATCH_TRANSFERS_MAX, ENTRY_BYTES_MAX, Transfer
 from engine.wire.columns import rows_of
-from engine.wire.fields import JsonTransfer, PackedTransfer, WrittenTransfer, transfer_of
+from engine.wire.fields import JsonTransfer, PackedTransfer, WrittenTransfer, path_of, transfer_of
 from engine.wire.layout import TRANSFER, TRANSFER_BYTES, Rows, transfers_to_rows
 
 REASON_CHARACTERS_MAX: Final = 500
@@ -70,7 +70,7 @@ def read_json_line(line: bytes) -> Transfer:
     Raises:
         InputError: When a part of it cannot be read; it says which (`$.amount`).
     """
-    return transfer_of(_decoded(_decode_line.decode, line, _refuse_twice_json), "$")
+    return transfer_of(_decoded(_decode_line.decode, line, _refuse_twice_json))
 
 
 def read_mapping(fields: dict[str, Any]) -> Transfer:
@@ -83,13 +83,13 @@ def read_mapping(fields: dict[str, Any]) -> Transfer:
         written = msgspec.convert(fields, JsonTransfer)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise InputError(_reason_of(error)) from None
-    return transfer_of(written, "$")
+    return transfer_of(written)
 
 
 def _rows(written: _Batch) -> Rows:
     if isinstance(written, list):
         return rows_of(written)
-    return transfers_to_rows([transfer_of(written, "$")])
+    return transfers_to_rows([transfer_of(written)])
 
 
 def _decoded(
@@ -126,7 +126,7 @@ def _refuse_twice_json(payload: bytes, written: _Batch) -> None:
         names = [name for name, _ in pairs]
         if len(names) != len(set(names)):
             twice = next(name for name in names if names.count(name) > 1)
-            path = f"$[{index}]" if isinstance(written, list) else "$"
+            path = path_of(index if isinstance(written, list) else None)
             raise ValueError(f"Object contains field `{twice}` twice - at `{path}`")
 
 
@@ -139,13 +139,13 @@ def _refuse_twice_mp(payload: bytes, written: _Batch) -> None:
     if len(payload) == len(_encode_mp.encode(written)):
         return
     if not isinstance(written, list):
-        _refuse_twice_in_map(payload, "$")
+        _refuse_twice_in_map(payload, None)
         return
     for index, raw in enumerate(msgspec.msgpack.decode(payload, type=list[msgspec.Raw])):
-        _refuse_twice_in_map(bytes(raw), f"$[{index}]")
+        _refuse_twice_in_map(bytes(raw), index)
 
 
-def _refuse_twice_in_map(packed: bytes, path: str) -> None:
+def _refuse_twice_in_map(packed: bytes, index: int | None) -> None:
     fields = msgspec.msgpack.decode(packed, type=dict[str, msgspec.Raw])
     match packed[0]:
         case 0xDE:
@@ -155,7 +155,7 @@ def _refuse_twice_in_map(packed: bytes, path: str) -> None:
         case head:
             written = head & 0x0F
     if written != len(fields):
-        raise ValueError(f"Object contains a field twice - at `{path}`")
+        raise ValueError(f"Object contains a field twice - at `{path_of(index)}`")
 
 
 def _reason_of(error: BaseException) -> str:
