@@ -5,7 +5,7 @@ columns at once and falls back to them.
 """
 
 import binascii
-from typing import Annotated, Any, Final, Generic, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, Generic, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -28,9 +28,9 @@ FlagName: TypeAlias = Literal[
 IMPORTED: Final = 1 << 8
 """TigerBeetle's flag that we do not have: it can be named, and is answered `reserved_flag`."""
 
-FLAG_BITS: Final[dict[str, int]] = {
-    **{name: flag.value for name, flag in TransferFlags.__members__.items()},
-    "imported": IMPORTED,
+FLAG_BITS: Final[dict[FlagName, int]] = {
+    name: TransferFlags[name].value if name != "imported" else IMPORTED
+    for name in get_args(FlagName)
 }
 
 UuidText: TypeAlias = Annotated[str, Meta(min_length=36, max_length=36)]
@@ -40,6 +40,9 @@ U16: TypeAlias = Annotated[int, Meta(ge=0, le=2**16 - 1)]
 U32: TypeAlias = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 U64: TypeAlias = Annotated[int, Meta(ge=0)]  # msgspec's `le` ends at 2**63 - 1: checked here.
 U64_MAX: Final = 2**64 - 1
+
+LEFT_OUT: Final = -1
+"""Stands in a number column for what was left out."""
 
 IdT = TypeVar("IdT", str, bytes)
 AmountT = TypeVar("AmountT")
@@ -52,7 +55,7 @@ class WrittenTransfer(
     omit_defaults=True,
     gc=False,
 ):
-    """A transfer as it is written. What was left out is UNSET, or -1 in the number columns.
+    """A transfer as it is written. What was left out is UNSET, or LEFT_OUT among the numbers.
 
     Neither can be written, so that what was left out is told from an explicit zero.
     """
@@ -63,11 +66,11 @@ class WrittenTransfer(
     amount: AmountT | UnsetType = UNSET
     pending_id: IdT | UnsetType = UNSET
     user_data_128: IdT | UnsetType = UNSET
-    user_data_64: U64 = -1
-    user_data_32: U32 = -1
-    timeout: U32 = -1
-    ledger: U32 = -1
-    code: U16 = -1
+    user_data_64: U64 = LEFT_OUT
+    user_data_32: U32 = LEFT_OUT
+    timeout: U32 = LEFT_OUT
+    ledger: U32 = LEFT_OUT
+    code: U16 = LEFT_OUT
     flags: tuple[FlagName, ...] | UnsetType = UNSET
 
 
@@ -92,16 +95,15 @@ def flags_of(names: tuple[FlagName, ...] | UnsetType) -> int:
     return bits
 
 
-def names_of(flags: int) -> tuple[str, ...]:
+def names_of(flags: int) -> tuple[FlagName, ...]:
     """The names of flags given as bits.
 
     Raises:
         InputError: When a bit has no name.
     """
-    names = tuple(name for name, bit in FLAG_BITS.items() if flags & bit)
     if flags >= 2 * IMPORTED:
         raise InputError(f"Flags {flags:#x} have bits without a name; only `bin` can send them")
-    return names
+    return tuple(name for name, bit in FLAG_BITS.items() if flags & bit)
 
 
 def uuid_of(text: str) -> bytes:
@@ -110,7 +112,7 @@ def uuid_of(text: str) -> bytes:
     Raises:
         ValueError: When it is written in another form.
     """
-    if len(text) == 36 and text[8] == text[13] == text[18] == text[23] == "-":
+    if len(text) == 36 and text[8:24:5] == "----":
         try:
             value = binascii.unhexlify(text.replace("-", ""))
         except ValueError:

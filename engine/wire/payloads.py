@@ -1,7 +1,7 @@
 """The payload of an entry, in each of its three formats, read as rows: whole or not at all."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
@@ -73,7 +73,7 @@ def read_json_line(line: bytes) -> Transfer:
     return transfer_of(_decoded(_decode_line.decode, line, _refuse_twice_json))
 
 
-def read_mapping(fields: dict[str, Any]) -> Transfer:
+def read_mapping(fields: Mapping[str, Any]) -> Transfer:
     """Read one transfer from the values that JSON would give.
 
     Raises:
