@@ -74,8 +74,10 @@ class Known(msgspec.Struct, gc=False):
 
     outcome: Outcome
     transfer: Transfer
-    shard: int = 0
+    shard: int
     """The shard that decided it; a hold is resolved there."""
+    debit_number: int | None = None
+    credit_number: int | None = None
     status: HoldStatus = HoldStatus.none
     expires_at: int = 0
     """Microseconds since 1970; 0 for never."""
@@ -246,11 +248,25 @@ class Book:
         self._known[transfer.id] = known
         self.changes.spent[transfer.id] = known
 
-    def create(self, transfer: Transfer, shard: int, expires_at: int = 0) -> None:
+    def create(
+        self,
+        transfer: Transfer,
+        shard: int,
+        debit: Account,
+        credit: Account,
+        expires_at: int = 0,
+    ) -> None:
         """Keep a created transfer; its postings follow by `post`."""
         pending = transfer.flags & TransferFlags.pending
-        status = HoldStatus.pending if pending else HoldStatus.none
-        known = Known(Outcome.created, transfer, shard, status, expires_at)
+        known = Known(
+            Outcome.created,
+            transfer,
+            shard,
+            debit.number,
+            credit.number,
+            HoldStatus.pending if pending else HoldStatus.none,
+            expires_at,
+        )
         self._known[transfer.id] = known
         self.changes.spent[transfer.id] = known
         if self._chain_start is not None:

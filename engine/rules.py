@@ -141,7 +141,7 @@ def _transfer(book: Book, t: Transfer, shard: int, time: int) -> Outcome:
     # time of this century plus 2^32 seconds is far from the end of either clock.
     kept = t if amount == t.amount else msgspec.structs.replace(t, amount=amount)
     expires_at = time + t.timeout * MICROSECONDS if t.timeout else 0
-    book.create(kept, shard, expires_at)
+    book.create(kept, shard, debit, credit, expires_at)
     if flags & CLOSING_DEBIT:
         book.close(debit, closed=True)
     if flags & CLOSING_CREDIT:
@@ -155,7 +155,7 @@ def _transfer(book: Book, t: Transfer, shard: int, time: int) -> Outcome:
     return Outcome.created
 
 
-def _malformed(t: Transfer) -> Outcome | None:  # noqa: PLR0911 - one return a rule, in order
+def _malformed(t: Transfer) -> Outcome | None:
     if t.debit_account_id == ID_ZERO:
         return Outcome.debit_account_id_must_not_be_zero
     if t.debit_account_id == ID_MAX:
@@ -213,7 +213,7 @@ def _over_limits(t: Transfer, amount: int, debit: Account, credit: Account) -> O
     return None
 
 
-def _resolve(book: Book, t: Transfer, shard: int, time: int) -> Outcome:  # noqa: PLR0911
+def _resolve(book: Book, t: Transfer, shard: int, time: int) -> Outcome:
     """Decide a transfer that posts or voids a hold; one return a rule, in order."""
     if t.flags & RESOLVING == RESOLVING or t.flags & (PENDING | BALANCING | CLOSING):
         return Outcome.flags_are_mutually_exclusive
@@ -267,6 +267,8 @@ def _resolve(book: Book, t: Transfer, shard: int, time: int) -> Outcome:  # noqa
             flags=t.flags,
         ),
         shard,
+        debit,
+        credit,
     )
     book.resolve(hold, HoldStatus.voided if voids else HoldStatus.posted, t.id)
     if voids:
@@ -314,7 +316,7 @@ def _accounts_of(book: Book, hold: Known) -> tuple[Account, Account]:
     return debit, credit
 
 
-def _compare(book: Book, t: Transfer, e: Transfer) -> Outcome:  # noqa: PLR0911, C901
+def _compare(book: Book, t: Transfer, e: Transfer) -> Outcome:
     """Name the first difference between a request and the transfer that has its id."""
     if t.flags != e.flags:
         return Outcome.exists_with_different_flags
@@ -353,7 +355,9 @@ def _as_resolved(book: Book, t: Transfer, e: Transfer) -> Transfer:
     whole = t.amount == (0 if t.flags & VOID else AMOUNT_MAX)
     return msgspec.structs.replace(
         t,
-        debit_account_id=e.debit_account_id if t.debit_account_id == ID_ZERO else t.debit_account_id,
+        debit_account_id=e.debit_account_id
+        if t.debit_account_id == ID_ZERO
+        else t.debit_account_id,
         credit_account_id=(
             e.credit_account_id if t.credit_account_id == ID_ZERO else t.credit_account_id
         ),

@@ -1,0 +1,93 @@
+"""After the commit: answers to the producers, decided entries off the streams.
+
+None of it may stall deciding. An answer that cannot be given is given up (at most once;
+resubmitting tells the outcome); an entry that cannot be deleted is deleted later.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import structlog
+
+from engine.errors import TryAgainError
+from engine.inbox import Arrival
+from engine.outcomes import Outcome
+from engine.streams import Streams
+from engine.wire.answers import encode_answer, encode_error
+
+if TYPE_CHECKING:
+    from engine.streams import Entry
+
+_log = structlog.get_logger()
+
+
+class Told:
+    """One entry and what is to be told about it; `outcomes` is None where nothing is."""
+
+    __slots__ = ("arrival", "outcomes")
+
+    def __init__(self, arrival: Arrival, outcomes: Sequence[Outcome] | None) -> None:
+        self.arrival = arrival
+        self.outcomes = outcomes
+
+
+class Aftermath:
+    """A queue of committed flushes whose producers are to be told.
+
+    Args:
+        streams: Where to answer and delete.
+    """
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+        self._queue: asyncio.Queue[list[Told]] = asyncio.Queue()
+        self._undeleted: list[Entry] = []
+
+    def add(self, told: list[Told]) -> None:
+        """Hand over a flush that is committed."""
+        self._queue.put_nowait(told)
+
+    async def run(self) -> None:
+        """Tell and delete, for ever."""
+        while True:
+            told = await self._queue.get()
+            try:
+                await self._tell(told)
+            finally:
+                self._queue.task_done()
+
+    async def finish(self) -> None:
+        """Wait until all that was handed over is told."""
+        await self._queue.join()
+
+    async def _tell(self, told: list[Told]) -> None:
+        answers = [
+            (reply, fields)
+            for reply, fields in map(_answer, told)
+            if reply is not None and fields is not None
+        ]
+        try:
+            if answers:
+                await self._streams.answer(answers)
+        except TryAgainError as error:
+            _log.warning("answers_given_up", answers=len(answers), reason=str(error))
+        self._undeleted += [one.arrival.entry for one in told]
+        try:
+            await self._streams.remove(self._undeleted)
+            self._undeleted.clear()
+        except TryAgainError as error:
+            _log.warning("entries_not_deleted", entries=len(self._undeleted), reason=str(error))
+
+
+def _answer(told: Told) -> tuple[bytes | None, dict[bytes, bytes] | None]:
+    arrival = told.arrival
+    if told.outcomes is None:
+        return None, None
+    if arrival.unreadable is not None:
+        return arrival.unreadable.reply, encode_error(arrival.unreadable)
+    if arrival.request is None or arrival.request.reply is None:
+        return None, None
+    outcomes = np.fromiter(told.outcomes, dtype=np.uint8, count=len(told.outcomes))
+    return arrival.request.reply, encode_answer(arrival.request, outcomes)

@@ -1,0 +1,158 @@
+"""Connecting to Postgres: what is set, what is checked, and errors translated at the door."""
+
+import contextlib
+import struct
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Final
+
+import asyncpg
+
+from engine.errors import ConfigurationError, EngineError, LostOwnershipError, TryAgainError
+
+POSTGRES_VERSION_MIN: Final = 15
+CONNECT_SECONDS_MAX: Final = 10.0
+STATEMENT_SECONDS_MAX: Final = 60.0
+LOCK_SECONDS_MAX: Final = 10
+
+# Postgres counts microseconds from 2000.
+_EPOCH: Final = 946_684_800 * 1_000_000
+_INT8: Final = struct.Struct(">q")
+
+_SETTINGS: Final = {
+    "synchronous_commit": "on",
+    "lock_timeout": f"{LOCK_SECONDS_MAX}s",
+    "jit": "off",
+    "timezone": "UTC",
+    # The queries are single probes many times over: a sequential scan is never the plan.
+    "enable_seqscan": "off",
+}
+
+
+class ConflictError(TryAgainError):
+    """Another flush came first (a version, an id, a hold, a deadlock): decide again."""
+
+
+def statement(name: str) -> str:
+    """The text of a named statement in `queries`."""
+    return (files("engine.store") / "queries" / f"{name}.sql").read_text()
+
+
+async def connect(dsn: str, name: str) -> asyncpg.Connection:
+    """Connect for reading and writing rows that decide.
+
+    Ids are 16 bytes, times microseconds since 1970.
+
+    Args:
+        dsn: `postgresql://...`, straight to a server, not through a transaction pooler.
+        name: Shown in `pg_stat_activity`.
+
+    Raises:
+        TryAgainError: The server cannot be reached.
+        ConfigurationError: The server is too old, does not keep what it commits, or a pooler
+            stands before it.
+    """
+    with translated():
+        connection = await asyncpg.connect(
+            dsn,
+            timeout=CONNECT_SECONDS_MAX,
+            command_timeout=STATEMENT_SECONDS_MAX,
+            server_settings={"application_name": name, **_SETTINGS},
+        )
+        try:
+            await _check(connection)
+            await connection.set_type_codec(
+                "uuid", schema="pg_catalog", encoder=_same, decoder=_same, format="binary"
+            )
+            await connection.set_type_codec(
+                "timestamptz",
+                schema="pg_catalog",
+                encoder=_encode_time,
+                decoder=_decode_time,
+                format="binary",
+            )
+        except BaseException:
+            connection.terminate()
+            raise
+    return connection
+
+
+async def _check(connection: asyncpg.Connection) -> None:
+    version = connection.get_server_version().major
+    if version < POSTGRES_VERSION_MIN:
+        raise ConfigurationError(
+            f"Postgres {version} is too old; use {POSTGRES_VERSION_MIN} or newer",
+        )
+    for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+        if await connection.fetchval("SELECT current_setting($1)", setting) != "on":
+            raise ConfigurationError(
+                f"Postgres runs with {setting} not on and may lose what it has committed; "
+                f"set {setting} = on",
+            )
+    pid = await connection.fetchval("SELECT pg_backend_pid()")
+    if pid != connection.get_server_pid():
+        raise ConfigurationError(
+            "A transaction pooler stands before Postgres; name the server itself in "
+            "ENGINE_POSTGRES_DSN",
+        )
+
+
+def _same(value: bytes) -> bytes:
+    return value
+
+
+def _encode_time(microseconds: int) -> bytes:
+    return _INT8.pack(microseconds - _EPOCH)
+
+
+def _decode_time(value: bytes) -> int:
+    microseconds: int = _INT8.unpack(value)[0]
+    return microseconds + _EPOCH
+
+
+def is_connection_lost(error: BaseException) -> bool:
+    """Whether the server may not have heard, or we its answer."""
+    return isinstance(
+        error,
+        OSError
+        | TimeoutError
+        | asyncpg.InterfaceError
+        | asyncpg.PostgresConnectionError
+        | asyncpg.OperatorInterventionError
+        | asyncpg.CannotConnectNowError,
+    )
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Translate the driver's errors into ours.
+
+    Raises:
+        LostOwnershipError: Another wrote in this worker's chain.
+        ConflictError: Another flush came first.
+        TryAgainError: The connection is lost or cannot be had.
+        ConfigurationError: There is no ledger in this database.
+    """
+    try:
+        yield
+    except EngineError:
+        raise
+    except asyncpg.UniqueViolationError as error:
+        if error.constraint_name == "flushes_pkey":
+            raise LostOwnershipError(f"another wrote in this worker's chain: {error}") from error
+        raise ConflictError(str(error)) from error
+    except (
+        asyncpg.DeadlockDetectedError,
+        asyncpg.LockNotAvailableError,
+        asyncpg.SerializationError,
+    ) as error:
+        raise ConflictError(str(error)) from error
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
+        raise ConfigurationError(f"{error}; run `engine init` first") from error
+    except (asyncpg.InvalidPasswordError, asyncpg.InvalidCatalogNameError) as error:
+        raise ConfigurationError(f"Postgres refuses: {error}") from error
+    except Exception as error:
+        if is_connection_lost(error):
+            reason = str(error) or type(error).__name__
+            raise TryAgainError(f"Postgres is out of reach: {reason}") from error
+        raise

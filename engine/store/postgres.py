@@ -1,0 +1,551 @@
+"""The ledger in Postgres, as a worker uses it: loads, flushes, locks, claims.
+
+Two connections: one flushes, the other reads for the next batch meanwhile.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from engine.book import Account, Changes, HoldStatus, Known
+from engine.errors import InvariantBroken, TryAgainError
+from engine.nouns import COUNTER_MAX, ID_ZERO, AccountFlags, Transfer
+from engine.outcomes import Outcome
+from engine.store.connection import connect, is_connection_lost, statement, translated
+from engine.store.rows import Flush, Owned, Ownership, Position
+from engine.wire.layout import transfers_to_rows
+
+NOBODY: Final = ID_ZERO
+"""The worker that owns what nobody owns."""
+
+FLUSH_SHIFT: Final = 20
+"""A row's number is its flush's number x 2^20 + its place in the flush."""
+
+SETTLE_SECONDS_MAX: Final = 30.0
+LOCK_ROUNDS_MAX: Final = 20
+
+_SIGN: Final = 2**63
+_log = structlog.get_logger()
+
+
+class PostgresStore:
+    """One worker's door to the ledger.
+
+    Args:
+        dsn: The Postgres server and database.
+        worker: The worker's id, 16 bytes, new at every start.
+    """
+
+    def __init__(self, dsn: str, worker: bytes) -> None:
+        self.worker = worker
+        self._dsn = dsn
+        self._writer: asyncpg.Connection | None = None
+        self._reader: asyncpg.Connection | None = None
+        self._sql: dict[str, str] = {}
+
+    # Opening and closing.
+
+    async def open(self) -> None:
+        """Connect, again where a connection was lost. Raises as `connect`."""
+        name = f"engine {UUID(bytes=self.worker)}"
+        if self._writer is None or self._writer.is_closed():
+            self._writer = await connect(self._dsn, name)
+        if self._reader is None or self._reader.is_closed():
+            self._reader = await connect(self._dsn, f"{name} reading")
+
+    def drop(self) -> None:
+        """Cut both connections; whatever was under way in them is rolled back."""
+        for connection in (self._writer, self._reader):
+            if connection is not None:
+                connection.terminate()
+        self._writer = self._reader = None
+
+    def _connection(self, *, locked: bool) -> asyncpg.Connection:
+        connection = self._writer if locked else self._reader
+        if connection is None:
+            raise TryAgainError("the store is not open")
+        return connection
+
+    def _text(self, name: str) -> str:
+        if name not in self._sql:
+            self._sql[name] = statement(name)
+        return self._sql[name]
+
+    # Reading.
+
+    async def load_known(self, ids: Sequence[bytes], *, locked: bool = False) -> list[Known]:
+        """What became of `ids`; those that are free are left out.
+
+        Args:
+            ids: Of transfers, 16 bytes each.
+            locked: Read within the locked flush that is under way.
+
+        Raises:
+            TryAgainError: Postgres is out of reach.
+        """
+        with translated():
+            rows = await self._connection(locked=locked).fetch(self._text("spent_by_id"), ids)
+        return [_known(row) for row in rows]
+
+    async def load_accounts(self, ids: Sequence[bytes], *, locked: bool = False) -> list[Account]:
+        """Accounts with their newest counters; those that do not exist are left out."""
+        with translated():
+            rows = await self._connection(locked=locked).fetch(self._text("accounts_by_id"), ids)
+        return [_account(row) for row in rows]
+
+    async def load_due(
+        self, since: dict[int, int], until: int, *, locked: bool = False
+    ) -> list[tuple[int, int, bytes]]:
+        """Unresolved holds that lapse after `since` (by shard) and up to `until`.
+
+        Returns:
+            (expires_at, shard, hold id) of each.
+        """
+        with translated():
+            rows = await self._connection(locked=locked).fetch(
+                self._text("holds_due"), list(since), list(since.values()), until
+            )
+        return [(row["expires_at"], row["shard"], row["id"]) for row in rows]
+
+    async def load_ownership(self) -> Ownership:
+        """The worker's last number, its shards and positions, in one snapshot."""
+        with translated():
+            rows = await self._connection(locked=True).fetch(self._text("ownership"), self.worker)
+        shards = {row["shard"]: _owned(row) for row in rows if row["shard"] is not None}
+        return Ownership(rows[0]["sequence"], shards)
+
+    async def load_positions(self, shards: Collection[int]) -> dict[int, Owned]:
+        """How far other workers' shards got; within a locked flush."""
+        with translated():
+            rows = await self._connection(locked=True).fetch(
+                self._text("newest_positions"), list(shards)
+            )
+        return {row["shard"]: _owned(row) for row in rows}
+
+    async def shard_count(self) -> int:
+        """Into how many shards the ledger is cut."""
+        with translated():
+            count: int = await self._connection(locked=False).fetchval(
+                "SELECT shard_count FROM ledger.settings"
+            )
+        return count
+
+    # Flushing.
+
+    async def flush(self, flush: Flush) -> None:
+        """Write a flush in one transaction, and return once it is durable.
+
+        Raises:
+            LostOwnershipError: Another wrote in this worker's chain; nothing was written.
+            ConflictError: A version, id or hold was written by another; nothing was written.
+            TryAgainError: Postgres is out of reach; whether the flush was committed may be
+                unknown, and nothing of it may be answered.
+        """
+        connection = self._connection(locked=True)
+        with translated():
+            await connection.execute("BEGIN")
+            try:
+                await connection.fetch(self._text("lock_workers"), [self.worker])
+                number = await self._write(connection, flush)
+            except BaseException:
+                await _roll_back(connection)
+                raise
+            await self._commit(connection, flush.sequence, number)
+
+    async def begin_locked(self, shards: Collection[int]) -> set[bytes]:
+        """Begin a locked flush: lock the owners of all these shards, in order.
+
+        Returns:
+            The owners other than this worker. Read on with `locked=True`; then end with
+            `finish_locked` or `abandon_locked`.
+
+        Raises:
+            ConflictError: A lock could not be had in time.
+            TryAgainError: Postgres is out of reach, or the owners kept changing.
+        """
+        connection = self._connection(locked=True)
+        with translated():
+            for _ in range(LOCK_ROUNDS_MAX):
+                before = await self._owners(connection, shards)
+                await connection.execute("BEGIN")
+                try:
+                    await connection.fetch(
+                        self._text("lock_workers"), sorted({self.worker, *before})
+                    )
+                    # The next statement: one that waits for a lock reads what was before.
+                    owners = await self._owners(connection, shards)
+                    if owners <= before | {self.worker}:
+                        return owners - {self.worker}
+                except BaseException:
+                    await _roll_back(connection)
+                    raise
+                await connection.execute("ROLLBACK")
+        raise TryAgainError(f"the owners of shards {sorted(shards)} kept changing")
+
+    async def finish_locked(self, flush: Flush, lenders: Iterable[bytes]) -> None:
+        """Write and commit a locked flush, in the own chain and in each lender's."""
+        connection = self._connection(locked=True)
+        with translated():
+            try:
+                number = await self._write(connection, flush)
+                await connection.execute(
+                    self._text("lend"), sorted(lenders), "lent", flush.time, number
+                )
+            except BaseException:
+                await _roll_back(connection)
+                raise
+            await self._commit(connection, flush.sequence, number)
+
+    async def abandon_locked(self) -> None:
+        """Give the locks back; nothing is written."""
+        if self._writer is not None:
+            await _roll_back(self._writer)
+
+    async def _owners(self, connection: asyncpg.Connection, shards: Collection[int]) -> set[bytes]:
+        rows = await connection.fetch(self._text("owners"), list(shards))
+        return {row["worker"] for row in rows}
+
+    async def _write(self, connection: asyncpg.Connection, flush: Flush) -> int:
+        changes = flush.changes
+        created = sum(known.outcome is Outcome.created for known in changes.spent.values())
+        number: int = await connection.fetchval(
+            self._text("fence"),
+            self.worker,
+            flush.sequence,
+            flush.kind,
+            flush.time,
+            created,
+            len(changes.spent) - created,
+            len(changes.postings),
+        )
+        base = number << FLUSH_SHIFT
+        if changes.spent:
+            # Sorted, so that two flushes with the same ids queue and never deadlock.
+            await connection.copy_records_to_table(
+                "spent",
+                schema_name="ledger",
+                columns=_SPENT_COLUMNS,
+                records=sorted(_spent_records(changes, base)),
+            )
+        if changes.postings:
+            await connection.copy_records_to_table(
+                "posted",
+                schema_name="ledger",
+                columns=_POSTED_COLUMNS,
+                records=sorted(_posted_records(changes, base), key=lambda r: (r[1], r[2])),
+            )
+        if changes.resolutions:
+            await connection.execute(
+                self._text("resolve_holds"),
+                [r.hold_id for r in changes.resolutions],
+                [r.transfer_id for r in changes.resolutions],
+                [r.status.name for r in changes.resolutions],
+                [base + place for place in range(len(changes.resolutions))],
+            )
+        if changes.closings:
+            await connection.execute(
+                self._text("close_accounts"),
+                list(changes.closings),
+                list(changes.closings.values()),
+            )
+        for letter in flush.dead_letters:
+            await connection.execute(
+                self._text("bury"),
+                letter.shard,
+                letter.position.generation,
+                letter.position.ms,
+                letter.position.seq,
+                letter.reason,
+                list(letter.fields),
+            )
+        if flush.positions:
+            positions = flush.positions.values()
+            await connection.execute(
+                self._text("move_positions"),
+                number,
+                list(flush.positions),
+                [p.generation for p in positions],
+                [p.ms for p in positions],
+                [p.seq for p in positions],
+                flush.time,
+            )
+        return number
+
+    async def _commit(self, connection: asyncpg.Connection, sequence: int, number: int) -> None:
+        """Commit without a time limit, shielded: a cancelled COMMIT looks like success."""
+        commit = asyncio.ensure_future(connection.execute("COMMIT", timeout=None))
+        try:
+            await asyncio.shield(commit)
+        except asyncio.CancelledError:
+            await asyncio.wait([commit])
+            raise
+        except Exception as error:
+            if not is_connection_lost(error):
+                raise
+            _log.warning("commit_of_unknown_fate", sequence=sequence, reason=str(error))
+            if not await self._settle(connection, sequence, number):
+                raise TryAgainError(f"flush {sequence} was not committed: {error}") from error
+
+    async def _settle(self, lost: asyncpg.Connection, sequence: int, number: int) -> bool:
+        """Find out whether a flush whose COMMIT was not answered is committed.
+
+        The old backend is ended first and waited for: only then is absence final. Where the
+        flush is there, something of our own is committed, which waits for a synchronous
+        standby as the lost COMMIT may not have done.
+        """
+        pid = lost.get_server_pid()
+        lost.terminate()
+        deadline = asyncio.get_running_loop().time() + SETTLE_SECONDS_MAX
+        while asyncio.get_running_loop().time() < deadline:
+            try:
+                fresh = await connect(self._dsn, f"engine {UUID(bytes=self.worker)}")
+                try:
+                    while await fresh.fetchval(  # noqa: ASYNC110 - it ends when it ends
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1", pid
+                    ):
+                        await asyncio.sleep(0.01)
+                    committed: bool = await fresh.fetchval(
+                        self._text("find_flush"), self.worker, sequence, number
+                    )
+                    if committed:
+                        await fresh.execute("SELECT pg_current_xact_id()")
+                finally:
+                    fresh.terminate()
+            except Exception as error:
+                if not isinstance(error, TryAgainError) and not is_connection_lost(error):
+                    raise
+                await asyncio.sleep(0.05)
+            else:
+                return committed
+        raise TryAgainError(
+            f"Postgres stayed away for {SETTLE_SECONDS_MAX:.0f} s after a COMMIT; flush {sequence} "
+            "is of unknown fate and is not answered",
+        )
+
+    # Owning.
+
+    async def register(self, lease_seconds: float) -> None:
+        """Enter this worker, with an empty chain."""
+        with translated():
+            await self._connection(locked=True).execute(
+                self._text("register_worker"),
+                self.worker,
+                socket.gethostname(),
+                os.getpid(),
+                lease_seconds,
+            )
+
+    async def beat(self, lease_seconds: float) -> None:
+        """Stay alive for another lease, by Postgres's clock."""
+        with translated():
+            await self._connection(locked=False).execute(
+                self._text("beat"), self.worker, lease_seconds
+            )
+
+    async def expire(self) -> None:
+        """Let the worker's shards be taken at once: it stops."""
+        with translated():
+            await self._connection(locked=False).execute(self._text("expire_worker"), self.worker)
+
+    async def claim(self, shards: Collection[int], time: int) -> list[int]:
+        """Take over those of `shards` that are free or whose owner's heartbeat has expired.
+
+        One transaction a former owner: both rows locked in order, tested again in the next
+        statement, and a row in both chains, so that whatever the former owner still has
+        under way fails.
+
+        Returns:
+            The shards that are this worker's now, by this call.
+        """
+        connection = self._connection(locked=True)
+        taken: list[int] = []
+        with translated():
+            rows = await connection.fetch(self._text("owners"), list(shards))
+            for owner in sorted({row["worker"] for row in rows} - {self.worker}):
+                taken += await self._claim_from(connection, owner, shards, time)
+        return taken
+
+    async def _claim_from(
+        self, connection: asyncpg.Connection, owner: bytes, shards: Collection[int], time: int
+    ) -> list[int]:
+        await connection.execute("BEGIN")
+        try:
+            await connection.fetch(self._text("lock_workers"), sorted([self.worker, owner]))
+            rows = await connection.fetch(self._text("owners"), list(shards))
+            taken = [r["shard"] for r in rows if r["worker"] == owner and not r["alive"]]
+            if taken:
+                sequence = await connection.fetchval(
+                    "SELECT coalesce(max(sequence), 0) FROM ledger.flushes WHERE worker = $1",
+                    self.worker,
+                )
+                number = await connection.fetchval(
+                    self._text("fence"), self.worker, sequence + 1, "claim", time, 0, 0, 0
+                )
+                await connection.execute(self._text("lend"), [owner], "claim", time, number)
+                await connection.execute(self._text("set_owner"), taken, self.worker)
+            await connection.execute("COMMIT")
+        except BaseException:
+            await _roll_back(connection)
+            raise
+        return taken
+
+    async def release(self, time: int) -> list[int]:
+        """Give all shards back, so that others need not wait for the heartbeat to expire.
+
+        Returns:
+            The shards that are nobody's now.
+        """
+        connection = self._connection(locked=True)
+        with translated():
+            await connection.execute("BEGIN")
+            try:
+                await connection.fetch(self._text("lock_workers"), sorted([self.worker, NOBODY]))
+                rows = await connection.fetch(self._text("owned_by"), self.worker)
+                if rows:
+                    await connection.execute(
+                        self._text("lend"), sorted([self.worker, NOBODY]), "release", time, None
+                    )
+                    await connection.execute(
+                        self._text("set_owner"), [row["shard"] for row in rows], NOBODY
+                    )
+                await connection.execute("COMMIT")
+            except BaseException:
+                await _roll_back(connection)
+                raise
+        return [row["shard"] for row in rows]
+
+
+async def _roll_back(connection: asyncpg.Connection) -> None:
+    """Roll back; where even that cannot be sent, cut the connection, which does it too."""
+    try:
+        await connection.execute("ROLLBACK", timeout=5)
+    except Exception:  # noqa: BLE001 - the error that led here is being raised
+        connection.terminate()
+
+
+_SPENT_COLUMNS: Final = (
+    "id",
+    "number",
+    "debit_account",
+    "credit_account",
+    "amount",
+    "code",
+    "flags",
+    "shard",
+    "outcome",
+    "timeout",
+    "expires_at",
+    "pending_id",
+    "user_data_128",
+    "user_data_64",
+    "user_data_32",
+    "request",
+)
+_POSTED_COLUMNS: Final = (
+    "number",
+    "stripe",
+    "version",
+    "transfer_id",
+    "amount",
+    "pending_amount",
+    "debits_pending",
+    "debits_posted",
+    "credits_pending",
+    "credits_posted",
+)
+
+
+def _spent_records(changes: Changes, base: int) -> Iterable[tuple[Any, ...]]:
+    declined = [k.transfer for k in changes.spent.values() if k.outcome is not Outcome.created]
+    requests = iter(transfers_to_rows(declined))
+    for place, known in enumerate(changes.spent.values()):
+        t = known.transfer
+        created = known.outcome is Outcome.created
+        yield (
+            t.id,
+            base + place,
+            known.debit_number,
+            known.credit_number,
+            t.amount if created else None,
+            t.code if created else None,
+            t.flags,
+            known.shard,
+            int(known.outcome),
+            t.timeout or None,
+            known.expires_at or None,
+            t.pending_id if t.pending_id != ID_ZERO else None,
+            t.user_data_128 if t.user_data_128 != ID_ZERO else None,
+            (t.user_data_64 ^ _SIGN) - _SIGN if t.user_data_64 else None,
+            t.user_data_32 or None,
+            None if created else next(requests).tobytes(),
+        )
+
+
+def _posted_records(changes: Changes, base: int) -> Iterable[tuple[Any, ...]]:
+    for place, p in enumerate(changes.postings):
+        yield (
+            base + place,
+            p.stripe,
+            p.version,
+            p.transfer_id,
+            p.amount,
+            p.pending_amount,
+            p.debits_pending,
+            p.debits_posted,
+            p.credits_pending,
+            p.credits_posted,
+        )
+
+
+def _account(row: asyncpg.Record) -> Account:
+    return Account(
+        row["id"],
+        row["number"],
+        row["shard"],
+        row["ledger"],
+        row["code"],
+        sum(int(AccountFlags[name]) for name in row["flags"]),
+        row["closed"],
+        row["version"],
+        row["debits_pending"],
+        row["debits_posted"],
+        row["credits_pending"],
+        row["credits_posted"],
+    )
+
+
+def _known(row: asyncpg.Record) -> Known:
+    outcome = Outcome(row["outcome"])
+    created = outcome is Outcome.created
+    status = HoldStatus[row["status"]] if row["status"] else HoldStatus.none
+    if created and row["flags"] & 2 and status is HoldStatus.none:
+        status = HoldStatus.pending
+    if created and not 0 <= row["amount"] <= COUNTER_MAX:
+        raise InvariantBroken(f"transfer {row['id'].hex()} has an amount out of range")
+    transfer = Transfer(
+        id=row["id"],
+        debit_account_id=row["debit_account_id"] or ID_ZERO,
+        credit_account_id=row["credit_account_id"] or ID_ZERO,
+        amount=row["amount"] or 0,
+        pending_id=row["pending_id"] or ID_ZERO,
+        user_data_128=row["user_data_128"] or ID_ZERO,
+        user_data_64=(row["user_data_64"] or 0) % 2**64,
+        user_data_32=row["user_data_32"] or 0,
+        timeout=row["timeout"] or 0,
+        ledger=row["ledger"] or 0,
+        code=row["code"] or 0,
+        flags=row["flags"],
+    )
+    return Known(outcome, transfer, row["shard"], status=status, expires_at=row["expires_at"] or 0)
+
+
+def _owned(row: asyncpg.Record) -> Owned:
+    if row["time"] is None:
+        return Owned(Position(), 0)
+    return Owned(Position(row["generation"], row["ms"], row["seq"]), row["time"])

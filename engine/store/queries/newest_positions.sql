@@ -1,0 +1,6 @@
+SELECT o.shard, coalesce(p.generation, 0) AS generation, coalesce(p.ms, 0) AS ms,
+       coalesce(p.seq, 0) AS seq, p.time
+FROM ledger.owners o
+LEFT JOIN LATERAL (
+    SELECT * FROM ledger.positions p WHERE p.shard = o.shard ORDER BY p.flush DESC LIMIT 1) p ON true
+WHERE o.shard = ANY ($1::smallint[])

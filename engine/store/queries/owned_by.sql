@@ -1,0 +1,1 @@
+SELECT shard FROM ledger.owners WHERE worker = $1

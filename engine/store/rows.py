@@ -1,0 +1,56 @@
+"""What goes into and comes out of the store: positions, dead letters, flushes."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from engine.book import Changes
+
+
+class Position(msgspec.Struct, frozen=True, order=True, gc=False):
+    """How far into its stream a shard got: compared as numbers."""
+
+    generation: int = 0
+    ms: int = 0
+    seq: int = 0
+
+    @property
+    def entry_id(self) -> str:
+        """As Redis writes it."""
+        return f"{self.ms}-{self.seq}"
+
+
+class Owned(msgspec.Struct, gc=False):
+    """A shard of this worker: how far it got and the time up to which it is decided."""
+
+    position: Position
+    time: int
+
+
+class Ownership(msgspec.Struct):
+    """One snapshot of what a worker's book rests on."""
+
+    sequence: int
+    """The last number in its chain."""
+    shards: dict[int, Owned]
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """An entry that cannot be read, with its bytes."""
+
+    shard: int
+    position: Position
+    reason: str
+    fields: Sequence[bytes]
+
+
+class Flush(msgspec.Struct):
+    """What is written in one transaction."""
+
+    sequence: int
+    time: int
+    changes: Changes
+    positions: dict[int, Position]
+    dead_letters: list[DeadLetter]
+    kind: Literal["flush", "locked"] = "flush"

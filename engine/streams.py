@@ -1,0 +1,207 @@
+"""The road to the ledger: the only module that speaks Redis (or Valkey).
+
+Nothing here is the truth. An entry counts once the flush that decided it is committed;
+what is lost here was never answered.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import redis.asyncio
+import redis.exceptions
+import structlog
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from engine.errors import ConfigurationError, TryAgainError
+from engine.nouns import stream_name
+from engine.store.rows import Position
+
+READ_BYTES: Final = 8 * 1024 * 1024
+"""About as much is read at once; how many entries that is follows from those read before."""
+
+READ_ENTRIES_MAX: Final = 4096
+ANSWERS_ENTRIES_MAX: Final = 10_000
+ANSWERS_SECONDS: Final = 3600
+SOCKET_SECONDS_MAX: Final = 10.0
+POSITION_MAX: Final = 2**63 - 1
+"""Redis counts to 2^64-1; a stream that got there takes no more entries."""
+
+_log = structlog.get_logger()
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """One entry of a shard's stream, as it came: fields and values in turn."""
+
+    shard: int
+    position: Position
+    fields: list[bytes]
+    below: bool = False
+    """At or below the committed position: decided before a crash, or from an older Redis."""
+
+
+class Streams:
+    """The streams of all shards.
+
+    Args:
+        url: `redis://...`
+        prefix: Of the names of the streams.
+    """
+
+    def __init__(self, url: str, prefix: str = "engine") -> None:
+        self.prefix = prefix
+        self._url = url
+        self._reader: Any = None
+        self._writer: Any = None
+        self._count = 16
+
+    async def open(self) -> None:
+        """Connect. Raises TryAgainError or ConfigurationError."""
+        await self.close()
+        with _translated():
+            self._reader = self._connect()
+            self._writer = self._connect()
+            await self._reader.ping()
+            await self._writer.ping()
+
+    async def close(self) -> None:
+        """Close both connections."""
+        for client in (self._reader, self._writer):
+            if client is not None:
+                with contextlib.suppress(redis.exceptions.RedisError, OSError):
+                    await client.aclose()
+        self._reader = self._writer = None
+
+    def _connect(self) -> Any:
+        # The library would send a command again after a time-out, which for XADD means
+        # twice. One connection, no retries: what to do next is decided here.
+        client: Any = redis.asyncio.Redis.from_url(
+            self._url,
+            protocol=2,
+            decode_responses=False,
+            single_connection_client=True,
+            socket_timeout=SOCKET_SECONDS_MAX,
+            socket_connect_timeout=SOCKET_SECONDS_MAX,
+            retry=Retry(NoBackoff(), 0),
+        )
+        for command in ("XREAD", "XRANGE", "XINFO STREAM"):
+            client.set_response_callback(command, lambda answer, **_: answer)
+        return client
+
+    def _client(self, client: Any) -> Any:  # its stubs leave execute_command untyped
+        if client is None:
+            raise TryAgainError("the streams are not open")
+        return client
+
+    # Reading.
+
+    async def read(self, positions: Mapping[int, Position], block_ms: int) -> list[Entry]:
+        """Read what follows `positions` in the streams of their shards.
+
+        Args:
+            positions: By shard, the last entry read.
+            block_ms: How long to wait when there is nothing.
+        """
+        names = {stream_name(self.prefix, shard).encode(): shard for shard in positions}
+        after = [position.entry_id for position in positions.values()]
+        with _translated():
+            answer = await self._client(self._reader).execute_command(
+                "XREAD", "COUNT", self._count, "BLOCK", block_ms, "STREAMS", *names, *after
+            )
+        entries = []
+        for name, found in answer or ():
+            shard = names[bytes(name)]
+            generation = positions[shard].generation
+            entries += [Entry(shard, _position(e[0], generation), e[1]) for e in found]
+        self._adapt(entries)
+        return entries
+
+    def _adapt(self, entries: Sequence[Entry]) -> None:
+        """Keep a read at about READ_BYTES, whatever the size of the entries."""
+        if entries:
+            size = sum(len(value) for entry in entries for value in entry.fields)
+            wanted = int(READ_BYTES * len(entries) / max(size, 1))
+            self._count = max(1, min(READ_ENTRIES_MAX, wanted, self._count * 4))
+
+    async def read_below(self, shard: int, position: Position) -> list[Entry]:
+        """Entries at or below a committed position, which should be none but after a crash."""
+        with _translated():
+            answer = await self._client(self._writer).execute_command(
+                "XRANGE", stream_name(self.prefix, shard), "-", position.entry_id, "COUNT", 64
+            )
+        return [
+            Entry(shard, _position(e[0], position.generation), e[1], below=True) for e in answer
+        ]
+
+    async def move_forward(self, shard: int, position: Position) -> None:
+        """Let the stream's next id be above `position`, as in a Redis that came back older.
+
+        Call again `read_below` afterwards: an entry may have come in between.
+        """
+        name = stream_name(self.prefix, shard)
+        writer = self._client(self._writer)
+        with _translated():
+            try:
+                answer = await writer.execute_command("XINFO STREAM", name)
+                info = dict(zip(answer[::2], answer[1::2], strict=True))
+                last = _position(info[b"last-generated-id"], position.generation)
+            except redis.exceptions.ResponseError as error:
+                if "no such key" not in str(error):
+                    raise
+                last = Position(position.generation)
+            if last.ms > POSITION_MAX or last.seq > POSITION_MAX:
+                raise ConfigurationError(
+                    f"the stream {name} has the id {last.entry_id} and takes no more entries",
+                )
+            if last >= position:
+                return
+            _log.warning(
+                "stream_moved_forward", stream=name, last=last.entry_id, to=position.entry_id
+            )
+            with contextlib.suppress(redis.exceptions.ResponseError):  # the group is there
+                await writer.execute_command("XGROUP", "CREATE", name, "engine", "0", "MKSTREAM")
+            with contextlib.suppress(redis.exceptions.ResponseError):  # a newer entry is there
+                await writer.execute_command("XSETID", name, position.entry_id)
+
+    # Writing.
+
+    async def remove(self, entries: Iterable[Entry]) -> None:
+        """Delete entries that are decided and committed, by their ids and no others."""
+        by_shard: dict[int, list[str]] = {}
+        for entry in entries:
+            by_shard.setdefault(entry.shard, []).append(entry.position.entry_id)
+        with _translated():
+            pipeline = self._client(self._writer).pipeline(transaction=False)
+            for shard, ids in by_shard.items():
+                pipeline.xdel(stream_name(self.prefix, shard), *ids)
+            await pipeline.execute()
+
+    async def answer(self, answers: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> None:
+        """Add answers to the streams that wait for them; these are capped and expire."""
+        with _translated():
+            pipeline = self._client(self._writer).pipeline(transaction=False)
+            for stream, fields in answers:
+                pipeline.xadd(stream, dict(fields), maxlen=ANSWERS_ENTRIES_MAX, approximate=True)
+            for stream in {stream for stream, _ in answers}:
+                pipeline.expire(stream, ANSWERS_SECONDS)
+            await pipeline.execute(raise_on_error=False)
+
+
+def _position(entry_id: bytes, generation: int) -> Position:
+    ms, seq = entry_id.split(b"-")
+    return Position(generation, int(ms), int(seq))
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError) as error:
+        raise ConfigurationError(f"Redis refuses: {error}") from error
+    except redis.exceptions.ResponseError as error:
+        raise TryAgainError(f"Redis answers: {error}") from error
+    except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
+        reason = str(error) or type(error).__name__
+        raise TryAgainError(f"Redis is out of reach: {reason}") from error
