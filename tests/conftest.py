@@ -3,8 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from engine.servers import Servers
+
+# A failure prints what repeats it; a slow machine is no failure.
+settings.register_profile("engine", settings(), print_blob=True, deadline=None)
+settings.load_profile("engine")
 
 
 @pytest.fixture(scope="session")
