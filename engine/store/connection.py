@@ -112,11 +112,12 @@ def _decode_time(value: bytes) -> int:
 
 def is_connection_lost(error: BaseException) -> bool:
     """Whether the server may not have heard, or we its answer."""
+    if isinstance(error, asyncpg.InterfaceError):
+        return "closed" in str(error) or "closing" in str(error)
     return isinstance(
         error,
         OSError
         | TimeoutError
-        | asyncpg.InterfaceError
         | asyncpg.PostgresConnectionError
         | asyncpg.OperatorInterventionError
         | asyncpg.CannotConnectNowError,

@@ -48,6 +48,7 @@ class PostgresStore:
         self._writer: asyncpg.Connection | None = None
         self._reader: asyncpg.Connection | None = None
         self._sql: dict[str, str] = {}
+        self._reading = asyncio.Lock()
 
     # Opening and closing.
 
@@ -72,6 +73,18 @@ class PostgresStore:
             raise TryAgainError("the store is not open")
         return connection
 
+    async def _read(self, name: str, *args: Any, locked: bool = False) -> list[asyncpg.Record]:
+        """Rows of a named statement; the heartbeat shares the reading connection with loads."""
+        with translated():
+            if locked:
+                rows: list[asyncpg.Record] = await self._connection(locked=True).fetch(
+                    self._text(name), *args
+                )
+            else:
+                async with self._reading:
+                    rows = await self._connection(locked=False).fetch(self._text(name), *args)
+        return rows
+
     def _text(self, name: str) -> str:
         if name not in self._sql:
             self._sql[name] = statement(name)
@@ -89,14 +102,12 @@ class PostgresStore:
         Raises:
             TryAgainError: Postgres is out of reach.
         """
-        with translated():
-            rows = await self._connection(locked=locked).fetch(self._text("spent_by_id"), ids)
+        rows = await self._read("spent_by_id", ids, locked=locked)
         return [_known(row) for row in rows]
 
     async def load_accounts(self, ids: Sequence[bytes], *, locked: bool = False) -> list[Account]:
         """Accounts with their newest counters; those that do not exist are left out."""
-        with translated():
-            rows = await self._connection(locked=locked).fetch(self._text("accounts_by_id"), ids)
+        rows = await self._read("accounts_by_id", ids, locked=locked)
         return [_account(row) for row in rows]
 
     async def load_due(
@@ -107,33 +118,26 @@ class PostgresStore:
         Returns:
             (expires_at, shard, hold id) of each.
         """
-        with translated():
-            rows = await self._connection(locked=locked).fetch(
-                self._text("holds_due"), list(since), list(since.values()), until
-            )
+        rows = await self._read(
+            "holds_due", list(since), list(since.values()), until, locked=locked
+        )
         return [(row["expires_at"], row["shard"], row["id"]) for row in rows]
 
     async def load_ownership(self) -> Ownership:
         """The worker's last number, its shards and positions, in one snapshot."""
-        with translated():
-            rows = await self._connection(locked=True).fetch(self._text("ownership"), self.worker)
+        rows = await self._read("ownership", self.worker, locked=True)
         shards = {row["shard"]: _owned(row) for row in rows if row["shard"] is not None}
         return Ownership(rows[0]["sequence"], shards)
 
     async def load_positions(self, shards: Collection[int]) -> dict[int, Owned]:
         """How far other workers' shards got; within a locked flush."""
-        with translated():
-            rows = await self._connection(locked=True).fetch(
-                self._text("newest_positions"), list(shards)
-            )
+        rows = await self._read("newest_positions", list(shards), locked=True)
         return {row["shard"]: _owned(row) for row in rows}
 
     async def shard_count(self) -> int:
         """Into how many shards the ledger is cut."""
-        with translated():
-            count: int = await self._connection(locked=False).fetchval(
-                "SELECT shard_count FROM ledger.settings"
-            )
+        rows = await self._read("shard_count")
+        count: int = rows[0]["shard_count"]
         return count
 
     # Flushing.
@@ -343,15 +347,11 @@ class PostgresStore:
 
     async def beat(self, lease_seconds: float) -> None:
         """Stay alive for another lease, by Postgres's clock."""
-        with translated():
-            await self._connection(locked=False).execute(
-                self._text("beat"), self.worker, lease_seconds
-            )
+        await self._read("beat", self.worker, lease_seconds)
 
     async def expire(self) -> None:
         """Let the worker's shards be taken at once: it stops."""
-        with translated():
-            await self._connection(locked=False).execute(self._text("expire_worker"), self.worker)
+        await self._read("expire_worker", self.worker)
 
     async def claim(self, shards: Collection[int], time: int) -> list[int]:
         """Take over those of `shards` that are free or whose owner's heartbeat has expired.

@@ -1,0 +1,104 @@
+"""A ledger of its own for a test, on servers that the tests share, and workers over it."""
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import asyncpg
+import redis.asyncio
+
+from engine.settings import WorkerSettings
+from engine.store.migrate import migrate
+from engine.store.postgres import PostgresStore
+from engine.streams import Streams
+from engine.worker import Worker
+
+WAIT_SECONDS_MAX = 20.0
+
+
+def clock() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+class Ledger:
+    """A database and a prefix of streams."""
+
+    def __init__(self, dsn: str, redis_url: str, prefix: str, shard_count: int) -> None:
+        self.dsn = dsn
+        self.redis_url = redis_url
+        self.prefix = prefix
+        self.shard_count = shard_count
+
+    def worker(
+        self, shards: Sequence[int] | None = None, settings: WorkerSettings | None = None
+    ) -> Worker:
+        """A worker over this ledger, not yet running."""
+        store = PostgresStore(self.dsn, uuid.uuid4().bytes)
+        return Worker(store, Streams(self.redis_url, self.prefix), shards, clock, settings)
+
+    @contextlib.asynccontextmanager
+    async def working(self, *workers: Worker) -> AsyncIterator[list[Worker]]:
+        """Run workers (one over all shards where none is given), ready, until the block ends."""
+        running = list(workers) or [self.worker()]
+        tasks = [asyncio.create_task(worker.run()) for worker in running]
+        try:
+            for worker, task in zip(running, tasks, strict=True):
+                await ready(worker, task)
+            yield running
+        finally:
+            for worker in running:
+                worker.stop()
+            await asyncio.wait_for(asyncio.gather(*tasks), WAIT_SECONDS_MAX)
+
+    def redis(self) -> redis.asyncio.Redis:
+        """A plain client of the streams' server."""
+        return redis.asyncio.Redis.from_url(self.redis_url)
+
+    async def sql(self, query: str, *args: Any) -> list[asyncpg.Record]:
+        """Rows of one query, on a connection of its own."""
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            rows: list[asyncpg.Record] = await connection.fetch(query, *args)
+        finally:
+            await connection.close()
+        return rows
+
+
+async def ready(worker: Worker, task: "asyncio.Task[None]") -> None:
+    """Wait until a worker reads its shards, or take its failure."""
+    waiting = asyncio.create_task(worker.ready.wait())
+    done, _ = await asyncio.wait(
+        [waiting, task], timeout=WAIT_SECONDS_MAX, return_when=asyncio.FIRST_COMPLETED
+    )
+    waiting.cancel()
+    if task in done:
+        await task
+    assert done, "the worker did not become ready"
+
+
+async def make_ledger(dsn: str, redis_url: str, shard_count: int = 16) -> Ledger:
+    """A new database on the server of `dsn`, migrated, and a fresh prefix."""
+    name = f"ledger_{uuid.uuid4().hex[:12]}"
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(f"CREATE DATABASE {name}")
+    finally:
+        await connection.close()
+    own = dsn.rsplit("/", 1)[0] + "/" + name
+    await migrate(own, shard_count)
+    return Ledger(own, redis_url, name, shard_count)
+
+
+async def until(condition: Any, what: str, seconds_max: float = WAIT_SECONDS_MAX) -> Any:
+    """Wait for a condition (an async function that returns something true), with a bound."""
+    deadline = time.monotonic() + seconds_max
+    while time.monotonic() < deadline:
+        value = await condition()
+        if value:
+            return value
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"waited {seconds_max} s for {what}")
