@@ -244,6 +244,12 @@ def test_36_characters_that_are_no_uuid_are_unreadable(field, text) -> None:
     assert reason == f"Expected `uuid` written 8-4-4-4-12 - at `$.{field}`"
 
 
+def test_texts_of_dashes_do_not_take_the_value_of_their_neighbour() -> None:
+    batch = [{"amount": 1, "id": "-" * 36}] * BULK + [GOOD]
+    reason = refusal(b"json", json.dumps(batch).encode())
+    assert reason == "Expected `uuid` written 8-4-4-4-12 - at `$[0].id`"
+
+
 @pytest.mark.parametrize(
     "text",
     ["", UUID.replace("-", ""), "{" + UUID + "}", "urn:uuid:" + UUID, UUID + " ", UUID[:-1]],
