@@ -1,0 +1,78 @@
+"""One entry on its way, and everything that is known of it."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+
+from engine.errors import EngineError
+from engine.wire.layout import TRANSFER, TRANSFER_BYTES, Rows
+
+OnDone: TypeAlias = Callable[["Parcel", bytes | EngineError], None]
+"""Gets the numbers of the outcomes, one byte each, or the reason why there are none."""
+
+
+class Parcel:
+    """Transfers of one entry, sent once or, in doubt, again.
+
+    Args:
+        shard: The stream that it goes to.
+        payload: The transfers, as `bin`.
+        deadline: By the loop's clock.
+        on_done: Called once.
+
+    Attributes:
+        number: Its own, given by the road.
+        attempt: How often it was sent.
+        entry_id: The id of the entry of the last attempt, once Redis has told it.
+        doubt: The first attempt that Redis may have taken although no answer was heard.
+        first_sent: Microseconds since 1970.
+        looked_at: When its stream was last looked at, by the loop's clock.
+    """
+
+    __slots__ = (
+        "attempt",
+        "deadline",
+        "doubt",
+        "entry_id",
+        "first_sent",
+        "is_done",
+        "looked_at",
+        "number",
+        "on_done",
+        "payload",
+        "shard",
+    )
+
+    def __init__(self, shard: int, payload: bytes, deadline: float, on_done: OnDone) -> None:
+        self.shard = shard
+        self.payload = payload
+        self.deadline = deadline
+        self.on_done = on_done
+        self.number = 0
+        self.attempt = 0
+        self.entry_id: bytes | None = None
+        self.doubt: int | None = None
+        self.first_sent = 0
+        self.looked_at = 0.0
+        self.is_done = False
+
+    def __len__(self) -> int:
+        return len(self.payload) // TRANSFER_BYTES
+
+    @property
+    def rows(self) -> Rows:
+        """Its transfers."""
+        return np.frombuffer(self.payload, TRANSFER)
+
+    def put_in_doubt(self) -> None:
+        """The last attempt may have been taken, and its answer may never come."""
+        if self.doubt is None:
+            self.doubt = self.attempt
+        self.entry_id = None
+
+    def finish(self, result: bytes | EngineError) -> None:
+        """Hand over the outcomes or the reason; later ones are let be."""
+        if not self.is_done:
+            self.is_done = True
+            self.on_done(self, result)

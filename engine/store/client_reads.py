@@ -1,0 +1,252 @@
+"""The ledger as producers use it: accounts created, and everything looked up.
+
+Only what the public contract promises is read, so that how rows are kept may change.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from engine.errors import TryAgainError
+from engine.nouns import ID_ZERO, AccountFlags, NewAccount, TransferFlags
+from engine.outcomes import Outcome
+from engine.store.connection import connect, statement, translated
+
+CONNECTIONS_MAX: Final = 4
+"""Of one client; further calls wait for one."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Account(msgspec.Struct, frozen=True, gc=False):
+    """An account with its four counters, in the ledger's minor unit."""
+
+    id: UUID
+    ledger: int
+    code: int
+    flags: AccountFlags
+    name: str | None
+    shard: int
+    closed: bool
+    debits_pending: int
+    debits_posted: int
+    credits_pending: int
+    credits_posted: int
+    user_data_128: UUID
+    user_data_64: int
+    user_data_32: int
+    created_at: datetime
+
+
+class StoredTransfer(msgspec.Struct, frozen=True, gc=False):
+    """A created transfer; `amount` is what was really moved, held or released."""
+
+    id: UUID
+    debit_account_id: UUID
+    credit_account_id: UUID
+    amount: int
+    ledger: int
+    code: int
+    flags: TransferFlags
+    pending_id: UUID | None
+    timeout: int
+    user_data_128: UUID
+    user_data_64: int
+    user_data_32: int
+    shard: int
+    posted_at: datetime
+
+
+class Posting(msgspec.Struct, frozen=True, gc=False):
+    """One leg of a transfer, with the counters of its stripe after it; credit is positive."""
+
+    transfer_id: UUID
+    other_account_id: UUID
+    amount: int
+    pending_amount: int
+    code: int
+    flags: TransferFlags
+    shard: int
+    version: int
+    debits_pending: int
+    debits_posted: int
+    credits_pending: int
+    credits_posted: int
+    posted_at: datetime
+
+
+class ClientStore:
+    """A producer's door to Postgres: a few connections, made when they are needed.
+
+    Args:
+        dsn: The Postgres server and database.
+        seconds_max: For each call, the wait for a connection included.
+    """
+
+    def __init__(self, dsn: str, seconds_max: float) -> None:
+        self._dsn = dsn
+        self._seconds_max = seconds_max
+        self._idle: list[asyncpg.Connection] = []
+        self._free = asyncio.Semaphore(CONNECTIONS_MAX)
+
+    async def close(self) -> None:
+        """Close the connections that are not in use."""
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.terminate()
+
+    @contextlib.asynccontextmanager
+    async def _connection(self, what: str) -> AsyncIterator[asyncpg.Connection]:
+        """A connection for one call, which is cut when the call fails half-way."""
+        connection: asyncpg.Connection | None = None
+        try:
+            async with asyncio.timeout(self._seconds_max), self._free:
+                while self._idle and (connection is None or connection.is_closed()):
+                    connection = self._idle.pop()
+                if connection is None or connection.is_closed():
+                    connection = await connect(self._dsn, "engine client")
+                try:
+                    with translated():
+                        yield connection
+                except BaseException:
+                    connection.terminate()
+                    raise
+                self._idle.append(connection)
+        except TimeoutError as error:
+            raise TryAgainError(
+                f"Postgres did not {what} within {self._seconds_max:g} s; try again"
+            ) from error
+
+    async def shard_count(self) -> int:
+        """Into how many shards the ledger is cut. Raises as `connect`."""
+        async with self._connection("tell the number of shards") as connection:
+            count: int = await connection.fetchval("SELECT shard_count FROM ledger.settings")
+        return count
+
+    async def create_accounts(
+        self, wanted: Sequence[NewAccount], ids: Sequence[bytes]
+    ) -> tuple[set[bytes], dict[bytes, NewAccount]]:
+        """Insert what is free of `wanted`, then read what is there, in one transaction.
+
+        Args:
+            wanted: One account an id, each valid by itself.
+            ids: Of all accounts that are asked about.
+
+        Returns:
+            The ids created now, and all of `ids` that exist, as they were created.
+
+        Raises:
+            TryAgainError: Postgres is out of reach; whether they were created may be unknown.
+        """
+        # Sorted, so that two calls with the same ids queue and never deadlock.
+        new = sorted(wanted, key=lambda account: account.id)
+        async with (
+            self._connection("create the accounts") as connection,
+            connection.transaction(),
+        ):
+            created = await connection.fetch(
+                statement("client_create_accounts"),
+                [a.id for a in new],
+                [a.ledger for a in new],
+                [a.code for a in new],
+                [a.flags for a in new],
+                [a.name for a in new],
+                [a.user_data_128 if a.user_data_128 != ID_ZERO else None for a in new],
+                [a.user_data_64 for a in new],
+                [a.user_data_32 for a in new],
+            )
+            # The next statement: it sees what others committed while we waited for them.
+            rows = await connection.fetch(statement("client_accounts"), list(set(ids)))
+        return {row["id"] for row in created}, {row["id"]: _new_account(row) for row in rows}
+
+    async def lookup_accounts(self, ids: Sequence[bytes]) -> list[Account]:
+        """Accounts with their counters, in one snapshot; ids that are none are left out."""
+        async with self._connection("look up the accounts") as connection:
+            rows = await connection.fetch(statement("client_balances"), ids)
+        return [
+            Account(
+                id=UUID(bytes=row["id"]),
+                flags=_flags(AccountFlags, row["flags"]),
+                user_data_128=UUID(bytes=row["user_data_128"] or ID_ZERO),
+                user_data_64=int(row["user_data_64"]),
+                created_at=_time(row["created_at"]),
+                **{name: row[name] for name in _SAME_IN_ACCOUNT},
+            )
+            for row in rows
+        ]
+
+    async def lookup_transfers(self, ids: Sequence[bytes]) -> list[StoredTransfer]:
+        """Created transfers; ids that are none are left out."""
+        async with self._connection("look up the transfers") as connection:
+            rows = await connection.fetch(statement("client_transfers"), ids)
+        return [
+            StoredTransfer(
+                id=UUID(bytes=row["id"]),
+                debit_account_id=UUID(bytes=row["debit_account_id"]),
+                credit_account_id=UUID(bytes=row["credit_account_id"]),
+                flags=_flags(TransferFlags, row["flags"]),
+                pending_id=UUID(bytes=row["pending_id"]) if row["pending_id"] else None,
+                user_data_128=UUID(bytes=row["user_data_128"] or ID_ZERO),
+                user_data_64=int(row["user_data_64"]),
+                posted_at=_time(row["posted_at"]),
+                **{name: row[name] for name in _SAME_IN_TRANSFER},
+            )
+            for row in rows
+        ]
+
+    async def account_history(
+        self, account_id: bytes, limit: int, before: datetime | None
+    ) -> list[Posting]:
+        """The last postings of an account, newest first, all before a time."""
+        until = None if before is None else (before - _EPOCH) // timedelta(microseconds=1)
+        async with self._connection("read the history") as connection:
+            rows = await connection.fetch(statement("client_history"), account_id, limit, until)
+        return [
+            Posting(
+                transfer_id=UUID(bytes=row["transfer_id"]),
+                other_account_id=UUID(bytes=row["other_account_id"]),
+                flags=_flags(TransferFlags, row["flags"]),
+                posted_at=_time(row["posted_at"]),
+                **{name: row[name] for name in _SAME_IN_POSTING},
+            )
+            for row in rows
+        ]
+
+    async def outcomes(self, ids: Sequence[bytes]) -> dict[bytes, tuple[Outcome, int]]:
+        """What became of ids, and when (microseconds since 1970); free ids are left out."""
+        async with self._connection("look up the outcomes") as connection:
+            rows = await connection.fetch(statement("client_outcomes"), ids)
+        return {row["id"]: (Outcome[row["outcome"]], row["time"]) for row in rows}
+
+
+_COUNTERS: Final = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
+_SAME_IN_ACCOUNT: Final = ("ledger", "code", "name", "shard", "closed", "user_data_32", *_COUNTERS)
+_SAME_IN_TRANSFER: Final = ("amount", "ledger", "code", "timeout", "user_data_32", "shard")
+_SAME_IN_POSTING: Final = ("amount", "pending_amount", "code", "shard", "version", *_COUNTERS)
+
+
+def _flags(kind: Any, names: Sequence[str]) -> Any:
+    return kind(sum(int(kind[name]) for name in names))
+
+
+def _time(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def _new_account(row: asyncpg.Record) -> NewAccount:
+    return NewAccount(
+        row["id"],
+        row["ledger"],
+        row["code"],
+        int(_flags(AccountFlags, row["flags"])),
+        None,
+        row["user_data_128"] or ID_ZERO,
+        int(row["user_data_64"]),
+        row["user_data_32"],
+    )
