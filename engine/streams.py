@@ -42,6 +42,14 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """At or below the committed position: decided before a crash, or from an older Redis."""
 
 
+class Waiting(msgspec.Struct, frozen=True):
+    """What of a shard's stream is not decided yet."""
+
+    entries: int
+    oldest_seconds: float | None
+    """How long the oldest of them waits, by the clock of Redis; None where none waits."""
+
+
 class Streams:
     """The streams of all shards.
 
@@ -187,6 +195,46 @@ class Streams:
             for stream in {stream for stream, _ in answers}:
                 pipeline.expire(stream, ANSWERS_SECONDS)
             await pipeline.execute(raise_on_error=False)
+
+    # What an operator asks.
+
+    async def waiting(self, positions: Mapping[int, Position]) -> dict[int, Waiting]:
+        """What waits behind `positions`, by shard.
+
+        An entry that is decided and not yet deleted is counted until nothing waits behind it.
+        """
+        with _translated():
+            writer = self._client(self._writer)
+            seconds, microseconds = await writer.time()
+            lengths = writer.pipeline(transaction=False)
+            for shard in positions:
+                lengths.xlen(stream_name(self.prefix, shard))
+            found = dict(zip(positions, await lengths.execute(), strict=True))
+            oldest = writer.pipeline(transaction=False)
+            filled = [shard for shard in positions if found[shard]]
+            for shard in filled:
+                after = f"({positions[shard].entry_id}"
+                name = stream_name(self.prefix, shard)
+                oldest.execute_command("XRANGE", name, after, "+", "COUNT", 1)
+            first = dict(zip(filled, await oldest.execute(), strict=True))
+        now_ms = int(seconds) * 1000 + int(microseconds) // 1000
+        waiting = {}
+        for shard in positions:
+            if first.get(shard):
+                ms = _position(first[shard][0][0], 0).ms
+                waiting[shard] = Waiting(found[shard], max(now_ms - ms, 0) / 1000)
+            else:
+                waiting[shard] = Waiting(0, None)
+        return waiting
+
+    async def describe(self) -> dict[str, str]:
+        """What the server says about itself: version, memory, whether its file is written."""
+        with _translated():
+            writer = self._client(self._writer)
+            facts: dict[str, Any] = {}
+            for section in ("server", "memory", "persistence"):
+                facts |= await writer.info(section)
+        return {name: str(value) for name, value in facts.items()}
 
 
 def _position(entry_id: bytes, generation: int) -> Position:

@@ -1,0 +1,120 @@
+"""`engine demo`: watch it work, on servers that are thrown away."""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from engine.client import connect
+from engine.commands.demo_run import Measured, Run, WorkerProcess
+from engine.commands.demo_story import Story
+from engine.commands.init import make_ledger
+from engine.commands.logs import LogLevel, configure_logs
+from engine.commands.screen import Json, out, print_json, run_loop, spinner
+from engine.commands.serving import running_servers, term_as_interrupt
+from engine.servers import Servers
+from engine.store.reports import open_reports
+
+
+def demo(
+    transfers: Annotated[
+        int, typer.Option("--transfers", min=1000, help="How many the load has.")
+    ] = 300_000,
+    accounts: Annotated[
+        int, typer.Option("--accounts", min=200, max=1_000_000, help="Between how many accounts.")
+    ] = 10_000,
+    keep: Annotated[
+        Path | None,
+        typer.Option("--keep", metavar="DIR", help="Keep the data in this new directory."),
+    ] = None,
+    log_level: LogLevel = "error",
+    json: Json = False,
+) -> None:
+    """Watch it work: a few payments to follow, then many, a worker killed amid them.
+
+    Starts its own servers in a fresh directory and throws them away. Under a minute.
+
+    Example: engine demo --transfers 100000 --keep ./demo
+    """
+    configure_logs(log_level)
+    if keep is not None and keep.exists() and any(keep.iterdir()):
+        raise typer.BadParameter(f"--keep {keep}: it is not empty; the demo begins with nothing")
+    with term_as_interrupt(), _directory(keep) as directory, running_servers(directory) as servers:
+        report = run_loop(_demo(servers, transfers, accounts, silent=json))
+    if json:
+        print_json(report)
+    else:
+        _next_steps(keep)
+
+
+@contextmanager
+def _directory(keep: Path | None) -> Iterator[Path]:
+    if keep is not None:
+        yield keep
+        return
+    directory = Path(tempfile.mkdtemp(prefix="engine-demo-"))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+async def _demo(servers: Servers, transfers: int, accounts: int, *, silent: bool) -> dict[str, Any]:
+    addresses = servers.addresses
+    await make_ledger(addresses.postgres_dsn, None)
+    worker = WorkerProcess(servers.directory, 1)
+    run: Run | None = None
+    try:
+        with spinner("Starting a worker"):
+            await worker.wait_ready()
+        async with (
+            connect(*addresses, when_full="wait") as client,
+            open_reports(addresses.postgres_dsn) as reports,
+        ):
+            await Story(client, reports, silent=silent).tell()
+            run = Run(client, reports, servers.directory, worker, silent=silent)
+            population = await run.prepare(accounts)
+            await run.measure_one_at_a_time(population)
+            await run.drive(population, transfers)
+            if not silent:
+                _summarize(run.measured)
+    finally:
+        await asyncio.to_thread((worker if run is None else run.worker).stop)
+    return msgspec.structs.asdict(run.measured)
+
+
+def _summarize(measured: Measured) -> None:
+    cores = len(os.sched_getaffinity(0))
+    out.print("\nWhat came of it", style="bold")
+    out.print(
+        f"  {measured.transfers:,} transfers, {measured.transfers_per_second:,.0f} a second, on "
+        f"{cores} cores with producer, worker,\n  Valkey and Postgres on them (and "
+        f"{measured.seconds_without_worker:.1f} s without a worker, not counted)"
+    )
+    out.print(f"  {measured.created:>10,}  created")
+    out.print(f"  {measured.declined:>10,}  declined for want of funds, as they should be")
+    out.print(f"  {measured.repeated:>10,}  sent twice and done once")
+    out.print(f"  {measured.unexpected:>10,}  answered otherwise than known beforehand")
+    out.print(
+        f"  One payment at a time: median {measured.latency_ms_median:.1f} ms, p99 "
+        f"{measured.latency_ms_p99:.1f} ms, until it is durable and answered"
+    )
+
+
+def _next_steps(keep: Path | None) -> None:
+    out.print("\nWhat to try next", style="bold")
+    if keep is None:
+        out.print("  engine up                    a Postgres, a Valkey and a worker of your own")
+        out.print("  engine demo --keep ./demo    this again, to look at afterwards")
+    else:
+        out.print(f"  engine up --data {keep}           start it again, with all that is in it")
+        out.print(f"  engine balance alice bob --data {keep}")
+        out.print(f"  engine history alice --data {keep}")
+    out.print("  engine --help")

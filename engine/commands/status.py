@@ -1,0 +1,133 @@
+"""`engine status`: what someone who was woken at 3 a.m. wants to see."""
+
+from typing import Annotated, Final
+
+import typer
+
+from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
+from engine.commands.health import (
+    ShardStatus,
+    Status,
+    describe_seconds,
+    describe_shards,
+    gather_status,
+)
+from engine.commands.screen import Json, out, print_json, print_table, run_loop
+from engine.store.reports import WorkerReport
+
+MIB: Final = 1024 * 1024
+SHARDS_SHOWN_MAX: Final = 32
+"""With more, those at rest with a living worker are only counted."""
+
+
+def status(
+    waiting_seconds_max: Annotated[
+        float,
+        typer.Option("--waiting-seconds-max", min=0, help="How long an entry may wait."),
+    ] = 30.0,
+    postgres_dsn: PostgresDsn = None,
+    redis_url: RedisUrl = None,
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """Show servers, workers, shards and what waits; exit 1 when something is wrong.
+
+    The last lines say what is wrong and what to do.
+
+    Example: engine status --data ./ledger
+    """
+    addresses = find_addresses(postgres_dsn, redis_url, data)
+    found = run_loop(gather_status(addresses, waiting_seconds_max))
+    if json:
+        print_json({**_as_dict(found), "waiting": found.waiting})
+    else:
+        _show_servers(found)
+        _show_workers(found.workers)
+        shown = found.shards
+        if len(shown) > SHARDS_SHOWN_MAX:
+            shown = [shard for shard in shown if shard.waiting or not shard.alive]
+            out.print(f"{len(found.shards) - len(shown)} shards have a worker and wait for nothing")
+        show_shards(shown)
+        show_verdict(found)
+    raise typer.Exit(0 if found.healthy else 1)
+
+
+def _as_dict(found: Status) -> dict[str, object]:
+    return {name: getattr(found, name) for name in found.__struct_fields__}
+
+
+def _show_servers(found: Status) -> None:
+    postgres, redis = found.postgres, found.redis
+    out.print(f"Postgres  {f'version {postgres.version}' if postgres else 'out of reach'}")
+    if redis is None:
+        out.print("Redis     out of reach")
+    else:
+        memory = f"{redis.used_memory_bytes / MIB:,.0f} MiB in use"
+        if redis.maxmemory_bytes:
+            memory += f" of {redis.maxmemory_bytes / MIB:,.0f}"
+        out.print(f"Redis     version {redis.version}, {memory}")
+    if postgres is not None:
+        out.print(f"Now       {found.transfers_per_second:,.0f} transfers a second (last 10 s)")
+        out.print(f"Waiting   {found.waiting:,} entries in the streams")
+        holds = f"{postgres.holds_pending:,}{'+' if postgres.holds_pending >= 100_000 else ''}"
+        out.print(f"Holds     {holds} with a timeout, {postgres.holds_overdue:,} overdue")
+        if postgres.dead_letters:
+            out.print(
+                f"Aside     {postgres.dead_letters:,} dead letters, entries that nobody could "
+                "read; the table ledger.dead_letters has them, with the reasons"
+            )
+    out.print()
+
+
+def _show_workers(workers: list[WorkerReport]) -> None:
+    if not workers:
+        return
+    print_table(
+        ["worker", "host", "process", "state", "shards", "last flush"],
+        [
+            (
+                worker.worker,
+                worker.host,
+                str(worker.process),
+                "alive" if worker.alive else "DEAD",
+                describe_shards(worker.shards) or "none, standing by",
+                worker.last_flush_at,
+            )
+            for worker in workers
+        ],
+        numbers=["process"],
+    )
+    out.print()
+
+
+def show_shards(shards: list[ShardStatus]) -> None:
+    """Print a line for each shard."""
+    if not shards:
+        return
+    print_table(
+        ["shard", "worker", "state", "position", "waiting", "oldest"],
+        [
+            (
+                shard.shard,
+                shard.worker[:8] if shard.worker else "-",
+                ("alive" if shard.alive else "DEAD") if shard.worker else "FREE",
+                shard.position,
+                shard.waiting,
+                None
+                if shard.oldest_waiting_seconds is None
+                else describe_seconds(shard.oldest_waiting_seconds),
+            )
+            for shard in shards
+        ],
+        numbers=["shard", "waiting", "oldest"],
+    )
+    out.print()
+
+
+def show_verdict(found: Status) -> None:
+    """Print what is wrong and what to do, or that nothing is."""
+    if found.healthy:
+        out.print("All is well.", style="green")
+    for problem in found.problems:
+        out.print(f"WRONG: {problem.problem}", style="bold red")
+        out.print(f"   DO: {problem.action}")

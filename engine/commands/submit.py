@@ -1,0 +1,58 @@
+"""`engine submit`: send the transfers of a file."""
+
+from typing import Annotated
+
+import typer
+
+from engine.client import connect
+from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
+from engine.commands.feed import feed
+from engine.commands.screen import Json, run_loop
+from engine.commands.sources import Source
+from engine.nouns import Transfer, TransferFlags
+from engine.servers import Addresses
+from engine.wire.entries import parse_transfer_csv_row, parse_transfer_json
+
+_LINKED = int(TransferFlags.linked)
+
+
+def submit(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="JSON lines, or CSV if it ends in .csv; - for standard input."
+        ),
+    ],
+    postgres_dsn: PostgresDsn = None,
+    redis_url: RedisUrl = None,
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """Send transfers from a file, in its order; 0 when every line was decided.
+
+    A line has id (a uuid, which makes sending it twice harmless), debit_account_id,
+    credit_account_id, amount, ledger and code, and may have flags (a list in JSON; joined by |
+    in CSV), pending_id, timeout in seconds, and user_data_128, _64, _32. Linked transfers
+    stand on neighbouring lines.
+
+    Example: engine submit payments.jsonl --json
+    """
+    source = Source(
+        file,
+        parse_transfer_json,
+        parse_transfer_csv_row,
+        continues=lambda transfer: transfer.flags & _LINKED != 0,
+    )
+    addresses = find_addresses(postgres_dsn, redis_url, data)
+    run_loop(_submit(addresses, source, json=json))
+
+
+async def _submit(addresses: Addresses, source: Source[Transfer], *, json: bool) -> None:
+    async with connect(*addresses) as client:
+        await feed(
+            source,
+            client.create_transfers,
+            lambda transfer: transfer.id,
+            nouns="transfers",
+            json=json,
+        )

@@ -1,0 +1,128 @@
+"""`engine up`: servers, ledger and workers in one process, to develop and to try things."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Annotated, Final
+
+import structlog
+import typer
+
+from engine.commands.addresses import DATA, DIRECTORY, POSTGRES, REDIS, choose_directory
+from engine.commands.init import ShardCount, make_ledger
+from engine.commands.logs import LogLevel, configure_logs
+from engine.commands.screen import Json, err, out, print_json, run_loop
+from engine.commands.serving import running_servers, term_as_interrupt
+from engine.commands.workers import Crew, WorkerCount, deal_shards, run_until_signal
+from engine.errors import ServerError
+from engine.servers import Servers
+
+WATCH_SECONDS: Final = 0.5
+RESTARTS_MAX: Final = 5
+"""A server that dies more often in the life of one `up` is not started again."""
+
+_log = structlog.get_logger()
+
+
+def up(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help=f"Where everything is kept. Else {DATA} from the environment, else {DIRECTORY}.",
+        ),
+    ] = None,
+    shards: ShardCount = None,
+    workers: WorkerCount = 1,
+    log_level: LogLevel = "info",
+    json: Json = False,
+) -> None:
+    """Start a Postgres, a Valkey, the ledger and workers, all here. Until Ctrl-C or TERM.
+
+    What is in the directory from the last time is there again. Other commands find these
+    servers by the same --data.
+
+    Example: engine up --data ./ledger
+    """
+    configure_logs(log_level)
+    directory = choose_directory(data)
+    given = [name for name in (POSTGRES, REDIS) if os.environ.get(name)]
+    if given:
+        verb = "are" if len(given) > 1 else "is"
+        err.print(f"{' and '.join(given)} {verb} set, but `up` starts servers of its own.")
+    with term_as_interrupt(), running_servers(directory) as servers:
+        run_loop(_serve(servers, shards, workers, json=json))
+
+
+async def _serve(servers: Servers, shards: int | None, workers: int, *, json: bool) -> None:
+    addresses = servers.addresses
+    _, count = await make_ledger(addresses.postgres_dsn, shards)
+    crew = Crew(addresses, deal_shards(range(count), workers))
+
+    def announce() -> None:
+        if json:
+            print_json(
+                {
+                    "event": "ready",
+                    **addresses._asdict(),
+                    "pid": os.getpid(),
+                    "shards": count,
+                    "workers": workers,
+                    "data": str(servers.directory),
+                }
+            )
+        else:
+            _greet(servers, count, workers)
+
+    async def work() -> None:
+        watching = asyncio.create_task(_watch(servers))
+        working = asyncio.create_task(crew.run(announce))
+        try:
+            await asyncio.wait([watching, working], return_when=asyncio.FIRST_COMPLETED)
+            for task in (working, watching):
+                if task.done():
+                    await task  # what it raises is why all ends
+        finally:
+            for task in (watching, working):
+                task.cancel()
+            await asyncio.wait([watching, working])
+
+    await run_until_signal(work, crew.stop)
+
+
+async def _watch(servers: Servers) -> None:
+    """Start a server again that has died: its data are on disk, the workers wait for it.
+
+    Raises:
+        ServerError: When it cannot be started, or dies again and again.
+    """
+    restarts = 0
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        for name, server in (("Postgres", servers.postgres), ("Valkey", servers.valkey)):
+            if server.is_running:
+                continue
+            restarts += 1
+            if restarts > RESTARTS_MAX:
+                raise ServerError(f"{name} keeps dying; its log: {server.log_path}")
+            _log.error("server_died", server=name, log=str(server.log_path), action="start again")
+            await asyncio.to_thread(server.start)
+            _log.info("server_started", server=name)
+
+
+def _greet(servers: Servers, shards: int, workers: int) -> None:
+    addresses = servers.addresses
+    directory = os.path.relpath(servers.directory)
+    option = "" if Path(directory) == DIRECTORY else f" --data {directory}"
+    out.print("The engine is up.", style="bold green")
+    out.print(f"  Postgres  {addresses.postgres_dsn}")
+    out.print(f"  Redis     {addresses.redis_url}")
+    out.print(f"  data      {servers.directory}")
+    out.print(f"  {shards} shards, {workers} {'worker' if workers == 1 else 'workers'}")
+    out.print("\nNext, in another terminal here:")
+    out.print(f"  engine accounts create accounts.jsonl{option}")
+    out.print(f"  engine submit transfers.jsonl{option}")
+    out.print(f"  engine status{option}")
+    out.print(f'  psql "{addresses.postgres_dsn}" -c "TABLE ledger.balances"')
+    out.print("\nCtrl-C stops it; the data stay.")

@@ -1,0 +1,68 @@
+"""`engine worker`: decide transfers."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
+from engine.commands.logs import LogLevel, configure_logs
+from engine.commands.screen import Json, out, print_json, run_loop
+from engine.commands.workers import (
+    Crew,
+    WorkerCount,
+    deal_shards,
+    parse_shards,
+    run_until_signal,
+)
+from engine.errors import ConfigurationError
+from engine.servers import Addresses
+from engine.store.reports import open_reports
+
+
+def worker(
+    workers: WorkerCount = 1,
+    shards: Annotated[
+        str | None,
+        typer.Option(
+            "--shards",
+            metavar="SHARDS",
+            help="The shards to work on, as 0-7 or 0,2,5; all if not given. They are split "
+            "among the workers.",
+        ),
+    ] = None,
+    postgres_dsn: PostgresDsn = None,
+    redis_url: RedisUrl = None,
+    data: Data = None,
+    log_level: LogLevel = "info",
+    json: Json = False,
+) -> None:
+    """Run workers: read the streams, decide, write to Postgres. Until Ctrl-C or TERM.
+
+    A worker takes its shards as soon as no living worker has them, so that a second one with
+    the same shards stands by for the first.
+
+    Example: engine worker --shards 0-7
+    """
+    configure_logs(log_level)
+    addresses = find_addresses(postgres_dsn, redis_url, data)
+    run_loop(_work(addresses, parse_shards(shards), workers, json=json))
+
+
+async def _work(
+    addresses: Addresses, wanted: list[int] | None, workers: int, *, json: bool
+) -> None:
+    async with open_reports(addresses.postgres_dsn) as reports:
+        count = await reports.shard_count()
+    shards = list(range(count)) if wanted is None else wanted
+    if shards[-1] >= count:
+        raise ConfigurationError(f"no shard {shards[-1]}: the ledger has {count}, from 0")
+    crew = Crew(addresses, deal_shards(shards, workers))
+
+    def announce() -> None:
+        if json:
+            print_json({"event": "ready", "pid": os.getpid(), "workers": crew.describe()})
+        else:
+            out.print(f"Working on {len(shards)} of {count} shards. Ctrl-C stops.")
+
+    await run_until_signal(lambda: crew.run(announce), crew.stop)

@@ -1,0 +1,161 @@
+"""Workers in this process: which shards each gets, and how all of them end."""
+
+import asyncio
+import os
+import signal
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any, Final, TypeAlias
+
+import anyio
+import structlog
+import typer
+
+from engine.nouns import SHARD_COUNT_MAX
+from engine.servers import Addresses
+from engine.store.postgres import PostgresStore
+from engine.streams import Streams
+from engine.worker import Worker
+
+WORKERS_MAX: Final = 64
+
+_log = structlog.get_logger()
+
+WorkerCount: TypeAlias = Annotated[
+    int,
+    typer.Option("--workers", min=1, max=WORKERS_MAX, help="How many workers this process runs."),
+]
+
+
+def parse_shards(text: str | None) -> list[int] | None:
+    """Read `0-3,8`: the shards 0, 1, 2, 3 and 8.
+
+    Raises:
+        BadParameter: When it is written in another way.
+    """
+    if text is None:
+        return None
+    shards: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not (first.isdecimal() and (last.isdecimal() or not dash)):
+            raise typer.BadParameter(f"{text!r}: write shards as 0-7 or 0,2,5")
+        low, high = int(first), int(last or first)
+        if not low <= high < SHARD_COUNT_MAX:
+            raise typer.BadParameter(f"{part!r}: shards go from 0 to {SHARD_COUNT_MAX - 1}")
+        shards.update(range(low, high + 1))
+    return sorted(shards)
+
+
+def deal_shards(shards: Sequence[int], workers: int) -> list[list[int]]:
+    """Give each of some workers its shards, one after the other in turn.
+
+    Raises:
+        BadParameter: When a worker would have none.
+    """
+    if workers > len(shards):
+        raise typer.BadParameter(f"{workers} workers for {len(shards)} shards: some would idle")
+    return [list(shards[first::workers]) for first in range(workers)]
+
+
+class Crew:
+    """The workers of this process.
+
+    Args:
+        addresses: The servers.
+        deal: For each worker, its shards.
+    """
+
+    def __init__(self, addresses: Addresses, deal: Sequence[Sequence[int]]) -> None:
+        self._deal = deal
+        self._workers = [
+            Worker(
+                PostgresStore(addresses.postgres_dsn, uuid.uuid4().bytes),
+                Streams(addresses.redis_url),
+                shards,
+                clock,
+            )
+            for shards in deal
+        ]
+
+    def stop(self) -> None:
+        """Let every worker finish what it has decided and give its shards back."""
+        for worker in self._workers:
+            worker.stop()
+
+    async def run(self, on_ready: Callable[[], None]) -> None:
+        """Work until `stop`, or until a worker fails for good.
+
+        Args:
+            on_ready: Called once, when all workers have all their shards.
+
+        Raises:
+            ConfigurationError, InvariantBroken: As `Worker.run`.
+        """
+        async with anyio.create_task_group() as announcing:
+            announcing.start_soon(self._announce, on_ready)
+            async with anyio.create_task_group() as working:
+                for worker in self._workers:
+                    working.start_soon(worker.run)
+            announcing.cancel_scope.cancel()
+
+    async def _announce(self, on_ready: Callable[[], None]) -> None:
+        try:
+            async with asyncio.timeout(2):
+                await self._all_ready()
+        except TimeoutError:
+            _log.warning(
+                "waiting_for_shards",
+                reason="another worker has them: until it stops, or its lease ends",
+            )
+            await self._all_ready()
+        on_ready()
+
+    async def _all_ready(self) -> None:
+        for worker in self._workers:
+            await worker.ready.wait()
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Each worker's id and its shards."""
+        return [
+            {"worker": str(uuid.UUID(bytes=worker.store.worker)), "shards": list(shards)}
+            for worker, shards in zip(self._workers, self._deal, strict=True)
+        ]
+
+
+async def run_until_signal(
+    work: Callable[[], Awaitable[None]],
+    stop: Callable[[], None],
+) -> None:
+    """Run until it ends; TERM or Ctrl-C ask it to stop, a second one does not wait any longer.
+
+    Args:
+        work: What to run.
+        stop: Asks it to end.
+    """
+    loop = asyncio.get_running_loop()
+    signals: list[str] = []
+    with anyio.CancelScope() as scope:
+
+        def heard(name: str) -> None:
+            signals.append(name)
+            if len(signals) == 1:
+                _log.info("stopping", signal=name, process=os.getpid())
+                stop()
+            else:
+                _log.warning("stopping_at_once", signal=name, process=os.getpid())
+                scope.cancel()
+
+        for one in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(one, heard, one.name)
+        try:
+            await work()
+        finally:
+            for one in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(one)
+
+
+def clock() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1000

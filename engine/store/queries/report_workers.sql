@@ -1,0 +1,13 @@
+-- Workers that are alive, and dead ones that still own shards.
+SELECT w.worker::text AS worker, w.host, w.process,
+       to_char(w.started_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS started_at,
+       h.expires_at > clock_timestamp() AS alive,
+       extract(epoch FROM h.expires_at - clock_timestamp())::float8 AS lease_seconds_left,
+       ARRAY(SELECT o.shard::integer FROM ledger.owners o WHERE o.worker = w.worker
+             ORDER BY o.shard) AS shards,
+       (SELECT to_char(f.time, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') FROM ledger.flushes f
+        WHERE f.worker = w.worker ORDER BY f.sequence DESC LIMIT 1) AS last_flush_at
+FROM ledger.workers w
+JOIN ledger.heartbeats h ON h.worker = w.worker
+WHERE h.expires_at > clock_timestamp() OR EXISTS (SELECT FROM ledger.owners o WHERE o.worker = w.worker)
+ORDER BY w.started_at
