@@ -5,15 +5,14 @@ resubmitting tells the outcome); an entry that cannot be deleted is deleted late
 """
 
 import asyncio
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import structlog
 
 from engine.errors import TryAgainError
 from engine.inbox import Arrival
-from engine.outcomes import Outcome
 from engine.streams import Streams
 from engine.wire.answers import encode_answer, encode_error
 
@@ -28,7 +27,7 @@ class Told:
 
     __slots__ = ("arrival", "outcomes")
 
-    def __init__(self, arrival: Arrival, outcomes: Sequence[Outcome] | None) -> None:
+    def __init__(self, arrival: Arrival, outcomes: npt.NDArray[np.uint8] | None) -> None:
         self.arrival = arrival
         self.outcomes = outcomes
 
@@ -89,5 +88,4 @@ def _answer(told: Told) -> tuple[bytes | None, dict[bytes, bytes] | None]:
         return arrival.unreadable.reply, encode_error(arrival.unreadable)
     if arrival.request is None or arrival.request.reply is None:
         return None, None
-    outcomes = np.fromiter(told.outcomes, dtype=np.uint8, count=len(told.outcomes))
-    return arrival.request.reply, encode_answer(arrival.request, outcomes)
+    return arrival.request.reply, encode_answer(arrival.request, told.outcomes)

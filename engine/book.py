@@ -1,338 +1,288 @@
-"""The book: what a worker holds in memory to decide by. It decides nothing and never waits.
+"""The book: what a worker holds in memory to decide by, in columns. It never waits.
 
-It keeps the accounts with their counters and, for the ids that the batches in hand can
-touch, what became of them. Every change goes through here, so that a linked chain that
-fails can be taken back, and is noted as a row of the flush to come.
+Accounts have slots; a column is an array over slots. Each account is written through one
+stripe: that of its home where the worker owns it, else that of the worker's writing shard.
+`own` are the counters of that stripe, `others` the sums over all other stripes as they were
+last read, which can only under-estimate what there is to spend.
 
-A row of the book is trusted only while its worker's chain of flushes is unbroken: after a
-flush that failed the whole book is thrown away and loaded again.
+Everything here rests on the worker's unbroken chain of flushes: after a flush that failed
+the whole book is thrown away.
 """
 
-from collections.abc import Iterable
-from enum import IntEnum
+from collections.abc import Collection, Iterable
 from typing import Final
 
-import msgspec
+import numpy as np
+import numpy.typing as npt
 
-from engine.errors import InvariantBroken
-from engine.nouns import COUNTER_MAX, AccountFlags, Transfer, TransferFlags
-from engine.outcomes import Outcome
+from engine.id_table import IdTable, Slots, Words, hash_words, words_of
+from engine.page import Account, HoldStatus, Known
+from engine.rows import COUNTERS, POSTED, AccountRow, Decided, PostedRows
 
 STRIPES_PER_ACCOUNT: Final = 1024
 
+NEAR_OVERFLOW: Final = 2**60
+"""Where an account's counters get there, its transfers go to the sequential rules."""
 
-class HoldStatus(IntEnum):
-    """What became of a hold; every change from `pending` is final."""
+LARGE: Final = 2**40
+"""Amounts from here on go to the sequential rules too, so that no flush adds up unnoticed."""
 
-    none = 0
-    pending = 1
-    posted = 2
-    voided = 3
-    expired = 4
+SEEN_BITS: Final = 22
+"""The filter of ids seen lately has 2^22 places (32 MB); what drops out of it is found by Postgres."""
 
-
-class Account(msgspec.Struct, gc=False):
-    """An account with the counters of its home stripe. Amounts in minor units."""
-
-    id: bytes
-    number: int
-    shard: int
-    ledger: int
-    code: int
-    flags: int = 0
-    closed: bool = False
-    version: int = 0
-    debits_pending: int = 0
-    debits_posted: int = 0
-    credits_pending: int = 0
-    credits_posted: int = 0
-    flush: int = 0
-    """The worker's flush that last changed it; not to be evicted before that is committed."""
-
-    @property
-    def stripe(self) -> int:
-        """The key of the home stripe: the account's number x 1024 + the shard."""
-        return self.number * STRIPES_PER_ACCOUNT + self.shard
-
-    def debits_exceed_credits(self, amount: int) -> bool:
-        """Whether a debit of `amount` would break the account's limit on debits."""
-        return (
-            self.flags & AccountFlags.debits_must_not_exceed_credits != 0
-            and self.debits_pending + self.debits_posted + amount > self.credits_posted
-        )
-
-    def credits_exceed_debits(self, amount: int) -> bool:
-        """Whether a credit of `amount` would break the account's limit on credits."""
-        return (
-            self.flags & AccountFlags.credits_must_not_exceed_debits != 0
-            and self.credits_pending + self.credits_posted + amount > self.debits_posted
-        )
-
-
-class Known(msgspec.Struct, gc=False):
-    """What became of an id: `created` with the transfer as it is kept, or spent by a refusal."""
-
-    outcome: Outcome
-    transfer: Transfer
-    shard: int
-    """The shard that decided it; a hold is resolved there."""
-    debit_number: int | None = None
-    credit_number: int | None = None
-    status: HoldStatus = HoldStatus.none
-    expires_at: int = 0
-    """Microseconds since 1970; 0 for never."""
-
-
-class Posting(msgspec.Struct, frozen=True, gc=False):
-    """One leg, as it is stored: credit positive, the counters as they are after it."""
-
-    stripe: int
-    version: int
-    transfer_id: bytes
-    amount: int
-    pending_amount: int
-    debits_pending: int
-    debits_posted: int
-    credits_pending: int
-    credits_posted: int
-
-
-class Resolution(msgspec.Struct, frozen=True, gc=False):
-    """The end of a hold; `transfer_id` is None where it expired."""
-
-    hold_id: bytes
-    transfer_id: bytes | None
-    status: HoldStatus
-
-
-class Changes:
-    """The rows of one flush, in the order in which they were decided."""
-
-    __slots__ = ("closings", "postings", "resolutions", "spent")
-
-    def __init__(self) -> None:
-        self.spent: dict[bytes, Known] = {}
-        self.postings: list[Posting] = []
-        self.resolutions: list[Resolution] = []
-        self.closings: dict[int, bool] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self.spent or self.postings)
+DEBITS_PENDING, DEBITS_POSTED, CREDITS_PENDING, CREDITS_POSTED = range(4)
 
 
 class Book:
-    """Accounts and ids in memory, and the changes of the flush that is being decided.
+    """Accounts in columns, and what lately became of ids.
 
     Args:
-        flush: The number of the worker's flush that the first changes go into.
+        owned: The shards whose accounts this book may debit and hold to limits.
+        writing_shard: The shard through whose stripes other accounts are credited.
+        shard_count: Of the ledger.
+        capacity: Accounts that fit before the columns grow for the first time.
     """
 
-    def __init__(self, flush: int = 1) -> None:
-        self.accounts: dict[bytes, Account] = {}
-        self.flush = flush
-        self.changes = Changes()
-        self._known: dict[bytes, Known] = {}
-        self._known_before: dict[bytes, Known] = {}
-        # Of the open chain: accounts as they were, holds resolved, ids created.
-        self._undo: list[tuple[Account, tuple[bool, int, int, int, int, int]]] = []
-        self._undo_holds: list[Known] = []
-        self._chain_start: tuple[int, int] | None = None
-        self._chain_ids: list[bytes] = []
+    def __init__(
+        self,
+        owned: Collection[int],
+        writing_shard: int,
+        shard_count: int,
+        capacity: int = 1024,
+    ) -> None:
+        self.shard_count = shard_count
+        self.writing_shard = writing_shard
+        self.owned = np.zeros(shard_count, bool)
+        self.owned[list(owned)] = True
+        self.owns_all = bool(self.owned.all())
+        self._table = IdTable(capacity)
+        self.number = np.zeros(capacity, np.int64)
+        self.home = np.zeros(capacity, np.int16)
+        self.ledger = np.zeros(capacity, np.uint32)
+        self.code = np.zeros(capacity, np.uint16)
+        self.flags = np.zeros(capacity, np.uint8)
+        self.closed = np.zeros(capacity, bool)
+        self.mine = np.zeros(capacity, bool)
+        self.near_overflow = np.zeros(capacity, bool)
+        self.stripe = np.zeros(capacity, np.int64)
+        self.version = np.zeros(capacity, np.int64)
+        self.used = np.zeros(capacity, np.int64)
+        self.own = np.zeros((4, capacity), np.int64)
+        self.others = np.zeros((4, capacity), np.int64)
+        self._seen = np.zeros(1 << SEEN_BITS, np.uint64)
+        self._lately: list[list[Decided]] = [[], []]
+        self._flushes = 1
 
-    def account(self, account_id: bytes) -> Account | None:
-        """The account of that id, or None where there is none."""
-        return self.accounts.get(account_id)
+    # Accounts.
 
-    def known(self, transfer_id: bytes) -> Known | None:
-        """What became of that id, or None where it is free."""
-        return self._known.get(transfer_id) or self._known_before.get(transfer_id)
+    @property
+    def accounts(self) -> int:
+        """How many accounts are in the book."""
+        return self._table.count
 
-    # Loading: before a batch is decided, everything it may touch has been brought in.
+    def find(self, words: Words) -> Slots:
+        """The slots of accounts; -1 for those that are not in the book."""
+        return self._table.find(words)
 
-    def missing_ids(self, ids: Iterable[bytes]) -> list[bytes]:
-        """Those of `ids` to look up; what an uncommitted flush knows of the others is kept."""
-        missing = []
-        for one in ids:
-            if one in self._known:
-                continue
-            known = self._known_before.get(one)
-            if known is None:
-                missing.append(one)
-            else:
-                self._known[one] = known
-        return missing
+    def add_accounts(self, rows: Iterable[AccountRow]) -> None:
+        """Bring in accounts as Postgres has them, except those that are here already."""
+        new = list(rows)
+        if not new:
+            return
+        words = words_of(np.frombuffer(b"".join(row.id for row in new), "V16"))
+        absent = self._table.find(words) < 0
+        new = [row for row, wanted in zip(new, absent, strict=True) if wanted]
+        if not new:
+            return
+        slots = self._table.add(words[absent])
+        self._grow(self._table.count)
+        self.number[slots] = [row.number for row in new]
+        self.home[slots] = [row.shard for row in new]
+        self.ledger[slots] = [row.ledger for row in new]
+        self.code[slots] = [row.code for row in new]
+        self.flags[slots] = [row.flags for row in new]
+        self.closed[slots] = [row.closed for row in new]
+        self.mine[slots] = self.owned[self.home[slots]]
+        shard = np.where(self.mine[slots], self.home[slots], self.writing_shard)
+        self.stripe[slots] = self.number[slots] * STRIPES_PER_ACCOUNT + shard
+        self.version[slots] = [row.version for row in new]
+        self.own[:, slots] = np.array([row.own for row in new], np.int64).T
+        self.others[:, slots] = np.array([row.others for row in new], np.int64).T
+        self.mark_near_overflow(slots)
 
-    def missing_accounts(self, ids: Iterable[bytes]) -> list[bytes]:
-        """Those of `ids` that are not in the book."""
-        return [one for one in ids if one not in self.accounts]
+    def _grow(self, count: int) -> None:
+        capacity = len(self.number)
+        if count <= capacity:
+            return
+        capacity = max(count, 2 * capacity)
+        for name in _COLUMNS:
+            column = getattr(self, name)
+            grown = np.zeros((*column.shape[:-1], capacity), column.dtype)
+            grown[..., : column.shape[-1]] = column
+            setattr(self, name, grown)
 
-    def add_account(self, account: Account) -> None:
-        """Bring in an account as Postgres has it, unless it is here (and may be newer) already."""
-        self.accounts.setdefault(account.id, account)
+    def take_over(self, other: "Book") -> None:
+        """Take in what a book made for a locked flush knows better by now."""
+        slots = np.arange(other.accounts)
+        at = self.find(other._table.words(slots))  # noqa: SLF001 - another of its kind
+        here = np.flatnonzero(at >= 0)
+        self.closed[at[here]] = other.closed[here]
+        here = here[self.mine[at[here]]]
+        self.version[at[here]] = other.version[here]
+        self.own[:, at[here]] = other.own[:, here]
+        self.others[:, at[here]] = other.others[:, here]
+        self.mark_near_overflow(at[here])
+        self._seen = np.where(other._seen != 0, other._seen, self._seen)  # noqa: SLF001
 
-    def add_known(self, known: Known) -> None:
-        """Bring in an id as Postgres has it, unless it is here already."""
-        self._known.setdefault(known.transfer.id, known)
+    def forget_unused(self, keep: int) -> None:
+        """Forget accounts, the least recently used first, until `keep` are left.
 
-    def take_changes(self) -> Changes:
-        """Hand out the rows decided so far and begin those of the next flush."""
-        changes, self.changes = self.changes, Changes()
-        self.flush += 1
-        self._known, self._known_before = {}, self._known
-        return changes
+        Called only while everything decided is committed.
+        """
+        order = np.argsort(self.used[: self.accounts], kind="stable")[-keep:] if keep else []
+        slots = np.sort(np.asarray(order, np.int64))
+        table = IdTable(max(len(slots), 8))
+        table.add(self._table.words(slots))
+        self._table = table
+        for name in _COLUMNS:
+            setattr(self, name, getattr(self, name)[..., slots].copy())
+        self._grow(8)
 
-    def evict(self, accounts_max: int, committed: int) -> int:
-        """Forget accounts, the least recently loaded first, down to `accounts_max`.
+    def mark_near_overflow(self, slots: Slots) -> None:
+        """Note which of these accounts the fast path must leave alone."""
+        total = np.abs(self.own[:, slots]) + np.abs(self.others[:, slots])
+        self.near_overflow[slots] = (total > NEAR_OVERFLOW).any(axis=0)
+
+    def refresh(self, numbers: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> None:
+        """Take in the sums over other stripes, read anew, shape (4, n)."""
+        order = np.argsort(self.number[: self.accounts])
+        slots = order[np.searchsorted(self.number[order], numbers)]
+        self.others[:, slots] = others
+
+    def account(self, slot: int) -> Account:
+        """An account as an object for the rules."""
+        totals = (self.own[:, slot] + self.others[:, slot]).tolist()
+        return Account(
+            self._table.words(np.array([slot])).tobytes(),
+            int(self.number[slot]),
+            int(self.ledger[slot]),
+            int(self.code[slot]),
+            int(self.flags[slot]),
+            bool(self.closed[slot]),
+            *totals,
+            exact=bool(self.mine[slot]),
+        )
+
+    # Ids.
+
+    def seen(self, words: Words) -> npt.NDArray[np.bool_]:
+        """Which ids may have been decided lately: "seen" may be wrong, "new" means nothing."""
+        hashes = hash_words(words)
+        mask = np.uint64(len(self._seen) - 1)
+        return self._seen[hashes & mask] == hashes
+
+    def lately(self, ids: Iterable[bytes]) -> dict[bytes, Known]:
+        """What became of ids in flushes that reads from Postgres may not have seen yet."""
+        wanted = list(ids)
+        found: dict[bytes, Known] = {}
+        if not wanted or not any(self._lately):
+            return found
+        words = words_of(np.frombuffer(b"".join(wanted), "V16"))
+        for decided in (one for flush in self._lately for one in flush):
+            for at, row in enumerate(decided.find(words).tolist()):
+                if row >= 0:
+                    found[wanted[at]] = decided.known(row)
+        return found
+
+    def resolved_lately(self, hold_id: bytes) -> HoldStatus | None:
+        """How a hold ended in those flushes, or None where it did not."""
+        for decided in (one for flush in self._lately for one in flush):
+            status = decided.resolved.get(hold_id)
+            if status is not None:
+                return status
+        return None
+
+    def note(self, decided: Decided) -> None:
+        """Take in what was decided: counters, closings, ids."""
+        self.used[decided.slots] = self._flushes
+        for kind in range(4):
+            deltas = decided.deltas[kind]
+            changed = np.flatnonzero(deltas)
+            np.add.at(self.own[kind], decided.slots[changed], deltas[changed])
+        if decided.deltas.size and np.abs(decided.deltas).max() >= LARGE:
+            self.mark_near_overflow(np.unique(decided.slots))
+        for account_id, closed in decided.closings.items():
+            slot = self._table.find(words_of(np.frombuffer(account_id, "V16")))
+            self.closed[slot] = closed
+        for rows in (decided.spent, decided.refused.requests):
+            hashes = hash_words(words_of(rows["id"]))
+            self._seen[hashes & np.uint64(len(self._seen) - 1)] = hashes
+        self._lately[-1].append(decided)
+
+    def begin_flush(self) -> None:
+        """What is noted from now on belongs to the next flush; the last but two is forgotten.
+
+        Called only when the flush before the last is committed: then whatever is looked up
+        in Postgres from now on has it.
+        """
+        self._lately = [*self._lately[-2:], []]
+        self._flushes += 1
+
+    def post(self, decided: list[Decided]) -> PostedRows:
+        """The postings of a flush: every leg with its version and the counters after it.
 
         Args:
-            accounts_max: How many may stay.
-            committed: The worker's last committed flush; what a later one changed stays.
+            decided: All that goes into the flush, in order, noted already.
 
         Returns:
-            How many were forgotten.
+            Rows of `POSTED`, sorted by stripe and version.
         """
-        surplus = len(self.accounts) - accounts_max
-        if surplus <= 0:
-            return 0
-        old = [a.id for a in self.accounts.values() if a.flush <= committed][:surplus]
-        for account_id in old:
-            del self.accounts[account_id]
-        return len(old)
+        slots = np.concatenate([one.slots for one in decided])
+        count = len(slots)
+        rows = np.empty(count, POSTED)
+        if not count:
+            return rows
+        deltas = np.concatenate([one.deltas for one in decided], axis=1)
+        transfers = np.concatenate([one.transfer_ids() for one in decided])
+        # One sort of plain integers: by slot, then in the order in which it was decided.
+        keys = np.sort((slots << 24) | np.arange(count))
+        order = keys & 0xFFFFFF
+        slots = keys >> 24
+        deltas = deltas[:, order]
+        first = np.flatnonzero(np.r_[True, slots[1:] != slots[:-1]])
+        run = np.diff(np.r_[first, count])
+        heads = slots[first]
+        rows["stripe"] = self.stripe[slots]
+        rows["transfer_id"] = transfers[order]
+        rank = np.arange(1, count + 1) - np.repeat(first, run)
+        rows["version"] = np.repeat(self.version[heads], run) + rank
+        self.version[heads] += run
+        rows["run"] = 0
+        rows["run"][first + run - 1] = run
+        rows["amount"] = deltas[CREDITS_POSTED] - deltas[DEBITS_POSTED]
+        rows["pending_amount"] = deltas[CREDITS_PENDING] - deltas[DEBITS_PENDING]
+        for kind, name in enumerate(COUNTERS):
+            sums = np.cumsum(deltas[kind])
+            last = sums[first + run - 1]
+            # The book is at the end of the flush: the counters before it follow backwards.
+            before = self.own[kind, heads] - np.diff(np.r_[0, last])
+            rows[name] = sums + np.repeat(before - np.r_[0, last[:-1]], run)
+        self.mark_near_overflow(heads)
+        return rows
 
-    def forget_accounts(self, ids: Iterable[bytes]) -> None:
-        """Drop accounts that another flush than this book's own has written."""
-        for account_id in ids:
-            self.accounts.pop(account_id, None)
 
-    # Changing: called by the rules alone.
-
-    def begin_chain(self) -> None:
-        """From here on changes can be taken back together."""
-        self._chain_start = (len(self.changes.postings), len(self.changes.resolutions))
-        self._undo.clear()
-        self._undo_holds.clear()
-        self._chain_ids.clear()
-
-    def end_chain(self) -> None:
-        """The chain is whole: its changes stay."""
-        self._chain_start = None
-
-    def roll_chain_back(self) -> None:
-        """Take back all since `begin_chain`, except that ids spent by a refusal stay spent."""
-        if self._chain_start is None:
-            raise InvariantBroken("no chain is open that could be rolled back")
-        for account, before in reversed(self._undo):
-            (
-                account.closed,
-                account.version,
-                account.debits_pending,
-                account.debits_posted,
-                account.credits_pending,
-                account.credits_posted,
-            ) = before
-            if account.number in self.changes.closings:
-                self.changes.closings[account.number] = account.closed
-        for hold in self._undo_holds:
-            hold.status = HoldStatus.pending
-        for transfer_id in self._chain_ids:
-            del self._known[transfer_id]
-            del self.changes.spent[transfer_id]
-        postings, resolutions = self._chain_start
-        del self.changes.postings[postings:]
-        del self.changes.resolutions[resolutions:]
-        self._chain_start = None
-
-    def spend(self, transfer: Transfer, outcome: Outcome, shard: int) -> None:
-        """Note that a refusal has spent the transfer's id."""
-        known = Known(outcome, transfer, shard)
-        self._known[transfer.id] = known
-        self.changes.spent[transfer.id] = known
-
-    def create(
-        self,
-        transfer: Transfer,
-        shard: int,
-        debit: Account,
-        credit: Account,
-        expires_at: int = 0,
-    ) -> None:
-        """Keep a created transfer; its postings follow by `post`."""
-        pending = transfer.flags & TransferFlags.pending
-        known = Known(
-            Outcome.created,
-            transfer,
-            shard,
-            debit.number,
-            credit.number,
-            HoldStatus.pending if pending else HoldStatus.none,
-            expires_at,
-        )
-        self._known[transfer.id] = known
-        self.changes.spent[transfer.id] = known
-        if self._chain_start is not None:
-            self._chain_ids.append(transfer.id)
-
-    def resolve(self, hold: Known, status: HoldStatus, transfer_id: bytes | None) -> None:
-        """End a hold, once."""
-        if hold.status is not HoldStatus.pending:
-            raise InvariantBroken(f"hold {hold.transfer.id.hex()} is resolved a second time")
-        hold.status = status
-        self.changes.resolutions.append(Resolution(hold.transfer.id, transfer_id, status))
-        if self._chain_start is not None:
-            self._undo_holds.append(hold)
-
-    def close(self, account: Account, *, closed: bool) -> None:
-        """Close or reopen an account; its posting follows by `post`."""
-        self._remember(account)
-        account.closed = closed
-        self.changes.closings[account.number] = closed
-
-    def post(
-        self,
-        account: Account,
-        transfer_id: bytes,
-        *,
-        debit: int = 0,
-        debit_pending: int = 0,
-        credit: int = 0,
-        credit_pending: int = 0,
-    ) -> None:
-        """Change an account's counters by the given amounts and note the posting."""
-        self._remember(account)
-        account.debits_posted += debit
-        account.debits_pending += debit_pending
-        account.credits_posted += credit
-        account.credits_pending += credit_pending
-        if (
-            min(account.debits_pending, account.credits_pending) < 0
-            or account.debits_pending + account.debits_posted > COUNTER_MAX
-            or account.credits_pending + account.credits_posted > COUNTER_MAX
-        ):
-            raise InvariantBroken(f"a counter of account {account.id.hex()} leaves its range")
-        account.version += 1
-        account.flush = self.flush
-        self.changes.postings.append(
-            Posting(
-                account.stripe,
-                account.version,
-                transfer_id,
-                credit - debit,
-                credit_pending - debit_pending,
-                account.debits_pending,
-                account.debits_posted,
-                account.credits_pending,
-                account.credits_posted,
-            ),
-        )
-
-    def _remember(self, account: Account) -> None:
-        if self._chain_start is not None:
-            before = (
-                account.closed,
-                account.version,
-                account.debits_pending,
-                account.debits_posted,
-                account.credits_pending,
-                account.credits_posted,
-            )
-            self._undo.append((account, before))
+_COLUMNS: Final = (
+    "number",
+    "home",
+    "ledger",
+    "code",
+    "flags",
+    "closed",
+    "mine",
+    "near_overflow",
+    "stripe",
+    "version",
+    "used",
+    "own",
+    "others",
+)

@@ -2,13 +2,16 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 
 import msgspec
+import numpy as np
 
-from engine.nouns import Transfer
 from engine.streams import Entry
-from engine.wire.layout import rows_to_transfers
+from engine.wire.layout import TRANSFER, Rows
 from engine.wire.requests import Request, UnreadableEntry, decode_entry
+
+NO_ROWS: Rows = np.empty(0, TRANSFER)
 
 _OURS = (b"json", b"mp", b"bin", b"reply", b"request")
 
@@ -17,9 +20,13 @@ class Arrival(msgspec.Struct, gc=False):
     """An entry as it was understood: a request with its transfers, or the reason why not."""
 
     entry: Entry
-    transfers: list[Transfer]
     request: Request | None = None
     unreadable: UnreadableEntry | None = None
+
+    @property
+    def rows(self) -> Rows:
+        """Its transfers; none where it cannot be read."""
+        return NO_ROWS if self.request is None else self.request.transfers
 
 
 def understand(entry: Entry, prefix: str) -> Arrival:
@@ -27,8 +34,8 @@ def understand(entry: Entry, prefix: str) -> Arrival:
     try:
         request = decode_entry(_by_name(entry.fields), prefix=prefix)
     except UnreadableEntry as reason:
-        return Arrival(entry, [], unreadable=reason)
-    return Arrival(entry, rows_to_transfers(request.transfers), request)
+        return Arrival(entry, unreadable=reason)
+    return Arrival(entry, request)
 
 
 def _by_name(fields: list[bytes]) -> dict[bytes, bytes]:
@@ -64,9 +71,15 @@ class Inbox:
         """Add at the end, once there is room."""
         await self._room.wait()
         self._arrivals.extend(arrivals)
-        self._transfers += sum(len(arrival.transfers) for arrival in arrivals)
+        self._transfers += sum(len(arrival.rows) for arrival in arrivals)
         if self._transfers >= self._max:
             self._room.clear()
+        self.wake.set()
+
+    def put_back(self, arrivals: Sequence[Arrival]) -> None:
+        """Put at the front again what was taken and is to be decided anew."""
+        self._arrivals.extendleft(reversed(arrivals))
+        self._transfers += sum(len(arrival.rows) for arrival in arrivals)
         self.wake.set()
 
     def take(self, transfers_max: int) -> list[Arrival]:
@@ -74,10 +87,10 @@ class Inbox:
         taken: list[Arrival] = []
         count = 0
         while self._arrivals and (
-            not taken or count + len(self._arrivals[0].transfers) <= transfers_max
+            not taken or count + len(self._arrivals[0].rows) <= transfers_max
         ):
             arrival = self._arrivals.popleft()
-            count += len(arrival.transfers)
+            count += len(arrival.rows)
             taken.append(arrival)
         self._transfers -= count
         if self._transfers < self._max:

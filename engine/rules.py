@@ -1,7 +1,7 @@
 """The rules: what becomes of a transfer. Sequential, complete, without I/O and clock.
 
 These functions are the specification; whatever decides faster must give the same. They
-read the book and change it through its own verbs, one transfer after the other.
+read a page of the book and change it through its own verbs, one transfer after the other.
 
 Source: the outcomes, their order of precedence and their effects are those of TigerBeetle
 0.17.9, recorded in the histories that the tests replay. Where TigerBeetle's counters end
@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from engine.book import Account, Book, HoldStatus, Known
 from engine.errors import InvariantBroken
 from engine.nouns import (
     AMOUNT_MAX,
@@ -24,6 +23,7 @@ from engine.nouns import (
     TransferFlags,
 )
 from engine.outcomes import SPENDS_ID, Outcome
+from engine.page import Account, HoldStatus, Known, Page
 
 # Plain integers: testing a bit of an IntFlag costs twenty times as much.
 LINKED = int(TransferFlags.linked)
@@ -40,59 +40,60 @@ BALANCING = BALANCING_DEBIT | BALANCING_CREDIT
 CLOSING = CLOSING_DEBIT | CLOSING_CREDIT
 
 
-def decide_batch(book: Book, batch: Sequence[Transfer], shard: int, time: int) -> list[Outcome]:
+def decide_batch(page: Page, batch: Sequence[Transfer], shard: int, time: int) -> list[Outcome]:
     """Decide the transfers of one entry in order, linked chains whole.
 
     Args:
-        book: Holds every account and every id that the batch can touch.
+        page: Holds every account and every id that the batch can touch.
         batch: The transfers as requested.
         shard: The shard by whose stream the entry came, which decides its holds.
         time: Microseconds since 1970, not before that of any earlier decision of the shard.
 
     Returns:
-        One outcome a transfer. What they change stands in the book and its changes.
+        One outcome a transfer. What they change stands on the page.
     """
     outcomes: list[Outcome] = []
     chain: int | None = None  # where the open chain began
     broken = False
     last = len(batch) - 1
     for index, transfer in enumerate(batch):
+        page.at = index
         linked = transfer.flags & LINKED
         if linked and chain is None:
             chain, broken = index, False
-            book.begin_chain()
+            page.begin_chain()
         if linked and index == last:
             outcome = Outcome.linked_event_chain_open
         elif broken:
             outcome = Outcome.linked_event_failed
         else:
-            outcome = _decide(book, transfer, shard, time)
+            outcome = _decide(page, transfer, shard, time)
         outcomes.append(outcome)
         if chain is not None:
             if outcome is not Outcome.created and not broken:
                 broken = True
-                book.roll_chain_back()
+                page.roll_chain_back()
                 outcomes[chain:index] = [Outcome.linked_event_failed] * (index - chain)
             if not linked or outcome is Outcome.linked_event_chain_open:
                 if not broken:
-                    book.end_chain()
+                    page.end_chain()
                 chain, broken = None, False
         if outcome in SPENDS_ID:
-            book.spend(transfer, outcome, shard)
+            page.spend(transfer, outcome, shard)
     return outcomes
 
 
-def expire_hold(book: Book, hold: Known) -> None:
+def expire_hold(page: Page, hold: Known) -> None:
     """Release a hold whose time has come; an account that it closed is open again."""
-    debit, credit = _accounts_of(book, hold)
-    book.resolve(hold, HoldStatus.expired, None)
-    _reopen(book, hold, debit, credit)
+    debit, credit = _accounts_of(page, hold)
+    page.resolve(hold, HoldStatus.expired, None)
+    _reopen(page, hold, debit, credit)
     amount = hold.transfer.amount
-    book.post(debit, hold.transfer.id, debit_pending=-amount)
-    book.post(credit, hold.transfer.id, credit_pending=-amount)
+    page.post(debit, hold.transfer.id, debit_pending=-amount)
+    page.post(credit, hold.transfer.id, credit_pending=-amount)
 
 
-def _decide(book: Book, t: Transfer, shard: int, time: int) -> Outcome:
+def _decide(page: Page, t: Transfer, shard: int, time: int) -> Outcome:
     if t.timestamp != 0:
         return Outcome.timestamp_must_be_zero
     if t.flags & RESERVED:
@@ -101,26 +102,26 @@ def _decide(book: Book, t: Transfer, shard: int, time: int) -> Outcome:
         return Outcome.id_must_not_be_zero
     if t.id == ID_MAX:
         return Outcome.id_must_not_be_int_max
-    known = book.known(t.id)
+    known = page.known(t.id)
     if known is not None:
         if known.outcome is not Outcome.created:
             return Outcome.id_already_failed
-        return _compare(book, t, known.transfer)
+        return _compare(page, t, known.transfer)
     if t.flags & RESOLVING:
-        return _resolve(book, t, shard, time)
-    return _transfer(book, t, shard, time)
+        return _resolve(page, t, shard, time)
+    return _transfer(page, t, shard, time)
 
 
-def _transfer(book: Book, t: Transfer, shard: int, time: int) -> Outcome:
+def _transfer(page: Page, t: Transfer, shard: int, time: int) -> Outcome:
     """Decide a transfer that moves or holds an amount."""
     flags = t.flags
     malformed = _malformed(t)
     if malformed is not None:
         return malformed
-    debit = book.account(t.debit_account_id)
+    debit = page.account(t.debit_account_id)
     if debit is None:
         return Outcome.debit_account_not_found
-    credit = book.account(t.credit_account_id)
+    credit = page.account(t.credit_account_id)
     if credit is None:
         return Outcome.credit_account_not_found
     if debit.ledger != credit.ledger:
@@ -141,17 +142,17 @@ def _transfer(book: Book, t: Transfer, shard: int, time: int) -> Outcome:
     # time of this century plus 2^32 seconds is far from the end of either clock.
     kept = t if amount == t.amount else msgspec.structs.replace(t, amount=amount)
     expires_at = time + t.timeout * MICROSECONDS if t.timeout else 0
-    book.create(kept, shard, debit, credit, expires_at)
+    page.create(kept, shard, expires_at)
     if flags & CLOSING_DEBIT:
-        book.close(debit, closed=True)
+        page.close(debit, closed=True)
     if flags & CLOSING_CREDIT:
-        book.close(credit, closed=True)
+        page.close(credit, closed=True)
     if flags & PENDING:
-        book.post(debit, t.id, debit_pending=amount)
-        book.post(credit, t.id, credit_pending=amount)
+        page.post(debit, t.id, debit_pending=amount)
+        page.post(credit, t.id, credit_pending=amount)
     else:
-        book.post(debit, t.id, debit=amount)
-        book.post(credit, t.id, credit=amount)
+        page.post(debit, t.id, debit=amount)
+        page.post(credit, t.id, credit=amount)
     return Outcome.created
 
 
@@ -213,7 +214,7 @@ def _over_limits(t: Transfer, amount: int, debit: Account, credit: Account) -> O
     return None
 
 
-def _resolve(book: Book, t: Transfer, shard: int, time: int) -> Outcome:
+def _resolve(page: Page, t: Transfer, shard: int, time: int) -> Outcome:
     """Decide a transfer that posts or voids a hold; one return a rule, in order."""
     if t.flags & RESOLVING == RESOLVING or t.flags & (PENDING | BALANCING | CLOSING):
         return Outcome.flags_are_mutually_exclusive
@@ -225,7 +226,7 @@ def _resolve(book: Book, t: Transfer, shard: int, time: int) -> Outcome:
         return Outcome.pending_id_must_be_different
     if t.timeout:
         return Outcome.timeout_reserved_for_pending_transfer
-    hold = book.known(t.pending_id)
+    hold = page.known(t.pending_id)
     if hold is None or hold.outcome is not Outcome.created:
         return Outcome.pending_transfer_not_found
     p = hold.transfer
@@ -245,14 +246,14 @@ def _resolve(book: Book, t: Transfer, shard: int, time: int) -> Outcome:
     resolved = _resolved(hold, time)
     if resolved is not None:
         return resolved
-    debit, credit = _accounts_of(book, hold)
+    debit, credit = _accounts_of(page, hold)
     if not voids:
         if debit.closed:
             return Outcome.debit_account_already_closed
         if credit.closed:
             return Outcome.credit_account_already_closed
 
-    book.create(
+    page.create(
         Transfer(
             id=t.id,
             debit_account_id=p.debit_account_id,
@@ -267,15 +268,13 @@ def _resolve(book: Book, t: Transfer, shard: int, time: int) -> Outcome:
             flags=t.flags,
         ),
         shard,
-        debit,
-        credit,
     )
-    book.resolve(hold, HoldStatus.voided if voids else HoldStatus.posted, t.id)
+    page.resolve(hold, HoldStatus.voided if voids else HoldStatus.posted, t.id)
     if voids:
-        _reopen(book, hold, debit, credit)
+        _reopen(page, hold, debit, credit)
     moved = 0 if voids else amount
-    book.post(debit, t.id, debit=moved, debit_pending=-p.amount)
-    book.post(credit, t.id, credit=moved, credit_pending=-p.amount)
+    page.post(debit, t.id, debit=moved, debit_pending=-p.amount)
+    page.post(credit, t.id, credit=moved, credit_pending=-p.amount)
     return Outcome.created
 
 
@@ -301,22 +300,22 @@ def _resolved(hold: Known, time: int) -> Outcome | None:
     return None
 
 
-def _reopen(book: Book, hold: Known, debit: Account, credit: Account) -> None:
+def _reopen(page: Page, hold: Known, debit: Account, credit: Account) -> None:
     if hold.transfer.flags & CLOSING_DEBIT:
-        book.close(debit, closed=False)
+        page.close(debit, closed=False)
     if hold.transfer.flags & CLOSING_CREDIT:
-        book.close(credit, closed=False)
+        page.close(credit, closed=False)
 
 
-def _accounts_of(book: Book, hold: Known) -> tuple[Account, Account]:
-    debit = book.account(hold.transfer.debit_account_id)
-    credit = book.account(hold.transfer.credit_account_id)
+def _accounts_of(page: Page, hold: Known) -> tuple[Account, Account]:
+    debit = page.account(hold.transfer.debit_account_id)
+    credit = page.account(hold.transfer.credit_account_id)
     if debit is None or credit is None:
-        raise InvariantBroken(f"an account of hold {hold.transfer.id.hex()} is not in the book")
+        raise InvariantBroken(f"an account of hold {hold.transfer.id.hex()} is not on the page")
     return debit, credit
 
 
-def _compare(book: Book, t: Transfer, e: Transfer) -> Outcome:
+def _compare(page: Page, t: Transfer, e: Transfer) -> Outcome:
     """Name the first difference between a request and the transfer that has its id."""
     if t.flags != e.flags:
         return Outcome.exists_with_different_flags
@@ -325,7 +324,7 @@ def _compare(book: Book, t: Transfer, e: Transfer) -> Outcome:
     if t.timeout != e.timeout:
         return Outcome.exists_with_different_timeout
     if t.flags & RESOLVING:
-        t = _as_resolved(book, t, e)
+        t = _as_resolved(page, t, e)
     if t.debit_account_id != e.debit_account_id:
         return Outcome.exists_with_different_debit_account_id
     if t.credit_account_id != e.credit_account_id:
@@ -346,11 +345,11 @@ def _compare(book: Book, t: Transfer, e: Transfer) -> Outcome:
     return Outcome.exists
 
 
-def _as_resolved(book: Book, t: Transfer, e: Transfer) -> Transfer:
+def _as_resolved(page: Page, t: Transfer, e: Transfer) -> Transfer:
     """What a post or void that is sent again stands for, its empty fields filled in."""
-    hold = book.known(t.pending_id)
+    hold = page.known(t.pending_id)
     if hold is None:
-        raise InvariantBroken(f"the hold of transfer {t.id.hex()} is not in the book")
+        raise InvariantBroken(f"the hold of transfer {t.id.hex()} is not on the page")
     p = hold.transfer
     whole = t.amount == (0 if t.flags & VOID else AMOUNT_MAX)
     return msgspec.structs.replace(

@@ -5,7 +5,7 @@ what is lost here was never answered.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -48,6 +48,16 @@ class Waiting(msgspec.Struct, frozen=True):
     entries: int
     oldest_seconds: float | None
     """How long the oldest of them waits, by the clock of Redis; None where none waits."""
+
+
+class StreamEnds(msgspec.Struct, frozen=True):
+    """Both ends of a shard's stream."""
+
+    first: Position | None
+    """The oldest entry; None where there is none."""
+    last: Position
+    """The last id that was ever given; zero where there is no such stream."""
+    length: int
 
 
 class Streams:
@@ -235,6 +245,27 @@ class Streams:
             for section in ("server", "memory", "persistence"):
                 facts |= await writer.info(section)
         return {name: str(value) for name, value in facts.items()}
+
+    async def ends(self, shards: Collection[int]) -> dict[int, StreamEnds]:
+        """Where the streams of some shards begin and end; positions are of generation 0."""
+        ends = {}
+        for shard in shards:
+            try:
+                with _translated():
+                    answer = await self._client(self._writer).execute_command(
+                        "XINFO STREAM", stream_name(self.prefix, shard)
+                    )
+            except TryAgainError as error:
+                if "no such key" not in str(error):
+                    raise
+                ends[shard] = StreamEnds(None, Position(), 0)
+                continue
+            info = dict(zip(answer[::2], answer[1::2], strict=True))
+            first, last = info[b"first-entry"], info[b"last-generated-id"]
+            ends[shard] = StreamEnds(
+                _position(first[0], 0) if first else None, _position(last, 0), info[b"length"]
+            )
+        return ends
 
 
 def _position(entry_id: bytes, generation: int) -> Position:

@@ -4,10 +4,9 @@ Only what the public contract promises is read, so that how rows are kept may ch
 """
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -16,12 +15,20 @@ import msgspec
 from engine.errors import TryAgainError
 from engine.nouns import ID_ZERO, AccountFlags, NewAccount, TransferFlags
 from engine.outcomes import Outcome
-from engine.store.connection import connect, statement, translated
+from engine.store.connection import connect, is_connection_lost, statement, translated
 
 CONNECTIONS_MAX: Final = 4
 """Of one client; further calls wait for one."""
 
+RETRY_SECONDS: Final = 0.05
+"""Between attempts to reach a Postgres that is away."""
+
+_T = TypeVar("_T")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class CommitInDoubtError(TryAgainError):
+    """The connection was lost during COMMIT: done or not, nobody knows."""
 
 
 class Account(msgspec.Struct, frozen=True, gc=False):
@@ -101,33 +108,55 @@ class ClientStore:
         for connection in idle:
             connection.terminate()
 
-    @contextlib.asynccontextmanager
-    async def _connection(self, what: str) -> AsyncIterator[asyncpg.Connection]:
-        """A connection for one call, which is cut when the call fails half-way."""
-        connection: asyncpg.Connection | None = None
+    async def _call(self, what: str, work: Callable[[asyncpg.Connection], Awaitable[_T]]) -> _T:
+        """Do something that is safe to repeat, again while Postgres is away, within the limit."""
+        trouble = ""
         try:
             async with asyncio.timeout(self._seconds_max), self._free:
-                while self._idle and (connection is None or connection.is_closed()):
-                    connection = self._idle.pop()
-                if connection is None or connection.is_closed():
-                    connection = await connect(self._dsn, "engine client")
-                try:
-                    with translated():
-                        yield connection
-                except BaseException:
-                    connection.terminate()
-                    raise
-                self._idle.append(connection)
+                while True:
+                    try:
+                        return await self._on_connection(work)
+                    except CommitInDoubtError:
+                        raise
+                    except TryAgainError as error:
+                        trouble = f": {error}"
+                        await asyncio.sleep(RETRY_SECONDS)
         except TimeoutError as error:
             raise TryAgainError(
-                f"Postgres did not {what} within {self._seconds_max:g} s; try again"
+                f"Postgres did not {what} within {self._seconds_max:g} s{trouble}; try again"
             ) from error
+
+    async def _on_connection(self, work: Callable[[asyncpg.Connection], Awaitable[_T]]) -> _T:
+        """Use an idle connection or a new one; it is cut when the work fails half-way."""
+        connection: asyncpg.Connection | None = None
+        while self._idle and (connection is None or connection.is_closed()):
+            connection = self._idle.pop()
+        if connection is None or connection.is_closed():
+            connection = await connect(self._dsn, "engine client")
+        try:
+            with translated():
+                result = await work(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        self._idle.append(connection)
+        return result
+
+    async def _fetch(self, what: str, query: str, *args: Any) -> list[asyncpg.Record]:
+        async def work(connection: asyncpg.Connection) -> list[asyncpg.Record]:
+            rows: list[asyncpg.Record] = await connection.fetch(statement(query), *args)
+            return rows
+
+        return await self._call(what, work)
 
     async def shard_count(self) -> int:
         """Into how many shards the ledger is cut. Raises as `connect`."""
-        async with self._connection("tell the number of shards") as connection:
+
+        async def work(connection: asyncpg.Connection) -> int:
             count: int = await connection.fetchval("SELECT shard_count FROM ledger.settings")
-        return count
+            return count
+
+        return await self._call("tell the number of shards", work)
 
     async def create_accounts(
         self, wanted: Sequence[NewAccount], ids: Sequence[bytes]
@@ -146,10 +175,12 @@ class ClientStore:
         """
         # Sorted, so that two calls with the same ids queue and never deadlock.
         new = sorted(wanted, key=lambda account: account.id)
-        async with (
-            self._connection("create the accounts") as connection,
-            connection.transaction(),
-        ):
+
+        async def work(
+            connection: asyncpg.Connection,
+        ) -> tuple[list[asyncpg.Record], list[asyncpg.Record]]:
+            transaction = connection.transaction()
+            await transaction.start()
             created = await connection.fetch(
                 statement("client_create_accounts"),
                 [a.id for a in new],
@@ -163,12 +194,23 @@ class ClientStore:
             )
             # The next statement: it sees what others committed while we waited for them.
             rows = await connection.fetch(statement("client_accounts"), list(set(ids)))
+            try:
+                await transaction.commit()
+            except Exception as error:
+                if is_connection_lost(error):
+                    raise CommitInDoubtError(
+                        "Postgres was lost while it created the accounts; create the same again "
+                        "to see which are there"
+                    ) from error
+                raise
+            return created, rows
+
+        created, rows = await self._call("create the accounts", work)
         return {row["id"] for row in created}, {row["id"]: _new_account(row) for row in rows}
 
     async def lookup_accounts(self, ids: Sequence[bytes]) -> list[Account]:
         """Accounts with their counters, in one snapshot; ids that are none are left out."""
-        async with self._connection("look up the accounts") as connection:
-            rows = await connection.fetch(statement("client_balances"), ids)
+        rows = await self._fetch("look up the accounts", "client_balances", ids)
         return [
             Account(
                 id=UUID(bytes=row["id"]),
@@ -183,8 +225,7 @@ class ClientStore:
 
     async def lookup_transfers(self, ids: Sequence[bytes]) -> list[StoredTransfer]:
         """Created transfers; ids that are none are left out."""
-        async with self._connection("look up the transfers") as connection:
-            rows = await connection.fetch(statement("client_transfers"), ids)
+        rows = await self._fetch("look up the transfers", "client_transfers", ids)
         return [
             StoredTransfer(
                 id=UUID(bytes=row["id"]),
@@ -205,8 +246,7 @@ class ClientStore:
     ) -> list[Posting]:
         """The last postings of an account, newest first, all before a time."""
         until = None if before is None else (before - _EPOCH) // timedelta(microseconds=1)
-        async with self._connection("read the history") as connection:
-            rows = await connection.fetch(statement("client_history"), account_id, limit, until)
+        rows = await self._fetch("read the history", "client_history", account_id, limit, until)
         return [
             Posting(
                 transfer_id=UUID(bytes=row["transfer_id"]),
@@ -220,8 +260,7 @@ class ClientStore:
 
     async def outcomes(self, ids: Sequence[bytes]) -> dict[bytes, tuple[Outcome, int]]:
         """What became of ids, and when (microseconds since 1970); free ids are left out."""
-        async with self._connection("look up the outcomes") as connection:
-            rows = await connection.fetch(statement("client_outcomes"), ids)
+        rows = await self._fetch("look up the outcomes", "client_outcomes", ids)
         return {row["id"]: (Outcome[row["outcome"]], row["time"]) for row in rows}
 
 

@@ -16,7 +16,7 @@ STATEMENT_SECONDS_MAX: Final = 60.0
 LOCK_SECONDS_MAX: Final = 10
 
 # Postgres counts microseconds from 2000.
-_EPOCH: Final = 946_684_800 * 1_000_000
+POSTGRES_EPOCH: Final = 946_684_800 * 1_000_000
 _INT8: Final = struct.Struct(">q")
 
 _SETTINGS: Final = {
@@ -102,12 +102,12 @@ def _same(value: bytes) -> bytes:
 
 
 def _encode_time(microseconds: int) -> bytes:
-    return _INT8.pack(microseconds - _EPOCH)
+    return _INT8.pack(microseconds - POSTGRES_EPOCH)
 
 
 def _decode_time(value: bytes) -> int:
     microseconds: int = _INT8.unpack(value)[0]
-    return microseconds + _EPOCH
+    return microseconds + POSTGRES_EPOCH
 
 
 def is_connection_lost(error: BaseException) -> bool:

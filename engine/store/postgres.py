@@ -6,20 +6,21 @@ Two connections: one flushes, the other reads for the next batch meanwhile.
 import asyncio
 import os
 import socket
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
 import structlog
 
-from engine.book import Account, Changes, HoldStatus, Known
 from engine.errors import InvariantBroken, TryAgainError
 from engine.nouns import COUNTER_MAX, ID_ZERO, AccountFlags, Transfer
 from engine.outcomes import Outcome
+from engine.page import HoldStatus, Known
+from engine.rows import AccountRow
 from engine.store.connection import connect, is_connection_lost, statement, translated
+from engine.store.copying import Copy, copies_of_spent, copy_of_posted
 from engine.store.rows import Flush, Owned, Ownership, Position
-from engine.wire.layout import transfers_to_rows
 
 NOBODY: Final = ID_ZERO
 """The worker that owns what nobody owns."""
@@ -27,10 +28,11 @@ NOBODY: Final = ID_ZERO
 FLUSH_SHIFT: Final = 20
 """A row's number is its flush's number x 2^20 + its place in the flush."""
 
+COPY_BYTES: Final = 512 * 1024
+
 SETTLE_SECONDS_MAX: Final = 30.0
 LOCK_ROUNDS_MAX: Final = 20
 
-_SIGN: Final = 2**63
 _log = structlog.get_logger()
 
 
@@ -105,10 +107,35 @@ class PostgresStore:
         rows = await self._read("spent_by_id", ids, locked=locked)
         return [_known(row) for row in rows]
 
-    async def load_accounts(self, ids: Sequence[bytes], *, locked: bool = False) -> list[Account]:
-        """Accounts with their newest counters; those that do not exist are left out."""
-        rows = await self._read("accounts_by_id", ids, locked=locked)
+    async def load_accounts(
+        self,
+        ids: Sequence[bytes],
+        owned: Collection[int],
+        writing_shard: int,
+        *,
+        locked: bool = False,
+    ) -> list[AccountRow]:
+        """Accounts with their newest counters; those that do not exist are left out.
+
+        Args:
+            ids: Of accounts, 16 bytes each.
+            owned: Shards at home in which an account is written in its home stripe.
+            writing_shard: Through whose stripes the others are credited.
+            locked: Read within the locked flush that is under way.
+        """
+        rows = await self._read("accounts_by_id", ids, list(owned), writing_shard, locked=locked)
         return [_account(row) for row in rows]
+
+    async def load_others(
+        self, numbers: Sequence[int], *, locked: bool = False
+    ) -> tuple[list[int], list[list[int]]]:
+        """The sums over the stripes of accounts other than their home stripes, as they are now.
+
+        Returns:
+            The numbers of the accounts, and for each the four counters.
+        """
+        rows = await self._read("other_stripes", numbers, locked=locked)
+        return [row["number"] for row in rows], [row["others"] for row in rows]
 
     async def load_due(
         self, since: dict[int, int], until: int, *, locked: bool = False
@@ -127,7 +154,7 @@ class PostgresStore:
         """The worker's last number, its shards and positions, in one snapshot."""
         rows = await self._read("ownership", self.worker, locked=True)
         shards = {row["shard"]: _owned(row) for row in rows if row["shard"] is not None}
-        return Ownership(rows[0]["sequence"], shards)
+        return Ownership(rows[0]["sequence"], shards, await self.reserve_number())
 
     async def load_positions(self, shards: Collection[int]) -> dict[int, Owned]:
         """How far other workers' shards got; within a locked flush."""
@@ -142,8 +169,11 @@ class PostgresStore:
 
     # Flushing.
 
-    async def flush(self, flush: Flush) -> None:
+    async def flush(self, flush: Flush) -> int:
         """Write a flush in one transaction, and return once it is durable.
+
+        Returns:
+            The number for the next flush.
 
         Raises:
             LostOwnershipError: Another wrote in this worker's chain; nothing was written.
@@ -155,12 +185,12 @@ class PostgresStore:
         with translated():
             await connection.execute("BEGIN")
             try:
-                await connection.fetch(self._text("lock_workers"), [self.worker])
-                number = await self._write(connection, flush)
+                next_number = await self._write(connection, flush)
             except BaseException:
                 await _roll_back(connection)
                 raise
-            await self._commit(connection, flush.sequence, number)
+            await self._commit(connection, flush)
+        return next_number
 
     async def begin_locked(self, shards: Collection[int]) -> set[bytes]:
         """Begin a locked flush: lock the owners of all these shards, in order.
@@ -192,19 +222,30 @@ class PostgresStore:
                 await connection.execute("ROLLBACK")
         raise TryAgainError(f"the owners of shards {sorted(shards)} kept changing")
 
-    async def finish_locked(self, flush: Flush, lenders: Iterable[bytes]) -> None:
-        """Write and commit a locked flush, in the own chain and in each lender's."""
+    async def reserve_number(self) -> int:
+        """A number for a locked flush, above that of everything its lenders have written."""
+        rows = await self._read("reserve_number", locked=True)
+        number: int = rows[0]["number"]
+        return number
+
+    async def finish_locked(self, flush: Flush, lenders: Iterable[bytes]) -> int:
+        """Write and commit a locked flush, in the own chain and in each lender's.
+
+        Returns:
+            The number for the next flush.
+        """
         connection = self._connection(locked=True)
         with translated():
             try:
-                number = await self._write(connection, flush)
+                next_number = await self._write(connection, flush)
                 await connection.execute(
-                    self._text("lend"), sorted(lenders), "lent", flush.time, number
+                    self._text("lend"), sorted(lenders), "lent", flush.time, flush.number
                 )
             except BaseException:
                 await _roll_back(connection)
                 raise
-            await self._commit(connection, flush.sequence, number)
+            await self._commit(connection, flush)
+        return next_number
 
     async def abandon_locked(self) -> None:
         """Give the locks back; nothing is written."""
@@ -216,47 +257,37 @@ class PostgresStore:
         return {row["worker"] for row in rows}
 
     async def _write(self, connection: asyncpg.Connection, flush: Flush) -> int:
-        changes = flush.changes
-        created = sum(known.outcome is Outcome.created for known in changes.spent.values())
-        number: int = await connection.fetchval(
+        next_number: int = await connection.fetchval(
             self._text("fence"),
             self.worker,
             flush.sequence,
+            flush.number,
             flush.kind,
             flush.time,
-            created,
-            len(changes.spent) - created,
-            len(changes.postings),
+            sum(len(one.spent) for one in flush.decided),
+            sum(len(one.refused.requests) for one in flush.decided),
+            len(flush.posted),
         )
-        base = number << FLUSH_SHIFT
-        if changes.spent:
-            # Sorted, so that two flushes with the same ids queue and never deadlock.
-            await connection.copy_records_to_table(
-                "spent",
-                schema_name="ledger",
-                columns=_SPENT_COLUMNS,
-                records=sorted(_spent_records(changes, base)),
-            )
-        if changes.postings:
-            await connection.copy_records_to_table(
-                "posted",
-                schema_name="ledger",
-                columns=_POSTED_COLUMNS,
-                records=sorted(_posted_records(changes, base), key=lambda r: (r[1], r[2])),
-            )
-        if changes.resolutions:
+        base = flush.number << FLUSH_SHIFT
+        if flush.decided:
+            for copy in copies_of_spent(flush.decided, base):
+                await _copy(connection, "spent", copy)
+        if len(flush.posted):
+            await _copy(connection, "posted", copy_of_posted(flush.posted, base))
+        resolutions = [one for decided in flush.decided for one in decided.resolutions]
+        if resolutions:
+            resolutions.sort(key=lambda one: one.hold_id)
             await connection.execute(
                 self._text("resolve_holds"),
-                [r.hold_id for r in changes.resolutions],
-                [r.transfer_id for r in changes.resolutions],
-                [r.status.name for r in changes.resolutions],
-                [base + place for place in range(len(changes.resolutions))],
+                [one.hold_id for one in resolutions],
+                [one.transfer_id for one in resolutions],
+                [one.status.name for one in resolutions],
+                [base + place for place in range(len(resolutions))],
             )
-        if changes.closings:
+        closings = {k: v for decided in flush.decided for k, v in decided.closings.items()}
+        if closings:
             await connection.execute(
-                self._text("close_accounts"),
-                list(changes.closings),
-                list(changes.closings.values()),
+                self._text("close_accounts"), list(closings), list(closings.values())
             )
         for letter in flush.dead_letters:
             await connection.execute(
@@ -272,16 +303,16 @@ class PostgresStore:
             positions = flush.positions.values()
             await connection.execute(
                 self._text("move_positions"),
-                number,
+                flush.number,
                 list(flush.positions),
                 [p.generation for p in positions],
                 [p.ms for p in positions],
                 [p.seq for p in positions],
                 flush.time,
             )
-        return number
+        return next_number
 
-    async def _commit(self, connection: asyncpg.Connection, sequence: int, number: int) -> None:
+    async def _commit(self, connection: asyncpg.Connection, flush: Flush) -> None:
         """Commit without a time limit, shielded: a cancelled COMMIT looks like success."""
         commit = asyncio.ensure_future(connection.execute("COMMIT", timeout=None))
         try:
@@ -292,9 +323,9 @@ class PostgresStore:
         except Exception as error:
             if not is_connection_lost(error):
                 raise
-            _log.warning("commit_of_unknown_fate", sequence=sequence, reason=str(error))
-            if not await self._settle(connection, sequence, number):
-                raise TryAgainError(f"flush {sequence} was not committed: {error}") from error
+            _log.warning("commit_of_unknown_fate", sequence=flush.sequence, reason=str(error))
+            if not await self._settle(connection, flush.sequence, flush.number):
+                raise TryAgainError(f"flush {flush.sequence} was not committed: {error}") from error
 
     async def _settle(self, lost: asyncpg.Connection, sequence: int, number: int) -> bool:
         """Find out whether a flush whose COMMIT was not answered is committed.
@@ -384,8 +415,9 @@ class PostgresStore:
                     "SELECT coalesce(max(sequence), 0) FROM ledger.flushes WHERE worker = $1",
                     self.worker,
                 )
-                number = await connection.fetchval(
-                    self._text("fence"), self.worker, sequence + 1, "claim", time, 0, 0, 0
+                number = await connection.fetchval(self._text("reserve_number"))
+                await connection.execute(
+                    self._text("fence"), self.worker, sequence + 1, number, "claim", time, 0, 0, 0
                 )
                 await connection.execute(self._text("lend"), [owner], "claim", time, number)
                 await connection.execute(self._text("set_owner"), taken, self.worker)
@@ -421,6 +453,23 @@ class PostgresStore:
         return [row["shard"] for row in rows]
 
 
+async def _copy(connection: asyncpg.Connection, table: str, copy: Copy) -> None:
+    await connection.copy_to_table(
+        table,
+        schema_name="ledger",
+        columns=copy.columns,
+        format="binary",
+        source=_pieces(copy.data),
+    )
+
+
+async def _pieces(data: bytes) -> AsyncIterator[memoryview]:
+    """Data in pieces, as the driver wants it."""
+    view = memoryview(data)
+    for start in range(0, len(view), COPY_BYTES):
+        yield view[start : start + COPY_BYTES]
+
+
 async def _roll_back(connection: asyncpg.Connection) -> None:
     """Roll back; where even that cannot be sent, cut the connection, which does it too."""
     try:
@@ -429,82 +478,8 @@ async def _roll_back(connection: asyncpg.Connection) -> None:
         connection.terminate()
 
 
-_SPENT_COLUMNS: Final = (
-    "id",
-    "number",
-    "debit_account",
-    "credit_account",
-    "amount",
-    "code",
-    "flags",
-    "shard",
-    "outcome",
-    "timeout",
-    "expires_at",
-    "pending_id",
-    "user_data_128",
-    "user_data_64",
-    "user_data_32",
-    "request",
-)
-_POSTED_COLUMNS: Final = (
-    "number",
-    "stripe",
-    "version",
-    "transfer_id",
-    "amount",
-    "pending_amount",
-    "debits_pending",
-    "debits_posted",
-    "credits_pending",
-    "credits_posted",
-)
-
-
-def _spent_records(changes: Changes, base: int) -> Iterable[tuple[Any, ...]]:
-    declined = [k.transfer for k in changes.spent.values() if k.outcome is not Outcome.created]
-    requests = iter(transfers_to_rows(declined))
-    for place, known in enumerate(changes.spent.values()):
-        t = known.transfer
-        created = known.outcome is Outcome.created
-        yield (
-            t.id,
-            base + place,
-            known.debit_number,
-            known.credit_number,
-            t.amount if created else None,
-            t.code if created else None,
-            t.flags,
-            known.shard,
-            int(known.outcome),
-            t.timeout or None,
-            known.expires_at or None,
-            t.pending_id if t.pending_id != ID_ZERO else None,
-            t.user_data_128 if t.user_data_128 != ID_ZERO else None,
-            (t.user_data_64 ^ _SIGN) - _SIGN if t.user_data_64 else None,
-            t.user_data_32 or None,
-            None if created else next(requests).tobytes(),
-        )
-
-
-def _posted_records(changes: Changes, base: int) -> Iterable[tuple[Any, ...]]:
-    for place, p in enumerate(changes.postings):
-        yield (
-            base + place,
-            p.stripe,
-            p.version,
-            p.transfer_id,
-            p.amount,
-            p.pending_amount,
-            p.debits_pending,
-            p.debits_posted,
-            p.credits_pending,
-            p.credits_posted,
-        )
-
-
-def _account(row: asyncpg.Record) -> Account:
-    return Account(
+def _account(row: asyncpg.Record) -> AccountRow:
+    return AccountRow(
         row["id"],
         row["number"],
         row["shard"],
@@ -513,10 +488,8 @@ def _account(row: asyncpg.Record) -> Account:
         sum(int(AccountFlags[name]) for name in row["flags"]),
         row["closed"],
         row["version"],
-        row["debits_pending"],
-        row["debits_posted"],
-        row["credits_pending"],
-        row["credits_posted"],
+        row["own"],
+        row["others"],
     )
 
 

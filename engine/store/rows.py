@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from engine.book import Changes
+from engine.rows import Decided, PostedRows
 
 
 class Position(msgspec.Struct, frozen=True, order=True, gc=False):
@@ -34,6 +34,8 @@ class Ownership(msgspec.Struct):
     sequence: int
     """The last number in its chain."""
     shards: dict[int, Owned]
+    number: int
+    """For the worker's next flush: above that of everything written so far."""
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -49,8 +51,12 @@ class Flush(msgspec.Struct):
     """What is written in one transaction."""
 
     sequence: int
+    """The next number in the worker's chain."""
+    number: int
+    """Unique over all workers, reserved before."""
     time: int
-    changes: Changes
+    decided: list[Decided]
+    posted: PostedRows
     positions: dict[int, Position]
     dead_letters: list[DeadLetter]
     kind: Literal["flush", "locked"] = "flush"

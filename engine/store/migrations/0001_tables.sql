@@ -194,10 +194,12 @@ CREATE TABLE ledger.heartbeats (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE ledger.heartbeats IS 'Until when a worker''s shards are not to be taken from it';
 
+CREATE SEQUENCE ledger.flush_numbers;
+
 CREATE TABLE ledger.flushes (
     worker      uuid NOT NULL,
     sequence    bigint NOT NULL,
-    number      bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    number      bigint NOT NULL DEFAULT nextval('ledger.flush_numbers'),
     kind        text NOT NULL CHECK (kind IN ('flush', 'locked', 'lent', 'claim', 'release')),
     time        timestamptz NOT NULL,
     transfers   integer NOT NULL DEFAULT 0,

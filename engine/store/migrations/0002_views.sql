@@ -2,8 +2,11 @@
 
 CREATE VIEW ledger.transfers AS
 SELECT s.id, d.id AS debit_account_id, c.id AS credit_account_id, s.amount, d.ledger, s.code,
-       ledger.transfer_flags(s.flags) AS flags, s.pending_id, coalesce(s.timeout, 0) AS timeout,
-       s.user_data_128, ledger.unsigned(coalesce(s.user_data_64, 0)) AS user_data_64,
+       ledger.transfer_flags(s.flags) AS flags,
+       nullif(s.pending_id, '00000000-0000-0000-0000-000000000000') AS pending_id,
+       coalesce(s.timeout, 0) AS timeout,
+       nullif(s.user_data_128, '00000000-0000-0000-0000-000000000000') AS user_data_128,
+       ledger.unsigned(coalesce(s.user_data_64, 0)) AS user_data_64,
        coalesce(s.user_data_32, 0) AS user_data_32,
        f.time AS posted_at, s.expires_at, s.shard::integer AS shard, s.number
 FROM ledger.spent s
@@ -48,15 +51,15 @@ COMMENT ON VIEW ledger.postings IS
 CREATE FUNCTION ledger.newest(account bigint) RETURNS SETOF ledger.posted
     LANGUAGE sql STABLE STRICT PARALLEL SAFE AS $$
 WITH RECURSIVE newest AS (
-    (SELECT p FROM ledger.posted p
-     WHERE p.stripe BETWEEN account * 1024 AND account * 1024 + 1023
+    (SELECT p.* FROM ledger.posted p
+     WHERE p.stripe BETWEEN newest.account * 1024 AND newest.account * 1024 + 1023
      ORDER BY p.stripe DESC, p.version DESC LIMIT 1)
     UNION ALL
-    SELECT (SELECT p FROM ledger.posted p
-            WHERE p.stripe >= account * 1024 AND p.stripe < (n.p).stripe
-            ORDER BY p.stripe DESC, p.version DESC LIMIT 1)
-    FROM newest n WHERE (n.p).stripe IS NOT NULL)
-SELECT (p).* FROM newest WHERE (p).stripe IS NOT NULL $$;
+    SELECT lower.* FROM newest n CROSS JOIN LATERAL (
+        SELECT p.* FROM ledger.posted p
+        WHERE p.stripe >= newest.account * 1024 AND p.stripe < n.stripe
+        ORDER BY p.stripe DESC, p.version DESC LIMIT 1) lower)
+SELECT * FROM newest $$;
 
 CREATE VIEW ledger.balances AS
 SELECT a.id AS account_id,

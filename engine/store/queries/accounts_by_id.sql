@@ -1,13 +1,29 @@
--- Accounts with the newest counters of their home stripes; ids that are none are left out.
+-- Accounts as a worker writes them: the newest counters of the stripe that it writes (that of
+-- the home where it owns it ($2), else that of its writing shard ($3)), and the sums over all
+-- other stripes. Most accounts have no other: that costs two probes to see.
 SELECT a.id, a.number, a.shard, a.ledger, a.code, a.flags, a.closed,
-       coalesce(p.version, 0) AS version,
-       coalesce(p.debits_pending, 0) AS debits_pending,
-       coalesce(p.debits_posted, 0) AS debits_posted,
-       coalesce(p.credits_pending, 0) AS credits_pending,
-       coalesce(p.credits_posted, 0) AS credits_posted
+       coalesce(own.version, 0) AS version,
+       ARRAY[coalesce(own.debits_pending, 0), coalesce(own.debits_posted, 0),
+             coalesce(own.credits_pending, 0), coalesce(own.credits_posted, 0)] AS own,
+       CASE WHEN below.stripe IS NULL AND above.stripe IS NULL THEN '{0,0,0,0}'::bigint[]
+            ELSE (SELECT ARRAY[coalesce(sum(n.debits_pending), 0)::bigint,
+                               coalesce(sum(n.debits_posted), 0)::bigint,
+                               coalesce(sum(n.credits_pending), 0)::bigint,
+                               coalesce(sum(n.credits_posted), 0)::bigint]
+                  FROM ledger.newest(a.number) n WHERE n.stripe <> mine.stripe) END AS others
 FROM unnest($1::uuid[]) AS wanted(id)
 JOIN ledger.accounts a ON a.id = wanted.id
+CROSS JOIN LATERAL (
+    SELECT a.number * 1024 + CASE WHEN a.shard = ANY ($2::integer[]) THEN a.shard
+                                  ELSE $3::integer END AS stripe) mine
 LEFT JOIN LATERAL (
-    SELECT * FROM ledger.posted p
-    WHERE p.stripe = a.number * 1024 + a.shard
-    ORDER BY p.version DESC LIMIT 1) p ON true
+    SELECT * FROM ledger.posted p WHERE p.stripe = mine.stripe
+    ORDER BY p.version DESC LIMIT 1) own ON true
+LEFT JOIN LATERAL (
+    SELECT p.stripe FROM ledger.posted p
+    WHERE p.stripe >= a.number * 1024 AND p.stripe < mine.stripe
+    ORDER BY p.stripe LIMIT 1) below ON true
+LEFT JOIN LATERAL (
+    SELECT p.stripe FROM ledger.posted p
+    WHERE p.stripe > mine.stripe AND p.stripe < (a.number + 1) * 1024
+    ORDER BY p.stripe LIMIT 1) above ON true

@@ -1,3 +1,3 @@
 UPDATE ledger.accounts a SET closed = changed.closed
-FROM unnest($1::bigint[], $2::boolean[]) AS changed(number, closed)
-WHERE a.number = changed.number
+FROM unnest($1::uuid[], $2::boolean[]) AS changed(id, closed)
+WHERE a.id = changed.id

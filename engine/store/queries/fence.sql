@@ -1,4 +1,6 @@
--- My next number: fails with a unique violation when another wrote in this chain.
-INSERT INTO ledger.flushes (worker, sequence, kind, time, transfers, declined, postings)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
-RETURNING number
+-- My next number, once those who write in my chain are through with it: a unique violation
+-- when one of them took it. Returns the number for the flush after this one.
+WITH me AS (SELECT worker FROM ledger.workers WHERE worker = $1 FOR UPDATE)
+INSERT INTO ledger.flushes (worker, sequence, number, kind, time, transfers, declined, postings)
+SELECT me.worker, $2, $3, $4, $5, $6, $7, $8 FROM me
+RETURNING nextval('ledger.flush_numbers') AS next_number

@@ -1,0 +1,204 @@
+"""What is decided and written, in columns: spent ids, legs, postings."""
+
+from collections.abc import Sequence
+from typing import Final, TypeAlias
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from engine.id_table import IdTable, Slots, Words, words_of
+from engine.nouns import Transfer, TransferFlags
+from engine.outcomes import Outcome
+from engine.page import HoldStatus, Known
+from engine.wire.layout import Rows, rows_to_transfers
+
+COUNTERS: Final = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
+
+SPENT: Final = np.dtype(
+    [
+        ("id", "V16"),
+        ("debit_account_id", "V16"),
+        ("credit_account_id", "V16"),
+        ("debit_number", "i8"),
+        ("credit_number", "i8"),
+        ("amount", "i8"),
+        ("pending_id", "V16"),
+        ("user_data_128", "V16"),
+        ("user_data_64", "u8"),
+        ("user_data_32", "u4"),
+        ("timeout", "u4"),
+        ("expires_at", "i8"),
+        ("ledger", "u4"),
+        ("code", "i4"),
+        ("flags", "i2"),
+        ("shard", "i2"),
+    ],
+)
+"""A created transfer as it is kept."""
+
+POSTED: Final = np.dtype(
+    [
+        ("stripe", "i8"),
+        ("version", "i8"),
+        ("run", "i4"),
+        ("transfer_id", "V16"),
+        ("amount", "i8"),
+        ("pending_amount", "i8"),
+        *[(name, "i8") for name in COUNTERS],
+    ],
+)
+"""A posting; `run` is the length of its run where it is the last of it, else 0."""
+
+SpentRows: TypeAlias = npt.NDArray[np.void]
+PostedRows: TypeAlias = npt.NDArray[np.void]
+
+
+class AccountRow(msgspec.Struct, frozen=True, gc=False):
+    """An account as Postgres has it."""
+
+    id: bytes
+    number: int
+    shard: int
+    ledger: int
+    code: int
+    flags: int
+    closed: bool
+    version: int
+    """Of the stripe that it is written through here."""
+    own: Sequence[int]
+    """The four counters of that stripe."""
+    others: Sequence[int]
+    """The sums over its other stripes."""
+
+
+class Refused(msgspec.Struct, frozen=True, gc=False):
+    """A request whose refusal spent its id, or a batch of them with one outcome each."""
+
+    requests: Rows
+    outcomes: npt.NDArray[np.uint8]
+    shards: npt.NDArray[np.int16]
+
+
+class Resolved(msgspec.Struct, frozen=True, gc=False):
+    """The end of a hold."""
+
+    hold_id: bytes
+    transfer_id: bytes | None
+    status: HoldStatus
+
+
+class Decided:
+    """What one call decided: part of a flush. Columns as long as there are rows of each.
+
+    Args:
+        spent: Created transfers, of dtype `SPENT`.
+        refused: Refusals that spent their ids.
+        slots: Of the account of each leg, in the order of deciding.
+        deltas: What each leg changes in the four counters, shape (4, legs).
+        spenders: Of each leg, the row in `spent`; -1, -2, ... for the first, second, ... of
+            `expired`.
+        expired: Ids of holds that lapsed.
+        resolutions: Ends of holds.
+        closings: Accounts closed or reopened, by id.
+        outcomes: Of all requests, in order.
+    """
+
+    __slots__ = (
+        "_table",
+        "closings",
+        "deltas",
+        "expired",
+        "outcomes",
+        "refused",
+        "resolutions",
+        "resolved",
+        "slots",
+        "spenders",
+        "spent",
+    )
+
+    def __init__(
+        self,
+        *,
+        spent: SpentRows,
+        refused: Refused,
+        slots: Slots,
+        deltas: npt.NDArray[np.int64],
+        spenders: npt.NDArray[np.int64],
+        expired: list[bytes],
+        resolutions: list[Resolved],
+        closings: dict[bytes, bool],
+        outcomes: npt.NDArray[np.uint8],
+    ) -> None:
+        self.spent = spent
+        self.refused = refused
+        self.slots = slots
+        self.deltas = deltas
+        self.spenders = spenders
+        self.expired = expired
+        self.resolutions = resolutions
+        self.resolved = {one.hold_id: one.status for one in resolutions}
+        self.closings = closings
+        self.outcomes = outcomes
+        self._table: IdTable | None = None
+
+    def transfer_ids(self) -> npt.NDArray[np.void]:
+        """The transfer of each leg; for an expiry it is the hold."""
+        expired = np.frombuffer(b"".join(self.expired[::-1]) or bytes(16), "V16")
+        return np.concatenate([self.spent["id"], expired])[self.spenders]
+
+    def find(self, words: Words) -> Slots:
+        """Where ids stand: created ones by row, then refused ones; -1 for the others."""
+        if self._table is None:
+            self._table = IdTable(len(self.spent) + len(self.refused.requests))
+            self._table.add(words_of(self.spent["id"]))
+            self._table.add(words_of(self.refused.requests["id"]))
+        return self._table.find(words)
+
+    def known(self, row: int) -> Known:
+        """What became of the id at a row that `find` gave."""
+        if row >= len(self.spent):
+            at = row - len(self.spent)
+            (transfer,) = rows_to_transfers(self.refused.requests[at : at + 1])
+            outcome = Outcome(int(self.refused.outcomes[at]))
+            return Known(outcome, transfer, int(self.refused.shards[at]))
+        kept = self.spent[row]
+        transfer = Transfer(
+            id=kept["id"].tobytes(),
+            debit_account_id=kept["debit_account_id"].tobytes(),
+            credit_account_id=kept["credit_account_id"].tobytes(),
+            amount=int(kept["amount"]),
+            pending_id=kept["pending_id"].tobytes(),
+            user_data_128=kept["user_data_128"].tobytes(),
+            user_data_64=int(kept["user_data_64"]),
+            user_data_32=int(kept["user_data_32"]),
+            timeout=int(kept["timeout"]),
+            ledger=int(kept["ledger"]),
+            code=int(kept["code"]),
+            flags=int(kept["flags"]),
+        )
+        pending = transfer.flags & TransferFlags.pending
+        status = HoldStatus.pending if pending else HoldStatus.none
+        return Known(Outcome.created, transfer, int(kept["shard"]), status, int(kept["expires_at"]))
+
+
+def spent_rows(known: Sequence[Known], numbers: dict[bytes, int]) -> SpentRows:
+    """Created transfers as rows.
+
+    Args:
+        known: The transfers.
+        numbers: Of their accounts, by id.
+    """
+    rows = np.zeros(len(known), SPENT)
+    transfers = [one.transfer for one in known]
+    for name in ("id", "debit_account_id", "credit_account_id", "pending_id", "user_data_128"):
+        joined = b"".join([getattr(t, name) for t in transfers])
+        rows[name] = np.frombuffer(joined, "V16")
+    for name in ("amount", "user_data_64", "user_data_32", "timeout", "ledger", "code", "flags"):
+        rows[name] = [getattr(t, name) for t in transfers]
+    rows["debit_number"] = [numbers[t.debit_account_id] for t in transfers]
+    rows["credit_number"] = [numbers[t.credit_account_id] for t in transfers]
+    rows["shard"] = [one.shard for one in known]
+    rows["expires_at"] = [one.expires_at for one in known]
+    return rows

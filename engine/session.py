@@ -1,0 +1,426 @@
+"""A session of a worker: from a load of what it owns to the first server that is away.
+
+A session is a pipeline: while a flush is under way the next is decided; one flush is in
+flight. When a flush fails because another came first, everything in memory that rests on
+it is thrown away and decided again from the entries, which are still at hand.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import structlog
+
+from engine.aftermath import Aftermath, Told
+from engine.book import Book
+from engine.deciding import Batch, Deciding
+from engine.errors import (
+    ConfigurationError,
+    EngineError,
+    InvariantBroken,
+    LostOwnershipError,
+    TryAgainError,
+)
+from engine.holds import DueHolds
+from engine.inbox import Arrival, Inbox, understand
+from engine.locked import decide_locked
+from engine.looking_up import look_up
+from engine.nouns import MICROSECONDS
+from engine.rows import Decided
+from engine.store.connection import ConflictError
+from engine.store.rows import DeadLetter, Flush, Owned
+from engine.streams import Entry
+from engine.telling import dead_letters, positions_of, tell
+
+if TYPE_CHECKING:
+    from engine.worker import Worker
+
+_log = structlog.get_logger()
+
+FIRST_CAME_ANOTHER = (ConflictError, LostOwnershipError)
+
+
+class OpenFlush:
+    """What is decided since the last flush was sent, and from which entries."""
+
+    __slots__ = ("dead_letters", "decided", "due", "time", "told", "transfers")
+
+    def __init__(self, time: int, due: list[bytes]) -> None:
+        self.time = time
+        self.due = due
+        self.decided: list[Decided] = []
+        self.dead_letters: list[DeadLetter] = []
+        self.told: list[Told] = []
+        self.transfers = 0
+
+    @property
+    def arrivals(self) -> list[Arrival]:
+        """The entries, in order."""
+        return [one.arrival for one in self.told]
+
+
+class Session:
+    """One session. Used once."""
+
+    def __init__(self, worker: "Worker") -> None:
+        self._worker = worker
+        self._store = worker.store
+        self._streams = worker.streams
+        self._settings = worker.settings
+        self.inbox = Inbox(worker.settings.inbox_transfers_max)
+        self._aftermath = Aftermath(worker.streams)
+        self._owned: dict[int, Owned] = {}
+        self._open: OpenFlush | None = None
+        self._flight: asyncio.Task[None] | None = None
+        self._flown: OpenFlush | None = None
+        self._conflicts = 0
+        self._careful = False
+
+    # The session.
+
+    async def run(self) -> None:
+        """Work until the worker stops, or until a server is away; see `Worker.run`."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._beat)
+                tasks.start_soon(self._aftermath.run)
+                complete = await self._take_over()
+                await self._look_below()
+                tasks.start_soon(self._read)
+                if complete:
+                    self._worker.ready.set()
+                await self._work(complete=complete)
+                with anyio.move_on_after(self._settings.lease_seconds):
+                    await self._aftermath.finish()
+                tasks.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise _gravest(group) from group
+        finally:
+            if self._flight is not None:
+                # A flush under way is waited for whatever happens: it may be committed.
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait([self._flight])
+                    self._flight.exception()
+
+    async def _take_over(self) -> bool:
+        """Claim, then load what the book rests on. Returns whether all wanted is owned."""
+        worker = self._worker
+        worker.statistics.sessions += 1
+        taken = await self._store.claim(worker.wanted, worker.clock())
+        if taken:
+            _log.info("shards_claimed", shards=taken)
+        await self._load()
+        return worker.wanted <= self._owned.keys()
+
+    async def _load(self) -> None:
+        """Begin from what is committed, with an empty book."""
+        ownership = await self._store.load_ownership()
+        self._sequence, self._number = ownership.sequence, ownership.number
+        self._owned = ownership.shards
+        self._time = max((owned.time for owned in self._owned.values()), default=0)
+        self._book = Book(self._owned, min(self._owned, default=0), self._worker.shard_count)
+        self._due = DueHolds()
+        self._open = None
+
+    async def _look_below(self) -> None:
+        """Decide what an older Redis brought back below the positions, then move it forward."""
+        for shard, owned in list(self._owned.items()):
+            while True:
+                entries = await self._streams.read_below(shard, owned.position)
+                if entries:
+                    await self._decide_below(entries)
+                    continue
+                await self._streams.move_forward(shard, owned.position)
+                if not await self._streams.read_below(shard, owned.position):
+                    break
+
+    async def _decide_below(self, entries: list[Entry]) -> None:
+        arrivals = [understand(entry, self._streams.prefix) for entry in entries]
+        ids = {one for arrival in arrivals for one in arrival.rows["id"].tolist()}
+        known = {one.transfer.id for one in await self._store.load_known(list(ids))}
+        undecided = []
+        for arrival in arrivals:
+            decided = arrival.request and known.issuperset(arrival.rows["id"].tolist())
+            if not decided:
+                position = arrival.entry.position.entry_id
+                _log.warning("entry_below_position", shard=arrival.entry.shard, entry=position)
+                undecided.append(arrival)
+        self.inbox.put_back(undecided)
+        while self.inbox or self._open is not None or self._flight is not None:
+            await self._go_on(decide=bool(self.inbox))
+        await self._aftermath.finish()
+        await self._streams.remove(entries)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.lease_seconds / 3)
+            await self._store.beat(self._settings.lease_seconds)
+
+    async def _read(self) -> None:
+        at = {shard: owned.position for shard, owned in self._owned.items()}
+        while not self._worker.stopping:
+            if not at:
+                await asyncio.sleep(self._settings.block_ms / 1000)
+                continue
+            entries = await self._streams.read(at, self._settings.block_ms)
+            for entry in entries:
+                at[entry.shard] = entry.position
+            # In pieces, so that the inbox stays near its bound and others get their turn.
+            for start in range(0, len(entries), 64):
+                piece = entries[start : start + 64]
+                await self.inbox.put([understand(e, self._streams.prefix) for e in piece])
+                await asyncio.sleep(0)
+
+    # The pipeline.
+
+    async def _work(self, *, complete: bool) -> None:
+        """Decide and flush, each as soon as it can, until stopping.
+
+        Where not all shards asked for could be had, this ends after a moment, to try again.
+        """
+        loop = asyncio.get_running_loop()
+        ends_at = None if complete else loop.time() + self._settings.claim_seconds
+        while not self._worker.stopping and (ends_at is None or loop.time() < ends_at):
+            self.inbox.wake.clear()
+            await self._go_on()
+            if not self.inbox:
+                await self._wait()
+        while self._open is not None or self._flight is not None:
+            await self._go_on(decide=False)
+
+    async def _go_on(self, *, decide: bool = True) -> None:
+        """One step: land, decide what is there, send; or, where another came first, redo."""
+        try:
+            if self._flight is not None and self._flight.done():
+                await self._land()
+            if decide and not self._is_full():
+                arrivals = self.inbox.take(self._room())
+                if arrivals or self._hold_is_due():
+                    await self._decide(arrivals)
+            if self._is_full() or not decide:
+                await self._land()
+            if self._open is not None and self._flight is None:
+                self._send()
+        except FIRST_CAME_ANOTHER as error:
+            await self._redo(error)
+
+    def _room(self) -> int:
+        return self._settings.flush_transfers_max - (self._open.transfers if self._open else 0)
+
+    def _is_full(self) -> bool:
+        return self._open is not None and self._room() <= 0
+
+    async def _wait(self) -> None:
+        """Until an entry arrives, the flush lands, a hold lapses, or a moment has passed."""
+        seconds = self._settings.block_ms / 1000
+        next_at = self._due.next_at()
+        if next_at is not None:
+            seconds = min(seconds, max(next_at - self._worker.clock(), 0) / MICROSECONDS + 0.001)
+        woken = asyncio.ensure_future(self.inbox.wake.wait())
+        waits: list[asyncio.Future[Any]] = [woken, *([self._flight] if self._flight else [])]
+        try:
+            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            woken.cancel()
+
+    def _hold_is_due(self) -> bool:
+        now = self._worker.clock()
+        if now > self._due.horizon:
+            return bool(self._owned)
+        next_at = self._due.next_at()
+        return next_at is not None and next_at <= now
+
+    def _send(self) -> None:
+        """Send what is open; what is decided from now on goes into the next flush."""
+        opened, self._open = self._open, None
+        if opened is None or not (opened.told or any(len(one.slots) for one in opened.decided)):
+            return
+        posted = self._book.post(opened.decided)
+        flush = Flush(
+            self._sequence + 1,
+            self._number,
+            opened.time,
+            opened.decided,
+            posted,
+            positions_of(posted, opened.arrivals, self._owned),
+            opened.dead_letters,
+        )
+        self._book.begin_flush()
+        self._flown = opened
+        self._flight = asyncio.create_task(self._fly(flush, opened.told))
+
+    async def _fly(self, flush: Flush, told: list[Told]) -> None:
+        next_number = await self._store.flush(flush)
+        self._committed(flush, next_number, told)
+
+    def _committed(self, flush: Flush, next_number: int, told: list[Told]) -> None:
+        self._sequence, self._number = flush.sequence, next_number
+        for shard, position in flush.positions.items():
+            if shard in self._owned:
+                self._owned[shard] = Owned(position, flush.time)
+        self._conflicts = 0
+        statistics = self._worker.statistics
+        statistics.flushes += 1
+        statistics.unreadable += len(flush.dead_letters)
+        for one in flush.decided:
+            created = int((one.outcomes == 0).sum())
+            statistics.created += created
+            statistics.refused += len(one.outcomes) - created
+        if told:
+            self._aftermath.add(told)
+
+    async def _land(self) -> None:
+        """Wait for the flush in flight and take its failure, if it failed."""
+        if self._flight is None:
+            return
+        flight = self._flight
+        await asyncio.wait([flight])
+        self._flight = None
+        await flight
+        self._flown = None
+        if self._book.accounts > self._settings.accounts_max and self._open is None:
+            self._book.forget_unused(self._settings.accounts_max // 2)
+
+    async def _drain(self) -> None:
+        """Flush all that is decided and see it committed."""
+        await self._land()
+        if self._open is not None:
+            self._send()
+            await self._land()
+
+    async def _redo(self, error: EngineError) -> None:
+        """Another came first: forget what was decided and begin from the entries again."""
+        self._worker.statistics.conflicts += 1
+        self._conflicts += 1
+        if self._conflicts > self._settings.conflicts_max:
+            raise InvariantBroken(
+                f"{self._conflicts} conflicts in a row without a flush in between: {error}",
+            ) from error
+        _log.info("decided_again", reason=str(error))
+        if self._open is not None:
+            self.inbox.put_back(self._open.arrivals)
+        if self._flight is not None:
+            await asyncio.wait([self._flight])
+            self._flight.exception()
+            self._flight = None
+        if self._flown is not None:
+            self.inbox.put_back(self._flown.arrivals)
+            self._flown = None
+        before = {shard: owned.position for shard, owned in self._owned.items()}
+        await self._load()
+        if before != {shard: owned.position for shard, owned in self._owned.items()}:
+            raise TryAgainError("shards or positions are others now: beginning again")
+        self._careful = isinstance(error, ConflictError)
+
+    # Deciding.
+
+    async def _decide(self, arrivals: Sequence[Arrival]) -> None:
+        """Decide in order; what is not wholly this worker's own goes by a locked flush."""
+        undecided = list(arrivals)
+        try:
+            locks = await self._decide_here(undecided)
+            if not locks:
+                return
+            free, behind = _part(undecided, locks)
+            if free and not await self._decide_here(free):
+                undecided = behind
+            await self._drain()
+            shards = {shard for found in locks.values() for shard in found}
+            await self._decide_locked(undecided, shards)
+        except FIRST_CAME_ANOTHER:
+            self.inbox.put_back(undecided)
+            raise
+
+    async def _decide_here(self, arrivals: list[Arrival]) -> dict[int, set[int]]:
+        """Decide into the open flush; returns the locks that are needed first, if any."""
+        opened = await self._open_flush()
+        batch = Batch([a.rows for a in arrivals], [a.entry.shard for a in arrivals])
+        deciding = Deciding(self._book, batch, opened.due, opened.time, careful=self._careful)
+        await look_up(deciding, self._book, self._store)
+        locks = deciding.locks()
+        if not locks:
+            self._take(opened, arrivals, batch, deciding.finish())
+        return locks
+
+    def _take(
+        self, opened: OpenFlush, arrivals: Sequence[Arrival], batch: Batch, decided: Decided
+    ) -> None:
+        self._careful = False
+        opened.due = []
+        opened.decided.append(decided)
+        opened.dead_letters += dead_letters(arrivals)
+        opened.told += tell(arrivals, batch, decided.outcomes)
+        opened.transfers += len(batch.rows) + len(arrivals)
+        self._watch(decided)
+
+    def _watch(self, decided: Decided) -> None:
+        for row in decided.spent[decided.spent["expires_at"] > 0]:
+            hold = int(row["expires_at"]), int(row["shard"]), row["id"].tobytes()
+            self._due.add(*hold)
+
+    async def _open_flush(self) -> OpenFlush:
+        """The flush to decide into: at a time above all before, with the holds due by then."""
+        if self._open is None:
+            time = max(self._worker.clock(), self._time + 1)
+            if time > self._due.horizon:
+                await self._watch_holds(time + self._settings.horizon_seconds * MICROSECONDS)
+            self._time = time
+            self._open = OpenFlush(time, [hold_id for _, _, hold_id in self._due.take(time)])
+        return self._open
+
+    async def _watch_holds(self, horizon: int) -> None:
+        since = {shard: max(owned.time, self._due.horizon) for shard, owned in self._owned.items()}
+        found = await self._store.load_due(since, horizon)
+        self._due.horizon = horizon
+        for one in found:
+            self._due.add(*one)
+
+    async def _decide_locked(self, arrivals: list[Arrival], shards: set[int]) -> None:
+        """Decide under the locks of all owners concerned; nothing is in flight."""
+        result = await decide_locked(
+            self._store,
+            arrivals,
+            shards,
+            sequence=self._sequence + 1,
+            time=max(self._worker.clock(), self._time + 1),
+            owned=self._owned,
+            shard_count=self._worker.shard_count,
+        )
+        self._time = result.flush.time
+        self._worker.statistics.locked += 1
+        self._committed(result.flush, result.next_number, result.told)
+        self._book.take_over(result.book)
+        self._watch(result.decided)
+
+
+def _part(
+    arrivals: Sequence[Arrival], locks: dict[int, set[int]]
+) -> tuple[list[Arrival], list[Arrival]]:
+    """Entries before which nothing of their stream waits for a lock, and the others."""
+    if -1 in locks:  # a hold lapses first
+        return [], list(arrivals)
+    waiting: set[int] = set()
+    free, behind = [], []
+    for at, arrival in enumerate(arrivals):
+        if at in locks:
+            waiting.add(arrival.entry.shard)
+        (behind if arrival.entry.shard in waiting else free).append(arrival)
+    return free, behind
+
+
+def _gravest(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error of several to act upon."""
+    errors: list[BaseException] = []
+    stack: list[BaseException] = [group]
+    while stack:
+        error = stack.pop()
+        if isinstance(error, BaseExceptionGroup):
+            stack.extend(error.exceptions)
+        else:
+            errors.append(error)
+    for kind in (InvariantBroken, ConfigurationError, TryAgainError, EngineError):
+        for error in errors:
+            if isinstance(error, kind):
+                return error
+    return errors[0]

@@ -1,0 +1,156 @@
+"""Rows for Postgres's binary COPY, made column by column.
+
+A row on the wire is the number of its fields, then each field's length and bytes, all
+big-endian: with fixed lengths that is a structured array, sent as it lies in memory.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Final, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.rows import COUNTERS, Decided, PostedRows, SpentRows
+from engine.store.connection import POSTGRES_EPOCH
+
+Kind = Literal["i8", "i4", "i2", "uuid", "request"]
+
+_KINDS: Final = {"i8": ">i8", "i4": ">i4", "i2": ">i2", "uuid": "V16", "request": "V128"}
+_LENGTHS: Final = {"i8": 8, "i4": 4, "i2": 2, "uuid": 16, "request": 128}
+_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TRAILER: Final = b"\xff\xff"
+
+Column = tuple[str, Kind, "npt.ArrayLike"]
+
+
+class Copy(NamedTuple):
+    """One COPY: its columns in the order of the rows, and the rows as bytes."""
+
+    columns: list[str]
+    data: bytes
+
+
+@cache
+def _layout(kinds: tuple[Kind, ...]) -> np.dtype[np.void]:
+    fields: list[tuple[str, str]] = [("fields", ">i2")]
+    for place, kind in enumerate(kinds):
+        fields += [(f"length{place}", ">i4"), (f"value{place}", _KINDS[kind])]
+    return np.dtype(fields)
+
+
+def encode_copy(columns: Sequence[Column], count: int) -> Copy:
+    """Lay out `count` rows of some columns for COPY ... WITH (FORMAT binary)."""
+    kinds = tuple(kind for _, kind, _ in columns)
+    rows = np.empty(count, _layout(kinds))
+    rows["fields"] = len(columns)
+    for place, (_, kind, values) in enumerate(columns):
+        rows[f"length{place}"] = _LENGTHS[kind]
+        rows[f"value{place}"] = values
+    data = b"".join((_HEADER, rows.tobytes(), _TRAILER))
+    return Copy([name for name, _, _ in columns], data)
+
+
+def copies_of_spent(decided: Sequence[Decided], base: int) -> Iterator[Copy]:
+    """All ids that a flush spends: the plain ones, those with more to them, the refused.
+
+    Each COPY is sorted by id, so that two flushes with the same ids queue up.
+
+    Args:
+        decided: The parts of the flush.
+        base: The number of the flush, shifted.
+    """
+    rows = np.concatenate([one.spent for one in decided])
+    numbers = base + np.arange(len(rows))
+    order = _order_by_id(rows["id"])
+    rows, numbers = rows[order], numbers[order]
+    timed = rows["timeout"] != 0
+    more = timed | (rows["user_data_32"] != 0) | (rows["user_data_64"] != 0)
+    for name in ("pending_id", "user_data_128"):
+        words = np.ascontiguousarray(rows[name]).view(np.uint64).reshape(-1, 2)
+        more |= words.any(axis=1)
+    if not more.any():
+        if len(rows):
+            yield encode_copy(_plain(rows, numbers), len(rows))
+    else:
+        for mask, columns in (
+            (~more, _plain),
+            (more & ~timed, _with_data),
+            (timed, _with_timeout),
+        ):
+            part = rows[mask]
+            if len(part):
+                yield encode_copy(columns(part, numbers[mask]), len(part))
+    yield from _copy_of_refused(decided, base + len(order))
+
+
+def _plain(rows: SpentRows, numbers: npt.NDArray[np.int64]) -> list[Column]:
+    return [
+        ("id", "uuid", rows["id"]),
+        ("number", "i8", numbers),
+        ("debit_account", "i8", rows["debit_number"]),
+        ("credit_account", "i8", rows["credit_number"]),
+        ("amount", "i8", rows["amount"]),
+        ("code", "i4", rows["code"]),
+        ("flags", "i2", rows["flags"]),
+        ("shard", "i2", rows["shard"]),
+        ("outcome", "i2", 0),
+    ]
+
+
+def _with_data(rows: SpentRows, numbers: npt.NDArray[np.int64]) -> list[Column]:
+    return [
+        *_plain(rows, numbers),
+        ("pending_id", "uuid", rows["pending_id"]),
+        ("user_data_128", "uuid", rows["user_data_128"]),
+        ("user_data_64", "i8", rows["user_data_64"].astype(np.int64)),
+        ("user_data_32", "i8", rows["user_data_32"]),
+    ]
+
+
+def _with_timeout(rows: SpentRows, numbers: npt.NDArray[np.int64]) -> list[Column]:
+    return [
+        *_with_data(rows, numbers),
+        ("timeout", "i8", rows["timeout"]),
+        ("expires_at", "i8", rows["expires_at"] - POSTGRES_EPOCH),
+    ]
+
+
+def _copy_of_refused(decided: Sequence[Decided], base: int) -> Iterator[Copy]:
+    requests = np.concatenate([one.refused.requests for one in decided])
+    if not len(requests):
+        return
+    order = _order_by_id(requests["id"])
+    requests = requests[order]
+    columns: list[Column] = [
+        ("id", "uuid", requests["id"]),
+        ("number", "i8", base + order),
+        ("flags", "i2", requests["flags"].astype(np.int16)),
+        ("shard", "i2", np.concatenate([one.refused.shards for one in decided])[order]),
+        ("outcome", "i2", np.concatenate([one.refused.outcomes for one in decided])[order]),
+        ("request", "request", np.ascontiguousarray(requests).view("V128")),
+    ]
+    yield encode_copy(columns, len(requests))
+
+
+def copy_of_posted(rows: PostedRows, base: int) -> Copy:
+    """The postings of a flush, sorted by stripe and version."""
+    columns: list[Column] = [
+        ("number", "i8", base + np.arange(len(rows))),
+        ("stripe", "i8", rows["stripe"]),
+        ("version", "i8", rows["version"]),
+        ("transfer_id", "uuid", rows["transfer_id"]),
+        ("amount", "i8", rows["amount"]),
+        ("pending_amount", "i8", rows["pending_amount"]),
+        *[(name, "i8", rows[name]) for name in COUNTERS],
+    ]
+    return encode_copy(columns, len(rows))
+
+
+def _order_by_id(ids: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
+    words = np.ascontiguousarray(ids).view(">u8").reshape(-1, 2)
+    high = words[:, 0].astype(np.uint64)
+    order = np.argsort(high)
+    if (np.diff(high[order]) == 0).any():
+        order = np.lexsort((words[:, 1].astype(np.uint64), high))
+    return order

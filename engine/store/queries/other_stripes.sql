@@ -1,0 +1,9 @@
+-- The sums over the stripes of accounts other than the ones that this worker writes.
+SELECT a.number,
+       ARRAY[coalesce(sum(n.debits_pending), 0)::bigint, coalesce(sum(n.debits_posted), 0)::bigint,
+             coalesce(sum(n.credits_pending), 0)::bigint,
+             coalesce(sum(n.credits_posted), 0)::bigint] AS others
+FROM unnest($1::bigint[]) AS wanted(number)
+JOIN ledger.accounts a ON a.number = wanted.number
+LEFT JOIN LATERAL ledger.newest(a.number) n ON n.stripe <> a.number * 1024 + a.shard
+GROUP BY a.number

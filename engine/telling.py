@@ -1,0 +1,46 @@
+"""From what was decided back to the entries: outcomes, dead letters, positions."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.aftermath import Told
+from engine.deciding import Batch
+from engine.inbox import Arrival
+from engine.rows import PostedRows
+from engine.store.rows import DeadLetter, Owned, Position
+
+_NONE = np.empty(0, np.uint8)
+
+
+def tell(arrivals: Sequence[Arrival], batch: Batch, outcomes: npt.NDArray[np.uint8]) -> list[Told]:
+    """To each entry its outcomes."""
+    ends = batch.ends.tolist()
+    return [
+        Told(arrival, outcomes[start:end] if arrival.request is not None else _NONE)
+        for arrival, start, end in zip(arrivals, ends[:-1], ends[1:], strict=True)
+    ]
+
+
+def dead_letters(arrivals: Sequence[Arrival]) -> list[DeadLetter]:
+    """The entries that cannot be read."""
+    return [
+        DeadLetter(a.entry.shard, a.entry.position, a.unreadable.reason, a.entry.fields)
+        for a in arrivals
+        if a.unreadable is not None
+    ]
+
+
+def positions_of(
+    posted: PostedRows, arrivals: Sequence[Arrival], owned: Mapping[int, Owned]
+) -> dict[int, Position]:
+    """How far each shard gets that a flush touches: by an entry, or by a posting alone."""
+    touched = np.unique(posted["stripe"] & 1023).tolist()
+    positions = {shard: owned[shard].position for shard in touched}
+    for arrival in arrivals:
+        entry = arrival.entry
+        # An entry from below the position does not move it.
+        at = owned[entry.shard].position
+        positions[entry.shard] = max(positions.get(entry.shard, at), entry.position, at)
+    return positions

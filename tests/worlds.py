@@ -1,0 +1,265 @@
+"""Random worlds to decide in: accounts, batches of everything, time that passes.
+
+Two deciders take them: the sequential rules with everything in memory, and the book in
+columns over a ledger that commits a flush later, as a worker's Postgres does.
+"""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from engine.book import Book
+from engine.deciding import Batch, Deciding
+from engine.nouns import AMOUNT_MAX, ID_ZERO, MICROSECONDS, AccountFlags, Transfer, TransferFlags
+from engine.outcomes import Outcome
+from engine.page import Account, HoldStatus, Known, Page
+from engine.rows import COUNTERS, AccountRow, Decided
+from engine.rules import decide_batch, expire_hold
+from engine.wire.layout import transfers_to_rows
+
+START = 1_700_000_000 * MICROSECONDS
+SHARDS = 4
+
+Entry = tuple[int, list[Transfer]]
+"""The shard by whose stream it comes, and its transfers."""
+
+
+class Profile(msgspec.Struct):
+    """How a world is drawn."""
+
+    accounts: int = 12
+    limited: float = 0.5
+    special: float = 0.5
+    """Share of transfers that are not plain."""
+    amount_max: int = 60
+
+
+class World:
+    """A seeded source of accounts and steps; a step is (seconds that pass, entries)."""
+
+    def __init__(self, seed: int, profile: Profile | None = None) -> None:
+        self.random = random.Random(seed)
+        self.profile = profile or Profile()
+        self.accounts = [self._account(n) for n in range(self.profile.accounts)]
+        self.ids: list[bytes] = []
+        self.holds: list[Transfer] = []
+        self.count = 0
+
+    def _account(self, number: int) -> Account:
+        flags = 0
+        if self.random.random() < self.profile.limited:
+            flags = int(self.random.choice(list(AccountFlags)))
+        ledger = 2 if self.random.random() < 0.08 else 1
+        return Account(self.random.randbytes(16), number + 1, ledger, 1, flags)
+
+    def step(self, size: int) -> tuple[float, list[Entry]]:
+        """The next entries, about `size` transfers in all."""
+        wait = self.random.choice([0, 0, 0, 0.5, 1.5, 3])
+        entries: list[Entry] = []
+        while size > 0:
+            batch = [self._transfer() for _ in range(self.random.randint(1, min(size, 30)))]
+            entries.append((self.random.randrange(SHARDS), batch))
+            size -= len(batch)
+        return wait, entries
+
+    def _transfer(self) -> Transfer:
+        draw = self.random
+        self.count += 1
+        debit, credit = draw.sample(self.accounts, 2)
+        transfer = Transfer(
+            id=self.count.to_bytes(8, "big") + draw.randbytes(8),
+            debit_account_id=debit.id,
+            credit_account_id=credit.id,
+            amount=draw.randint(0, self.profile.amount_max),
+            ledger=debit.ledger,
+            code=7,
+        )
+        if draw.random() < self.profile.special:
+            transfer = self._special(transfer)
+        self.ids.append(transfer.id)
+        if transfer.flags & TransferFlags.pending:
+            self.holds.append(transfer)
+        return transfer
+
+    def _special(self, t: Transfer) -> Transfer:
+        draw = self.random
+        change = msgspec.structs.replace
+        kind = draw.randrange(20)
+        if kind < 5:
+            flags = int(TransferFlags.pending)
+            if draw.random() < 0.08:
+                closing = [TransferFlags.closing_debit, TransferFlags.closing_credit]
+                flags |= int(draw.choice(closing))
+            return change(t, flags=flags, timeout=draw.choice([0, 0, 1, 2, 3600]))
+        if kind < 10 and self.holds:
+            return self._resolution(t)
+        if kind < 12:
+            return change(t, flags=t.flags | TransferFlags.linked)
+        if kind < 14:
+            balancing = [TransferFlags.balancing_debit, TransferFlags.balancing_credit]
+            flags = int(draw.choice(balancing)) | draw.choice([0, int(TransferFlags.pending)])
+            return change(t, flags=flags, amount=draw.choice([t.amount, AMOUNT_MAX]))
+        if kind < 16 and self.ids:
+            again = draw.choice(self.ids[-40:])
+            return change(t, id=again)
+        return self._odd(t)
+
+    def _resolution(self, t: Transfer) -> Transfer:
+        draw = self.random
+        hold = draw.choice(self.holds[-15:])
+        post = draw.random() < 0.6
+        amount = draw.choice([hold.amount, hold.amount // 2, AMOUNT_MAX if post else 0])
+        flag = TransferFlags.post_pending_transfer if post else TransferFlags.void_pending_transfer
+        named = draw.random() < 0.3
+        return msgspec.structs.replace(
+            t,
+            flags=int(flag) | draw.choice([0, 0, 0, 0, 1]),
+            pending_id=hold.id,
+            amount=amount,
+            debit_account_id=hold.debit_account_id if named else ID_ZERO,
+            credit_account_id=hold.credit_account_id if named else ID_ZERO,
+            ledger=draw.choice([0, hold.ledger, hold.ledger, 3]),
+            code=0,
+        )
+
+    def _odd(self, t: Transfer) -> Transfer:
+        draw = self.random
+        changes: dict[str, Any] = draw.choice(
+            [
+                {"amount": 2 ** draw.randint(39, 64)},
+                {"amount": 2**62},
+                {"amount": AMOUNT_MAX},
+                {"debit_account_id": draw.randbytes(16)},
+                {"credit_account_id": draw.randbytes(16)},
+                {"credit_account_id": t.debit_account_id},
+                {"ledger": 5},
+                {"code": 0},
+                {"id": ID_ZERO},
+                {"flags": draw.randrange(512)},
+                {"timeout": 9},
+                {"pending_id": draw.randbytes(16)},
+                {"user_data_128": draw.randbytes(16), "user_data_64": 2**64 - 1},
+                {"user_data_32": 5},
+            ],
+        )
+        return msgspec.structs.replace(t, **changes)
+
+
+class ByRules:
+    """Everything in memory, one transfer after the other."""
+
+    def __init__(self, accounts: Sequence[Account]) -> None:
+        copies = [msgspec.structs.replace(account) for account in accounts]
+        self.page = Page({account.id: account for account in copies}, {})
+        self.time = START
+
+    def step(self, wait: float, entries: Sequence[Entry]) -> list[list[Outcome]]:
+        self.time += int(wait * MICROSECONDS) + 1
+        due = sorted(
+            (known.expires_at, known.shard, known.transfer.id, known)
+            for known in self.page.spent.values()
+            if known.status is HoldStatus.pending and 0 < known.expires_at <= self.time
+        )
+        for *_, hold in due:
+            expire_hold(self.page, hold)
+        return [decide_batch(self.page, batch, shard, self.time) for shard, batch in entries]
+
+    def balances(self) -> dict[bytes, tuple[int, ...]]:
+        return {
+            account.id: (
+                account.debits_pending,
+                account.debits_posted,
+                account.credits_pending,
+                account.credits_posted,
+                int(account.closed),
+            )
+            for account in self.page._accounts.values()
+        }
+
+
+class ByColumns:
+    """A book over a ledger in memory that commits each flush when the next one is sent."""
+
+    def __init__(self, accounts: Sequence[Account], book: Book | None = None) -> None:
+        self.rows = {
+            a.id: AccountRow(
+                a.id, a.number, a.number % SHARDS, a.ledger, a.code, a.flags, False, 0,
+                (0, 0, 0, 0), (0, 0, 0, 0),
+            )
+            for a in accounts
+        }  # fmt: skip
+        self.book = book or Book(range(SHARDS), 0, SHARDS, capacity=8)
+        self.time = START
+        self.committed: dict[bytes, Known] = {}
+        self.flying: list[Decided] = []
+        self.open: list[Decided] = []
+        self.timed: list[tuple[int, int, bytes]] = []
+        self.postings: list[Any] = []
+        self.versions: dict[int, tuple[int, tuple[int, ...]]] = {}
+
+    def step(self, wait: float, entries: Sequence[Entry]) -> list[list[Outcome]]:
+        self.time += int(wait * MICROSECONDS) + 1
+        due = [one for _, _, one in sorted(t for t in self.timed if t[0] <= self.time)]
+        self.timed = [t for t in self.timed if t[0] > self.time]
+        batch = Batch(
+            [transfers_to_rows(transfers) for _, transfers in entries],
+            [shard for shard, _ in entries],
+        )
+        deciding = Deciding(self.book, batch, due, self.time)
+        while (needs := deciding.advance()) is not None:
+            self.book.add_accounts(self.rows[a] for a in needs.accounts if a in self.rows)
+            found = [self.committed[one] for one in needs.ids if one in self.committed]
+            deciding.supply(needs.ids, found)
+        assert not deciding.locks()
+        decided = deciding.finish()
+        for row in decided.spent[decided.spent["expires_at"] > 0]:
+            at = (int(row["expires_at"]), int(row["shard"]), row["id"].tobytes())
+            self.timed.append(at)
+        self.open.append(decided)
+        outcomes = [Outcome(int(o)) for o in decided.outcomes]
+        ends = batch.ends
+        return [outcomes[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+
+    def flush(self) -> None:
+        """Send what is open; what was sent before is committed."""
+        self._commit(self.flying)
+        posted = self.book.post(self.open) if self.open else ()
+        for row in posted:
+            self._check_posting(row)
+        self.flying, self.open = self.open, []
+        self.book.begin_flush()
+
+    def _check_posting(self, row: Any) -> None:
+        """Versions are dense and counters follow from the posting before."""
+        stripe = int(row["stripe"])
+        version, before = self.versions.get(stripe, (0, (0, 0, 0, 0)))
+        assert row["version"] == version + 1
+        after = tuple(int(row[name]) for name in COUNTERS)
+        moved = [b - a for a, b in zip(before, after, strict=True)]
+        assert row["amount"] == moved[3] - moved[1]
+        assert row["pending_amount"] == moved[2] - moved[0]
+        self.versions[stripe] = (version + 1, after)
+        self.postings.append(row)
+
+    def _commit(self, flight: Sequence[Decided]) -> None:
+        for decided in flight:
+            for row in range(len(decided.spent) + len(decided.refused.requests)):
+                known = decided.known(row)
+                assert known.transfer.id not in self.committed, "an id is spent twice"
+                self.committed[known.transfer.id] = known
+            for one in decided.resolutions:
+                hold = self.committed[one.hold_id]
+                assert hold.status is HoldStatus.pending
+                hold.status = one.status
+
+    def balances(self) -> dict[bytes, tuple[int, ...]]:
+        found = {}
+        for account_id in self.rows:
+            words = np.frombuffer(account_id, np.uint64).reshape(1, 2)
+            slot = int(self.book.find(words)[0])
+            counters = self.book.own[:, slot].tolist() if slot >= 0 else [0] * 4
+            found[account_id] = (*counters, int(slot >= 0 and self.book.closed[slot]))
+        return found
