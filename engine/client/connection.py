@@ -5,13 +5,13 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, overload
+from typing import Final, overload
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from engine.client.accounts import first_valid, judge
+from engine.client.batches import Batches, Outcomes
 from engine.client.gate import Gate, WhenFull
 from engine.client.inputs import (
     AccountLike,
@@ -22,26 +22,22 @@ from engine.client.inputs import (
     parse_ids,
     parse_transfer,
     parse_transfers,
+    peek_home,
 )
 from engine.client.lanes import OUTCOMES, Lane
 from engine.client.parcel import Parcel
 from engine.client.road import Road
-from engine.client.routes import Places, Routes, cut
+from engine.client.routes import Routes
 from engine.client.settle import ids_in_doubt, settle
-from engine.errors import ConfigurationError, EngineError, InputError, TryAgainError
+from engine.errors import ConfigurationError, InputError, TryAgainError
 from engine.nouns import TransferFlags
 from engine.outcomes import AccountOutcome, Outcome
 from engine.store.client_reads import Account, ClientStore, Posting, StoredTransfer
 from engine.wire.layout import Rows, transfers_to_rows
 
 BACKLOG_ENTRIES_MAX: Final = 1000
-PARTS_IN_FLIGHT_MAX: Final = 4
-"""Entries of one call that are under way at a time, a shard."""
-
 HISTORY_ROWS_MAX: Final = 10_000
 _LINKED: Final = int(TransferFlags.linked)
-
-Outcomes = npt.NDArray[np.uint8]
 
 
 class ClientStatistics(msgspec.Struct, frozen=True):
@@ -93,7 +89,8 @@ async def connect(
     try:
         routes = Routes(await store.shard_count())
         gate = Gate(prefix, routes.shard_count, backlog_entries_max, when_full)
-        client = Client(store, routes, gate, Road(url, prefix, gate), timeout_seconds)
+        road = Road(url, prefix, gate, routes)
+        client = Client(store, routes, gate, road, timeout_seconds)
         async with client.opened():
             yield client
     finally:
@@ -119,10 +116,8 @@ class Client:
         self._road = road
         self._timeout_seconds = timeout_seconds
         self._loop = asyncio.get_running_loop()
-        self._answered = 0
-        self._lanes = [
-            Lane(shard, road, gate, self._on_answered) for shard in range(routes.shard_count)
-        ]
+        self._batches = Batches(routes, gate, road, timeout_seconds)
+        self._lanes = [Lane(shard, road, gate) for shard in range(routes.shard_count)]
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -168,13 +163,15 @@ class Client:
             TryAgainError: No outcome within the time limit; it may still be created. Sending
                 it again with the same id is safe.
         """
-        parsed = parse_transfer(transfer)
-        packed = transfers_to_rows([parsed])
-        if parsed.flags & _LINKED:  # In a shared entry it would be linked to a stranger's.
-            return OUTCOMES[(await self._deliver(self._shard_of_first(packed), packed))[0]]
-        shard = self._routes.shard(parsed.debit_account_id, parsed.pending_id)
         deadline = self._loop.time() + self._timeout_seconds
-        return await self._lanes[shard].add(packed.tobytes(), deadline)
+        if isinstance(transfer, dict) and (home := peek_home(transfer)) is not None:
+            lane = self._lanes[home & (self._routes.shard_count - 1)]
+            return await lane.add({**transfer}, deadline)
+        parsed = parse_transfer(transfer)
+        shard = self._routes.shard(parsed.debit_account_id, parsed.pending_id)
+        if parsed.flags & _LINKED:  # In a shared entry it would be linked to a stranger's.
+            return OUTCOMES[(await self._batches.deliver(shard, transfers_to_rows([parsed])))[0]]
+        return await self._lanes[shard].add(parsed, deadline)
 
     @overload
     async def create_transfers(
@@ -215,73 +212,10 @@ class Client:
                 still be created. Sending all again with the same ids is safe.
         """
         rows = parse_transfers(transfers)
-        outcomes = np.zeros(len(rows), np.uint8)
-        if len(rows):
-            await self._send(rows, outcomes, ordered=ordered, by_shard=by_shard)
+        outcomes = await self._batches.send(rows, ordered=ordered, by_shard=by_shard)
         if isinstance(transfers, np.ndarray):
             return outcomes
         return [OUTCOMES[number] for number in outcomes.tolist()]
-
-    async def _send(self, rows: Rows, outcomes: Outcomes, *, ordered: bool, by_shard: bool) -> None:
-        groups: list[tuple[int, Places | slice]]
-        if by_shard:
-            groups = list(self._routes.group(rows))
-        else:
-            groups = [(self._shard_of_first(rows), slice(0, len(rows)))]
-        cuts = [(shard, places, cut(rows[places])) for shard, places in groups]
-        sent = 0
-
-        async def send_group(shard: int, places: Places | slice, parts: list[Any]) -> None:
-            nonlocal sent
-            own, told = rows[places], np.zeros(len(rows[places]), np.uint8)
-            turns = asyncio.Semaphore(1 if ordered else PARTS_IN_FLIGHT_MAX)
-
-            async def send_part(start: int, end: int) -> None:
-                nonlocal sent
-                async with turns:
-                    part = own[start:end]
-                    to = shard if by_shard else self._shard_of_first(part)
-                    told[start:end] = np.frombuffer(await self._deliver(to, part), np.uint8)
-                    sent += end - start
-
-            await _all([send_part(start, end) for start, end in parts])
-            outcomes[places] = told
-
-        try:
-            await _all([send_group(*one) for one in cuts])
-        except EngineError as error:
-            if not sent:
-                raise
-            raise TryAgainError(
-                f"{sent} of {len(rows)} transfers are decided, then: {error}; sending all "
-                "again with the same ids is safe"
-            ) from error
-
-    async def _deliver(self, shard: int, rows: Rows) -> bytes:
-        """Send one entry and wait for its outcomes."""
-        deadline = self._loop.time() + self._timeout_seconds
-        await self._gate.admit(shard, deadline)
-        done: asyncio.Future[bytes] = self._loop.create_future()
-
-        def on_done(parcel: Parcel, result: bytes | EngineError) -> None:
-            if isinstance(result, bytes):
-                self._on_answered(parcel)
-            if done.done():
-                return
-            if isinstance(result, bytes):
-                done.set_result(result)
-            else:
-                done.set_exception(result)
-
-        self._road.send(Parcel(shard, rows.tobytes(), deadline, on_done))
-        return await done
-
-    def _shard_of_first(self, rows: Rows) -> int:
-        return self._routes.shard_of_row(rows, 0)
-
-    def _on_answered(self, parcel: Parcel) -> None:
-        self._answered += len(parcel)
-        self._routes.remember(parcel.rows, parcel.shard)
 
     def _expire(self, now: float) -> None:
         for lane in self._lanes:
@@ -364,18 +298,10 @@ class Client:
     def statistics(self) -> ClientStatistics:
         """What was done, and what is under way."""
         return ClientStatistics(
-            self._answered,
+            self._road.answered,
             self._road.entries,
             self._road.resent,
             self._road.reconnects,
             self._road.in_flight,
             sum(map(len, self._lanes)),
         )
-
-
-async def _all(works: list[Any]) -> None:
-    """Run all to their ends, then raise the first error, if any."""
-    results = await asyncio.gather(*works, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result

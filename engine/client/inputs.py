@@ -1,7 +1,6 @@
 """What callers hand in, read into the nouns: dicts, structs, columns, ids in several forms."""
 
 from collections.abc import Mapping, Sequence
-from enum import IntFlag
 from typing import Annotated, Any, Final, Literal, TypeAlias
 from uuid import UUID
 
@@ -10,7 +9,7 @@ import numpy as np
 from msgspec import Meta
 
 from engine.errors import InputError
-from engine.nouns import AccountFlags, NewAccount, Transfer
+from engine.nouns import AccountFlags, NewAccount, Transfer, TransferFlags
 from engine.wire.columns import rows_of
 from engine.wire.fields import (
     U16,
@@ -40,6 +39,7 @@ NAME_CHARACTERS_MAX: Final = 1000
 _AccountFlagName: TypeAlias = Literal[
     "debits_must_not_exceed_credits", "credits_must_not_exceed_debits"
 ]
+_OWN: Final = frozenset({UUID, AccountFlags, TransferFlags})
 _ZERO_TEXT: Final = str(UUID(int=0))
 _U32_MAX: Final = 2**32 - 1
 _U16_MAX: Final = 2**16 - 1
@@ -82,8 +82,26 @@ def parse_ids(written: Sequence[Id]) -> list[bytes]:
 def parse_transfer(written: TransferLike) -> Transfer:
     """Read one transfer. Raises InputError, which says where (`$.amount`)."""
     if isinstance(written, Transfer):
+        if not isinstance(written.debit_account_id, bytes) & isinstance(written.pending_id, bytes):
+            raise InputError("Expected ids of 16 bytes in a struct - at `$`")
         return written
     return transfer_of(_converted(written, JsonTransfer))
+
+
+def peek_home(written: dict[str, Any]) -> int | None:
+    """The last four bytes of the debit account's id, as a number, before all is read.
+
+    None where that does not say where the transfer goes, or where it takes reading.
+    """
+    if "flags" in written or "pending_id" in written:
+        return None
+    account_id = written.get("debit_account_id")
+    if isinstance(account_id, UUID):
+        return account_id.int & _U32_MAX
+    try:
+        return int(account_id[-8:], 16) if isinstance(account_id, str) else None
+    except ValueError:
+        return None
 
 
 def parse_transfers(written: Sequence[TransferLike] | Rows) -> Rows:
@@ -184,37 +202,28 @@ def _is_text(name: str) -> bool:
 
 
 def _converted(written: Any, kind: Any) -> Any:
-    """Read as from JSON; Python's own ids and flags are put into JSON's form where needed."""
+    """Read as from JSON; Python's own ids and flags are put into JSON's form first."""
     try:
-        return msgspec.convert(written, kind)
-    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
-        plain = _plain_all(written)
-        if plain is None:
-            raise InputError(str(error)) from None
-    try:
-        return msgspec.convert(plain, kind)
+        many = isinstance(written, list)
+        return msgspec.convert([_plain(one) for one in written] if many else _plain(written), kind)
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
         raise InputError(str(error)) from None
 
 
-def _plain_all(written: Any) -> Any:
-    """The same with UUIDs as text and flags as names; None where there is nothing to change."""
-    if isinstance(written, Mapping):
-        plain = {name: _plain(value) for name, value in written.items()}
-        return plain if any(plain[name] is not written[name] for name in plain) else None
-    if isinstance(written, list):
-        changed = [_plain_all(one) for one in written]
-        if all(one is None for one in changed):
-            return None
-        return [old if new is None else new for old, new in zip(written, changed, strict=True)]
-    return None
+def _plain(written: Any) -> Any:
+    """The same with UUIDs as text and flags as names."""
+    if not isinstance(written, dict):
+        written = dict(written)
+    if _OWN.isdisjoint(map(type, written.values())):
+        return written
+    return {name: _plain_value(value) for name, value in written.items()}
 
 
-def _plain(value: Any) -> Any:
+def _plain_value(value: Any) -> Any:
     if isinstance(value, UUID):
         return str(value)
     if isinstance(value, AccountFlags):
         return [flag.name for flag in AccountFlags if flag & value]
-    if isinstance(value, IntFlag):
+    if isinstance(value, TransferFlags):
         return list(names_of(int(value)))
     return value

@@ -6,13 +6,14 @@ that queued go out together. So a lone caller waits for nobody, and a thousand s
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from engine.client.gate import WAIT_SECONDS, Gate
+from engine.client.inputs import TransferLike, parse_transfer, parse_transfers
 from engine.client.parcel import Parcel
 from engine.client.road import Road
-from engine.errors import EngineError, TryAgainError
+from engine.errors import EngineError, InputError, TryAgainError
 from engine.nouns import BATCH_TRANSFERS_MAX
 from engine.outcomes import Outcome
 
@@ -23,8 +24,8 @@ OUTCOMES: Final[list[Outcome]] = [Outcome.created] * 256
 for _outcome in Outcome:
     OUTCOMES[_outcome] = _outcome
 
-Single = tuple[bytes, "asyncio.Future[Outcome]", float]
-"""A transfer as `bin`, who waits for its outcome, and until when."""
+Single = tuple[TransferLike, "asyncio.Future[Outcome]", float]
+"""A transfer, who waits for its outcome, and until when."""
 
 
 class Lane:
@@ -34,28 +35,33 @@ class Lane:
         shard: The shard.
         road: Where entries go.
         gate: Whether they may.
-        on_created: Told of every entry that was answered.
     """
 
-    def __init__(
-        self, shard: int, road: Road, gate: Gate, on_answered: Callable[[Parcel], None]
-    ) -> None:
+    def __init__(self, shard: int, road: Road, gate: Gate) -> None:
         self._shard = shard
         self._road = road
         self._gate = gate
-        self._on_answered = on_answered
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Single] = deque()
         self._in_flight = 0
         self._is_called = False
+        self._is_full = False
 
     def __len__(self) -> int:
         return len(self._queue)
 
-    def add(self, packed: bytes, deadline: float) -> "asyncio.Future[Outcome]":
-        """Queue a transfer; the future gets its outcome, or the error that there is none."""
+    def add(self, transfer: TransferLike, deadline: float) -> "asyncio.Future[Outcome]":
+        """Queue a transfer, which is read when its entry is made: many at once cost less.
+
+        Args:
+            transfer: Not linked, and nobody else's to change.
+            deadline: By the loop's clock.
+
+        Returns:
+            Gets its outcome, or the error that says why there is none.
+        """
         future: asyncio.Future[Outcome] = self._loop.create_future()
-        self._queue.append((packed, future, deadline))
+        self._queue.append((transfer, future, deadline))
         if not self._is_called and self._in_flight < IN_FLIGHT_MAX:
             # Soon and not now: whoever else calls in this turn of the loop comes along.
             self._is_called = True
@@ -69,7 +75,7 @@ class Lane:
             _fail(
                 future,
                 self._gate.full(self._shard)
-                if self._is_called
+                if self._is_full
                 else TryAgainError(
                     f"the transfer was not sent within its time limit: entries of shard "
                     f"{self._shard} sent before it are not answered; try again"
@@ -90,6 +96,7 @@ class Lane:
             self._is_called = False
 
     def _checked(self, is_open: bool) -> None:  # noqa: FBT001 - the answer of the gate
+        self._is_full = not is_open
         if not is_open:
             if self._gate.waits:
                 self._loop.call_later(WAIT_SECONDS, self._go)
@@ -98,16 +105,15 @@ class Lane:
             self.fail(self._gate.full(self._shard))
             return
         singles = self._take()
-        if singles:
-            futures = [single[1] for single in singles]
-            parcel = Parcel(
-                self._shard,
-                b"".join([single[0] for single in singles]),
-                min(single[2] for single in singles),
-                lambda parcel, result: self._landed(parcel, result, futures),
-            )
+        payload = _pack(singles)
+        if payload is None:  # One cannot be read; its caller is told, the others go on.
+            singles = [single for single in singles if _is_readable(single)]
+            payload = _pack(singles)
+        if payload:
+            futures = [future for _, future, _ in singles]
+            deadline = min(deadline for _, _, deadline in singles)
             self._in_flight += 1
-            self._road.send(parcel)
+            self._road.send(Parcel(self._shard, payload, deadline, partial(self._landed, futures)))
         self._go()
 
     def _take(self) -> list[Single]:
@@ -121,13 +127,12 @@ class Lane:
 
     def _landed(
         self,
-        parcel: Parcel,
-        result: bytes | EngineError,
         futures: "list[asyncio.Future[Outcome]]",
+        _: Parcel,
+        result: bytes | EngineError,
     ) -> None:
         self._in_flight -= 1
         if isinstance(result, bytes):
-            self._on_answered(parcel)
             for future, number in zip(futures, result, strict=True):
                 if not future.done():
                     future.set_result(OUTCOMES[number])
@@ -137,6 +142,25 @@ class Lane:
         if not self._is_called and self._queue:
             self._is_called = True
             self._loop.call_soon(self._go)
+
+
+def _pack(singles: list[Single]) -> bytes | None:
+    """As `bin`; None where one cannot be read."""
+    try:
+        return parse_transfers([transfer for transfer, _, _ in singles]).tobytes()
+    except InputError:
+        return None
+
+
+def _is_readable(single: Single) -> bool:
+    """Whether a transfer can be read; its caller is told where it cannot."""
+    transfer, future, _ = single
+    try:
+        parse_transfers([parse_transfer(transfer)])
+    except InputError as error:
+        _fail(future, error)
+        return False
+    return True
 
 
 def _fail(future: "asyncio.Future[Outcome]", error: EngineError) -> None:

@@ -65,6 +65,13 @@ class Parcel:
         """Its transfers."""
         return np.frombuffer(self.payload, TRANSFER)
 
+    def begin_attempt(self, wall_us: int, now: float) -> None:
+        """It is being sent, for the first time or again."""
+        self.attempt += 1
+        self.entry_id = None
+        self.first_sent = self.first_sent or wall_us
+        self.looked_at = now
+
     def put_in_doubt(self) -> None:
         """The last attempt may have been taken, and its answer may never come."""
         if self.doubt is None:
@@ -76,3 +83,16 @@ class Parcel:
         if not self.is_done:
             self.is_done = True
             self.on_done(self, result)
+
+    def story(self, stream: str, waited: str, trouble: str) -> str:
+        """What to say where no outcomes came."""
+        if not self.attempt:
+            state = f"was never added to {stream} ({trouble or 'no connection to Redis'})"
+        elif self.entry_id is None:
+            state = f"was sent to {stream}, and whether it is there is not known ({trouble})"
+        else:
+            state = f"is in {stream}; is a worker of this shard running?"
+        return (
+            f"no outcomes of {len(self)} transfers within {waited}: their entry {state}; "
+            "sending the same ids again is safe"
+        )

@@ -1,7 +1,7 @@
 """Which stream a transfer goes to, and where a large call is cut."""
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,8 @@ HOLDS_MAX: Final = 100_000
 _LINKED: Final = int(TransferFlags.linked)
 _PENDING: Final = int(TransferFlags.pending)
 
-Places = npt.NDArray[np.int64]
+Places: TypeAlias = npt.NDArray[np.int64]
+"""Of rows in an array."""
 
 
 class Routes:
@@ -43,9 +44,9 @@ class Routes:
                 return shard_of(pending_id, self.shard_count)
         return shard_of(debit_account_id, self.shard_count)
 
-    def shard_of_row(self, rows: Rows, place: int) -> int:
-        """The same for a row."""
-        row = rows[place]
+    def shard_of_first(self, rows: Rows) -> int:
+        """The same for the first of some rows, which decides for their entry."""
+        row = rows[0]
         return self.shard(row["debit_account_id"].tobytes(), row["pending_id"].tobytes())
 
     def remember(self, rows: Rows, shard: int) -> None:

@@ -1,0 +1,102 @@
+"""The way back: reads the client's stream of answers for ever."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from engine.errors import ConfigurationError, InputError, TryAgainError
+from engine.streams_fast import FastConnection, pack_command
+from engine.wire.answers import Answer, decode_answer
+from engine.wire.requests import Format
+
+BLOCK_SECONDS: Final = 1
+SILENT_SECONDS_MAX: Final = 5.0
+"""How long Redis may keep a reply waiting before the connection is cut."""
+
+BACKOFF_SECONDS_MAX: Final = 0.5
+ANSWERS_PER_READ: Final = 512
+ANSWERS_PER_TRIM: Final = 256
+"""What was read need not lie in Redis until its stream expires."""
+
+
+class Listener:
+    """Reads answers over one connection after the other, each answer once.
+
+    Args:
+        url: `redis://...`
+        stream: The stream of answers.
+        on_answer: Gets each answer.
+    """
+
+    def __init__(self, url: str, stream: bytes, on_answer: Callable[[Answer], None]) -> None:
+        self.trouble = ""
+        """What was last in the way."""
+        self._url = url
+        self._stream = stream
+        self._on_answer = on_answer
+        self._after = b"0-0"
+        self._connection: FastConnection | None = None
+
+    async def open(self) -> None:
+        """Connect. Raises ConfigurationError or TryAgainError."""
+        self._connection = await FastConnection.open(self._url)
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        if self._connection is not None:
+            self._connection.abort()
+
+    async def run(self) -> None:
+        """Read for ever; a connection that is lost is made anew."""
+        backoff = 0.0
+        while True:
+            try:
+                if self._connection is None:
+                    await self.open()
+                else:
+                    await self._read(self._connection)
+                    backoff = 0.0
+            except (TryAgainError, ConfigurationError, TimeoutError) as error:
+                self.trouble = str(error) or "Redis does not answer"
+                self.abort()
+                self._connection = None
+                backoff = await back_off(backoff)
+
+    async def _read(self, connection: FastConnection) -> None:
+        read = 0
+        while read < ANSWERS_PER_TRIM:
+            async with asyncio.timeout(BLOCK_SECONDS + SILENT_SECONDS_MAX):
+                found = await connection.ask(
+                    b"XREAD",
+                    b"COUNT",
+                    b"%d" % ANSWERS_PER_READ,
+                    b"BLOCK",
+                    b"%d" % (BLOCK_SECONDS * 1000),
+                    b"STREAMS",
+                    self._stream,
+                    self._after,
+                )
+            for entry_id, fields in found[0][1] if found else ():
+                self._after = entry_id
+                read += 1
+                self._hear(fields)
+        connection.send(pack_command(b"XTRIM", self._stream, b"MINID", self._after), _ignore)
+
+    def _hear(self, fields: list[bytes]) -> None:
+        try:
+            answer = decode_answer(dict(zip(fields[::2], fields[1::2], strict=True)), Format.bin)
+        except (InputError, ValueError) as error:
+            # Nobody can be told: whoever waits for it is, by the time limit.
+            self.trouble = f"an answer cannot be read: {error}"
+            return
+        self._on_answer(answer)
+
+
+async def back_off(seconds: float) -> float:
+    """Wait, and return for how long to wait the next time."""
+    await asyncio.sleep(seconds)
+    return min(BACKOFF_SECONDS_MAX, seconds * 2 + 0.01)
+
+
+def _ignore(_: object) -> None:
+    """Whatever the reply, nothing depends on it."""
