@@ -1,0 +1,1 @@
+"""`engine verify`: whether the ledger keeps its promises, asked of live data."""
