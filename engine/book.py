@@ -28,7 +28,7 @@ LARGE: Final = 2**40
 """Amounts from here on go to the sequential rules too, so that no flush adds up unnoticed."""
 
 SEEN_BITS: Final = 22
-"""The filter of ids seen lately has 2^22 places (32 MB); what drops out of it is found by Postgres."""
+"""The filter of ids seen lately has 2^22 places, 32 MB; what drops out Postgres finds."""
 
 DEBITS_PENDING, DEBITS_POSTED, CREDITS_PENDING, CREDITS_POSTED = range(4)
 
@@ -139,8 +139,8 @@ class Book:
 
         Called only while everything decided is committed.
         """
-        order = np.argsort(self.used[: self.accounts], kind="stable")[-keep:] if keep else []
-        slots = np.sort(np.asarray(order, np.int64))
+        order = np.argsort(self.used[: self.accounts], kind="stable")
+        slots = np.sort(order[max(len(order) - keep, 0) :])
         table = IdTable(max(len(slots), 8))
         table.add(self._table.words(slots))
         self._table = table
@@ -169,8 +169,11 @@ class Book:
             int(self.code[slot]),
             int(self.flags[slot]),
             bool(self.closed[slot]),
-            *totals,
-            exact=bool(self.mine[slot]),
+            totals[DEBITS_PENDING],
+            totals[DEBITS_POSTED],
+            totals[CREDITS_PENDING],
+            totals[CREDITS_POSTED],
+            bool(self.mine[slot]),
         )
 
     # Ids.
@@ -179,7 +182,8 @@ class Book:
         """Which ids may have been decided lately: "seen" may be wrong, "new" means nothing."""
         hashes = hash_words(words)
         mask = np.uint64(len(self._seen) - 1)
-        return self._seen[hashes & mask] == hashes
+        seen: npt.NDArray[np.bool_] = self._seen[hashes & mask] == hashes
+        return seen
 
     def lately(self, ids: Iterable[bytes]) -> dict[bytes, Known]:
         """What became of ids in flushes that reads from Postgres may not have seen yet."""
