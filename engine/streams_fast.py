@@ -3,6 +3,9 @@
 redis-py serves one caller of a connection at a time and packs commands in pure Python. Here a
 command is bytes and a function that gets its reply; many may be under way. Whoever sends
 decides what to do when the connection is lost: a command may have been executed or not.
+
+Measured, an XADD of 60 transfers, all of the client's CPU time, 16 at a time: redis-py 77 us,
+this 19 us; one by one: 250 us and 95 us.
 """
 
 import asyncio
@@ -172,6 +175,8 @@ class FastConnection(asyncio.Protocol):
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not False:
                 if isinstance(reply, hiredis.ReplyError):
+                    if str(reply).startswith("READONLY"):
+                        self.abort()  # A primary no more; the address may lead to the new one.
                     reply = refusal_of(str(reply))
                 if self._waiting:
                     self._waiting.popleft()(reply)

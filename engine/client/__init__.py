@@ -1,5 +1,6 @@
 """The producer's client: `async with connect() as client`."""
 
-from engine.client.connection import Client, ClientStatistics, connect
+from engine.client.client import Client, ClientStatistics
+from engine.client.connection import connect
 
 __all__ = ["Client", "ClientStatistics", "connect"]

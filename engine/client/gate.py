@@ -34,7 +34,7 @@ class Gate:
     def __init__(
         self, prefix: str, shard_count: int, entries_max: int, when_full: WhenFull
     ) -> None:
-        self.connection: FastConnection | None = None
+        self.connection: Callable[[], FastConnection | None] = lambda: None
         """Set by whoever keeps the connection."""
         self.waits: Final = when_full == "wait"
         self._max = entries_max
@@ -107,10 +107,11 @@ class Gate:
             if then is not None:
                 then(not isinstance(reply, int) or reply < self._max)
 
-        if self.connection is None:
+        connection = self.connection()
+        if connection is None:
             on_reply(None)
         else:
-            self.connection.send(self._commands[shard], on_reply)
+            connection.send(self._commands[shard], on_reply)
 
 
 def _resolve(answer: "asyncio.Future[bool]", is_open: bool) -> None:  # noqa: FBT001 - as `check` says

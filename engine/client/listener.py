@@ -4,16 +4,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from engine.client.line import SILENT_SECONDS_MAX, back_off
 from engine.errors import ConfigurationError, InputError, TryAgainError
 from engine.streams_fast import FastConnection, pack_command
 from engine.wire.answers import Answer, decode_answer
 from engine.wire.requests import Format
 
 BLOCK_SECONDS: Final = 1
-SILENT_SECONDS_MAX: Final = 5.0
-"""How long Redis may keep a reply waiting before the connection is cut."""
-
-BACKOFF_SECONDS_MAX: Final = 0.5
 ANSWERS_PER_READ: Final = 512
 ANSWERS_PER_TRIM: Final = 256
 """What was read need not lie in Redis until its stream expires."""
@@ -90,12 +87,6 @@ class Listener:
             self.trouble = f"an answer cannot be read: {error}"
             return
         self._on_answer(answer)
-
-
-async def back_off(seconds: float) -> float:
-    """Wait, and return for how long to wait the next time."""
-    await asyncio.sleep(seconds)
-    return min(BACKOFF_SECONDS_MAX, seconds * 2 + 0.01)
 
 
 def _ignore(_: object) -> None:

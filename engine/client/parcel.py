@@ -72,6 +72,10 @@ class Parcel:
         self.first_sent = self.first_sent or wall_us
         self.looked_at = now
 
+    def take_back(self) -> None:
+        """The last attempt was refused and does not count."""
+        self.attempt -= 1
+
     def put_in_doubt(self) -> None:
         """The last attempt may have been taken, and its answer may never come."""
         if self.doubt is None:

@@ -9,17 +9,19 @@ import asyncio
 import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, TypeAlias
 
+from engine.client.chores import Chores
 from engine.client.gate import Gate
-from engine.client.listener import SILENT_SECONDS_MAX, Listener, back_off
+from engine.client.line import Line, back_off
+from engine.client.listener import Listener
 from engine.client.parcel import Parcel
 from engine.client.routes import Routes
-from engine.errors import ConfigurationError, EngineError, InputError, TryAgainError
+from engine.errors import BackpressureError, EngineError, InputError, TryAgainError
 from engine.nouns import stream_name
-from engine.streams_fast import FastConnection, LostError, NotNowError, pack_command
+from engine.streams_fast import LostError, NotNowError, pack_command
 from engine.wire.answers import Answer
 
 SENDS_MAX: Final = 8
@@ -40,15 +42,16 @@ class Road:
     Args:
         url: `redis://...`
         prefix: Of the names of the streams.
-        gate: Told of every entry; uses the road's connection.
+        gate: Told of every entry; asks over the road's connection.
         routes: Told of every hold that was answered.
     """
 
     def __init__(self, url: str, prefix: str, gate: Gate, routes: Routes) -> None:
-        self.entries = self.resent = self.reconnects = self.answered = 0
+        self.entries = self.resent = self.answered = 0
         self._url = url
         self._prefix = prefix
         self._gate = gate
+        gate.connection = lambda: self._writer.connection
         self._routes = routes
         self._closed = "the client is not open"
         self._loop = asyncio.get_running_loop()
@@ -56,11 +59,11 @@ class Road:
         self._listener = Listener(url, self._reply, self._heard)
         self._under_way: dict[int, Parcel] = {}
         self._unsent: deque[Parcel] = deque()
-        self._writer: FastConnection | None = None
-        self._lost = asyncio.Event()
+        self._writer = Line(url, self._send_unsent)
+        self._passing = (NotNowError, BackpressureError) if gate.waits else (NotNowError,)
         self._trouble = ""
         self._number = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._chores = Chores(self._end)
 
     # Opening and closing.
 
@@ -79,43 +82,31 @@ class Road:
         self._expire = expire
         await self._listener.open()
         try:
-            await self._connect()
+            await self._writer.open()
         except BaseException:
             self._listener.abort()
             raise
-        self._start(self._listener.run())
-        self._start(self._keep_connected())
-        self._start(self._sweep())
+        self._chores.start(self._listener.run())
+        self._chores.start(self._writer.keep())
+        self._chores.start(self._sweep())
         self._closed = ""
 
     async def close(self) -> None:
         """Let go of all that is under way; what becomes of it can be looked up."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._chores.stop()
         self._end("the client was closed before the answer came")
         self._listener.abort()
-        if self._writer is not None:
-            self._writer.send(pack_command(b"UNLINK", self._reply), lambda _: None)
-            self._writer.close()
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        """A defect in a task of the road must leave nobody waiting, and be seen."""
-        self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            self._end(f"the client has a defect and ended: {error!r}")
-            raise error
+        self._writer.close(pack_command(b"UNLINK", self._reply))
 
     def _end(self, reason: str) -> None:
         self._closed = reason
         for parcel in list(self._under_way.values()):
             self._finish(parcel, TryAgainError(reason))
+
+    @property
+    def reconnects(self) -> int:
+        """How often the connection for sending was made again."""
+        return self._writer.reconnects
 
     @property
     def in_flight(self) -> int:
@@ -138,7 +129,8 @@ class Road:
     def _add(self, parcel: Parcel) -> None:
         if parcel.is_done:
             return
-        if self._writer is None or self._writer.is_lost:
+        connection = self._writer.connection
+        if connection is None:
             self._unsent.append(parcel)
             return
         if parcel.attempt == SENDS_MAX:
@@ -157,7 +149,7 @@ class Road:
             b"request",
             b"%d:%d" % (parcel.number, parcel.attempt),
         )
-        self._writer.send(command, partial(self._added, parcel, parcel.attempt))
+        connection.send(command, partial(self._added, parcel, parcel.attempt))
         self._gate.add(parcel.shard)
 
     def _added(self, parcel: Parcel, attempt: int, reply: Any) -> None:
@@ -168,8 +160,9 @@ class Road:
         elif isinstance(reply, LostError):
             parcel.put_in_doubt()
             self._unsent.append(parcel)
-        elif isinstance(reply, NotNowError):
+        elif isinstance(reply, self._passing):
             self._trouble = str(reply)
+            parcel.take_back()
             self._loop.call_later(SWEEP_SECONDS, self._add, parcel)
         elif parcel.doubt is None:
             self._finish(parcel, reply)
@@ -186,7 +179,7 @@ class Road:
 
     def _refuse(self, parcel: Parcel, waited: str) -> None:
         """End in doubt: tell what was waited for, and that it may be sent again."""
-        trouble = self._trouble or self._listener.trouble
+        trouble = self._trouble or self._writer.trouble or self._listener.trouble
         name = stream_name(self._prefix, parcel.shard)
         self._finish(parcel, TryAgainError(parcel.story(name, waited, trouble)))
 
@@ -204,7 +197,7 @@ class Road:
         if parcel.doubt is None or int(attempt) <= parcel.doubt or not any(outcomes):
             self._finish(parcel, outcomes)
         else:
-            self._start(self._settle_in_time(parcel, outcomes))
+            self._chores.start(self._settle_in_time(parcel, outcomes))
 
     async def _settle_in_time(self, parcel: Parcel, outcomes: bytes) -> None:
         backoff = 0.0
@@ -230,9 +223,7 @@ class Road:
                 elif parcel.entry_id is not None:
                     oldest.setdefault(parcel.shard, parcel)
             self._expire(now)
-            if self._writer is not None and self._writer.silent_seconds() > SILENT_SECONDS_MAX:
-                self._trouble = f"Redis was silent for {SILENT_SECONDS_MAX:.0f} s"
-                self._writer.abort()
+            self._writer.cut_if_silent()
             for parcel in oldest.values():
                 if now - parcel.looked_at >= LOOK_SECONDS:
                     parcel.looked_at = now
@@ -240,8 +231,8 @@ class Road:
 
     def _look(self, parcel: Parcel) -> None:
         """Send again what is neither in its stream any more nor answered."""
-        entry_id = parcel.entry_id
-        if entry_id is None or self._writer is None:
+        entry_id, connection = parcel.entry_id, self._writer.connection
+        if entry_id is None or connection is None:
             return
 
         def on_reply(reply: Any) -> None:
@@ -250,28 +241,9 @@ class Road:
                 self._add(parcel)
 
         name = stream_name(self._prefix, parcel.shard).encode()
-        self._writer.send(pack_command(b"XRANGE", name, entry_id, entry_id), on_reply)
+        connection.send(pack_command(b"XRANGE", name, entry_id, entry_id), on_reply)
 
-    async def _connect(self) -> None:
-        self._writer = await FastConnection.open(self._url, self._lost.set)
-        self._gate.connection = self._writer
-
-    async def _keep_connected(self) -> None:
-        while True:
-            await self._lost.wait()
-            self._lost.clear()
-            self._writer = self._gate.connection = None
-            await self._connect_again()
-            self.reconnects += 1
-            unsent, self._unsent = self._unsent, deque()
-            for parcel in unsent:
-                self._add(parcel)
-
-    async def _connect_again(self) -> None:
-        backoff = 0.0
-        while True:
-            try:
-                return await self._connect()
-            except (TryAgainError, ConfigurationError) as error:
-                self._trouble = str(error)
-                backoff = await back_off(backoff)
+    def _send_unsent(self) -> None:
+        unsent, self._unsent = self._unsent, deque()
+        for parcel in unsent:
+            self._add(parcel)

@@ -5,17 +5,25 @@ Only what the public contract promises is read, so that how rows are kept may ch
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
-from uuid import UUID
 
 import asyncpg
-import msgspec
 
 from engine.errors import TryAgainError
-from engine.nouns import ID_ZERO, AccountFlags, NewAccount, TransferFlags
+from engine.nouns import ID_ZERO, NewAccount
 from engine.outcomes import Outcome
 from engine.store.connection import connect, is_connection_lost, statement, translated
+from engine.store.found import (
+    EPOCH,
+    Account,
+    Posting,
+    StoredTransfer,
+    account_of,
+    new_account_of,
+    posting_of,
+    transfer_of,
+)
 
 CONNECTIONS_MAX: Final = 4
 """Of one client; further calls wait for one."""
@@ -24,68 +32,10 @@ RETRY_SECONDS: Final = 0.05
 """Between attempts to reach a Postgres that is away."""
 
 _T = TypeVar("_T")
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class CommitInDoubtError(TryAgainError):
     """The connection was lost during COMMIT: done or not, nobody knows."""
-
-
-class Account(msgspec.Struct, frozen=True, gc=False):
-    """An account with its four counters, in the ledger's minor unit."""
-
-    id: UUID
-    ledger: int
-    code: int
-    flags: AccountFlags
-    name: str | None
-    shard: int
-    closed: bool
-    debits_pending: int
-    debits_posted: int
-    credits_pending: int
-    credits_posted: int
-    user_data_128: UUID
-    user_data_64: int
-    user_data_32: int
-    created_at: datetime
-
-
-class StoredTransfer(msgspec.Struct, frozen=True, gc=False):
-    """A created transfer; `amount` is what was really moved, held or released."""
-
-    id: UUID
-    debit_account_id: UUID
-    credit_account_id: UUID
-    amount: int
-    ledger: int
-    code: int
-    flags: TransferFlags
-    pending_id: UUID | None
-    timeout: int
-    user_data_128: UUID
-    user_data_64: int
-    user_data_32: int
-    shard: int
-    posted_at: datetime
-
-
-class Posting(msgspec.Struct, frozen=True, gc=False):
-    """One leg of a transfer, with the counters of its stripe after it; credit is positive."""
-
-    transfer_id: UUID
-    other_account_id: UUID
-    amount: int
-    pending_amount: int
-    code: int
-    flags: TransferFlags
-    shard: int
-    version: int
-    debits_pending: int
-    debits_posted: int
-    credits_pending: int
-    credits_posted: int
-    posted_at: datetime
 
 
 class ClientStore:
@@ -206,86 +156,27 @@ class ClientStore:
             return created, rows
 
         created, rows = await self._call("create the accounts", work)
-        return {row["id"] for row in created}, {row["id"]: _new_account(row) for row in rows}
+        return {row["id"] for row in created}, {row["id"]: new_account_of(row) for row in rows}
 
     async def lookup_accounts(self, ids: Sequence[bytes]) -> list[Account]:
         """Accounts with their counters, in one snapshot; ids that are none are left out."""
         rows = await self._fetch("look up the accounts", "client_balances", ids)
-        return [
-            Account(
-                id=UUID(bytes=row["id"]),
-                flags=_flags(AccountFlags, row["flags"]),
-                user_data_128=UUID(bytes=row["user_data_128"] or ID_ZERO),
-                user_data_64=int(row["user_data_64"]),
-                created_at=_time(row["created_at"]),
-                **{name: row[name] for name in _SAME_IN_ACCOUNT},
-            )
-            for row in rows
-        ]
+        return [account_of(row) for row in rows]
 
     async def lookup_transfers(self, ids: Sequence[bytes]) -> list[StoredTransfer]:
         """Created transfers; ids that are none are left out."""
         rows = await self._fetch("look up the transfers", "client_transfers", ids)
-        return [
-            StoredTransfer(
-                id=UUID(bytes=row["id"]),
-                debit_account_id=UUID(bytes=row["debit_account_id"]),
-                credit_account_id=UUID(bytes=row["credit_account_id"]),
-                flags=_flags(TransferFlags, row["flags"]),
-                pending_id=UUID(bytes=row["pending_id"]) if row["pending_id"] else None,
-                user_data_128=UUID(bytes=row["user_data_128"] or ID_ZERO),
-                user_data_64=int(row["user_data_64"]),
-                posted_at=_time(row["posted_at"]),
-                **{name: row[name] for name in _SAME_IN_TRANSFER},
-            )
-            for row in rows
-        ]
+        return [transfer_of(row) for row in rows]
 
     async def account_history(
         self, account_id: bytes, limit: int, before: datetime | None
     ) -> list[Posting]:
         """The last postings of an account, newest first, all before a time."""
-        until = None if before is None else (before - _EPOCH) // timedelta(microseconds=1)
+        until = None if before is None else (before - EPOCH) // timedelta(microseconds=1)
         rows = await self._fetch("read the history", "client_history", account_id, limit, until)
-        return [
-            Posting(
-                transfer_id=UUID(bytes=row["transfer_id"]),
-                other_account_id=UUID(bytes=row["other_account_id"]),
-                flags=_flags(TransferFlags, row["flags"]),
-                posted_at=_time(row["posted_at"]),
-                **{name: row[name] for name in _SAME_IN_POSTING},
-            )
-            for row in rows
-        ]
+        return [posting_of(row) for row in rows]
 
     async def outcomes(self, ids: Sequence[bytes]) -> dict[bytes, tuple[Outcome, int]]:
         """What became of ids, and when (microseconds since 1970); free ids are left out."""
         rows = await self._fetch("look up the outcomes", "client_outcomes", ids)
         return {row["id"]: (Outcome[row["outcome"]], row["time"]) for row in rows}
-
-
-_COUNTERS: Final = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
-_SAME_IN_ACCOUNT: Final = ("ledger", "code", "name", "shard", "closed", "user_data_32", *_COUNTERS)
-_SAME_IN_TRANSFER: Final = ("amount", "ledger", "code", "timeout", "user_data_32", "shard")
-_SAME_IN_POSTING: Final = ("amount", "pending_amount", "code", "shard", "version", *_COUNTERS)
-
-
-def _flags(kind: Any, names: Sequence[str]) -> Any:
-    return kind(sum(int(kind[name]) for name in names))
-
-
-def _time(microseconds: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=microseconds)
-
-
-def _new_account(row: asyncpg.Record) -> NewAccount:
-    return NewAccount(
-        row["id"],
-        row["ledger"],
-        row["code"],
-        int(_flags(AccountFlags, row["flags"])),
-        None,
-        row["user_data_128"] or ID_ZERO,
-        int(row["user_data_64"]),
-        row["user_data_32"],
-    )

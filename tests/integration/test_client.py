@@ -14,8 +14,7 @@ import uvloop
 
 import engine
 from engine import AccountOutcome, Outcome, TransferFlags
-from engine.client import road, settle
-from engine.client.connection import Client
+from engine.client import Client, road, settle
 from engine.errors import BackpressureError, ConfigurationError, InputError, TryAgainError
 from engine.nouns import NewAccount, Transfer, stream_name
 from engine.streams_fast import FastConnection, refusal_of
@@ -621,6 +620,55 @@ class TestDoor:
                 await client.create_transfer(move(a, b))
         assert isinstance(refusal_of("OOM command not allowed"), BackpressureError)
         assert isinstance(refusal_of("LOADING data"), TryAgainError)
+
+    async def test_redis_without_memory_is_an_error_or_waited_for(self, ledger: Ledger) -> None:
+        async with (
+            open_client(ledger) as impatient,
+            open_client(ledger, when_full="wait") as patient,
+            ledger.redis() as redis,
+        ):
+            [a, b] = await make_accounts(patient, 2)
+            await redis.config_set("maxmemory", "1")
+            try:
+                with pytest.raises(BackpressureError, match="out of memory"):
+                    await impatient.create_transfer(move(a, b))
+                call = asyncio.create_task(patient.create_transfer(move(a, b)))
+                await until(lambda: _is(patient._road._trouble), "a refusal")
+            finally:
+                await redis.config_set("maxmemory", "0")
+            async with ledger.working():
+                assert await call is Outcome.created
+
+    async def test_a_primary_that_becomes_a_replica_for_a_while(self, ledger: Ledger) -> None:
+        async with open_client(ledger) as client, ledger.redis() as redis:
+            [a, b] = await make_accounts(client, 2)
+            await redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+            try:
+                call = asyncio.create_task(client.create_transfer(move(a, b)))
+                await until(lambda: _is(client.statistics().reconnects), "another connection")
+            finally:
+                await redis.execute_command("REPLICAOF", "NO", "ONE")
+            async with ledger.working():
+                assert await call is Outcome.created
+
+    async def test_a_user_of_redis_needs_no_more_than_the_streams(self, ledger: Ledger) -> None:
+        name = ledger.prefix
+        url = ledger.redis_url.replace("//", f"//{name}:secret@")
+        rules = f"on >secret ~{name}:transfers:* ~{name}:answers:* -@all +ping +select"
+        streams = "+xadd +xlen +xrange +xread +xtrim +unlink"
+        async with ledger.redis() as redis:
+            await redis.execute_command("ACL", "SETUSER", name, *rules.split(), *streams.split())
+            try:
+                async with ledger.working(), open_client(ledger, url) as client:
+                    [a, b] = await make_accounts(client, 2)
+                    assert await client.create_transfer(move(a, b)) is Outcome.created
+                    await redis.execute_command("ACL", "SETUSER", name, "-xadd")
+                    with pytest.raises(ConfigurationError, match="NOPERM"):
+                        await client.create_transfer(move(a, b))
+                with pytest.raises(ConfigurationError, match="WRONGPASS"):
+                    await FastConnection.open(url.replace("secret", "wrong"))
+            finally:
+                await redis.execute_command("ACL", "DELUSER", name)
 
     async def test_addresses_come_from_the_environment_or_are_asked_for(
         self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch

@@ -1,0 +1,251 @@
+"""What a producer calls: transfers out, outcomes back, and looking things up."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
+from typing import Final, overload
+
+import msgspec
+import numpy as np
+
+from engine.client.accounts import first_valid, judge
+from engine.client.batches import Batches, Outcomes
+from engine.client.gate import Gate
+from engine.client.inputs import (
+    AccountLike,
+    Id,
+    TransferLike,
+    parse_accounts,
+    parse_id,
+    parse_ids,
+    parse_transfer,
+    parse_transfers,
+    peek_home,
+)
+from engine.client.lanes import OUTCOMES, Lane
+from engine.client.parcel import Parcel
+from engine.client.road import Road
+from engine.client.routes import Routes
+from engine.client.settle import ids_in_doubt, settle
+from engine.errors import InputError, TryAgainError
+from engine.nouns import TransferFlags
+from engine.outcomes import AccountOutcome, Outcome
+from engine.store.client_reads import ClientStore
+from engine.store.found import Account, Posting, StoredTransfer
+from engine.wire.layout import Rows, transfers_to_rows
+
+HISTORY_ROWS_MAX: Final = 10_000
+_LINKED: Final = int(TransferFlags.linked)
+
+
+class ClientStatistics(msgspec.Struct, frozen=True):
+    """What a client did since it was opened, and what is under way."""
+
+    transfers: int
+    """Answered."""
+    entries: int
+    resent: int
+    reconnects: int
+    in_flight: int
+    """Entries."""
+    queued: int
+    """Single transfers that wait for the next entry."""
+
+
+class Client:
+    """Sends transfers and tells their outcomes. Made by `connect`; used by one event loop."""
+
+    def __init__(
+        self, store: ClientStore, routes: Routes, gate: Gate, road: Road, timeout_seconds: float
+    ) -> None:
+        self._store = store
+        self._routes = routes
+        self._gate = gate
+        self._road = road
+        self._timeout_seconds = timeout_seconds
+        self._loop = asyncio.get_running_loop()
+        self._batches = Batches(routes, gate, road, timeout_seconds)
+        self._lanes = [Lane(shard, road, gate) for shard in range(routes.shard_count)]
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """The time in which it can be used."""
+        await self._road.open(self._settle, self._expire)
+        try:
+            yield
+        finally:
+            for lane in self._lanes:
+                lane.fail(TryAgainError("the client was closed before the transfer was sent"))
+            await self._road.close()
+
+    # Accounts.
+
+    async def create_accounts(self, accounts: Sequence[AccountLike]) -> list[AccountOutcome]:
+        """Create accounts in one transaction, and tell the outcome of each, in order.
+
+        Creating the same again is safe, and answered `exists`.
+
+        Args:
+            accounts: Mappings with `id`, `ledger`, `code` and, if wanted, `flags` (a list of
+                names), `name`, `user_data_128`, `user_data_64`, `user_data_32`; or structs.
+
+        Raises:
+            InputError: An account cannot be read; nothing was created.
+            TryAgainError: Postgres is out of reach; whether they were created may be unknown.
+        """
+        wanted = parse_accounts(accounts)
+        if not wanted:
+            return []
+        makers = [wanted[place] for place in first_valid(wanted).values()]
+        created, existing = await self._store.create_accounts(makers, [a.id for a in wanted])
+        return judge(wanted, created, existing)
+
+    # Transfers.
+
+    async def create_transfer(self, transfer: TransferLike) -> Outcome:
+        """Send one transfer and wait for its outcome; many callers at once share entries.
+
+        Raises:
+            InputError: It cannot be read; nothing was sent.
+            BackpressureError: Too much waits to be decided; nothing was sent.
+            TryAgainError: No outcome within the time limit; it may still be created. Sending
+                it again with the same id is safe.
+        """
+        deadline = self._loop.time() + self._timeout_seconds
+        if isinstance(transfer, dict) and (home := peek_home(transfer)) is not None:
+            lane = self._lanes[home & (self._routes.shard_count - 1)]
+            return await lane.add({**transfer}, deadline)
+        parsed = parse_transfer(transfer)
+        shard = self._routes.shard(parsed.debit_account_id, parsed.pending_id)
+        if parsed.flags & _LINKED:  # In a shared entry it would be linked to a stranger's.
+            return OUTCOMES[(await self._batches.deliver(shard, transfers_to_rows([parsed])))[0]]
+        return await self._lanes[shard].add(parsed, deadline)
+
+    @overload
+    async def create_transfers(
+        self, transfers: Rows, *, ordered: bool = True, by_shard: bool = False
+    ) -> Outcomes: ...
+
+    @overload
+    async def create_transfers(
+        self, transfers: Sequence[TransferLike], *, ordered: bool = True, by_shard: bool = False
+    ) -> list[Outcome]: ...
+
+    async def create_transfers(
+        self,
+        transfers: Sequence[TransferLike] | Rows,
+        *,
+        ordered: bool = True,
+        by_shard: bool = False,
+    ) -> list[Outcome] | Outcomes:
+        """Send transfers and wait for their outcomes, which come in the same order.
+
+        Up to 8,189 transfers are one entry of the stream of the first one's shard, decided in
+        order, with nothing in between. More are cut into entries between chains.
+
+        Args:
+            transfers: Mappings with the wire's names, structs, or an array of dtype
+                `engine.wire.layout.TRANSFER`, whose outcomes are an array of numbers.
+            ordered: Send each entry when the one before is answered, so that all transfers
+                are decided in order. If not, several are under way, and whatever depends on
+                an earlier transfer of the call may be decided before it.
+            by_shard: Group the transfers by shard first, and send the shards at the same
+                time; `ordered` then concerns the transfers of one shard. Much faster for
+                large calls; only for transfers of which none depends on another's shard.
+
+        Raises:
+            InputError: A transfer cannot be read, or a chain is too long; nothing was sent.
+            BackpressureError: Too much waits to be decided; nothing was sent.
+            TryAgainError: Not all outcomes came within the time limit; what was sent may
+                still be created. Sending all again with the same ids is safe.
+        """
+        rows = parse_transfers(transfers)
+        outcomes = await self._batches.send(rows, ordered=ordered, by_shard=by_shard)
+        if isinstance(transfers, np.ndarray):
+            return outcomes
+        return [OUTCOMES[number] for number in outcomes.tolist()]
+
+    def _expire(self, now: float) -> None:
+        for lane in self._lanes:
+            lane.expire(now)
+
+    async def _settle(self, parcel: Parcel, outcomes: bytes) -> bytes:
+        ids = ids_in_doubt(parcel.rows, outcomes)
+        kept = await self._store.outcomes(ids) if ids else {}
+        return settle(parcel.rows, outcomes, parcel.first_sent, kept)
+
+    # Looking things up, in Postgres.
+
+    async def lookup_accounts(self, ids: Sequence[Id]) -> list[Account]:
+        """Accounts with their balances, in the order asked for; ids that are none are left out.
+
+        Raises: as `lookup_transfers`.
+        """
+        return await self._store.lookup_accounts(parse_ids(ids))
+
+    async def lookup_transfers(self, ids: Sequence[Id]) -> list[StoredTransfer]:
+        """Created transfers, in the order asked for; ids that are none are left out.
+
+        Raises:
+            InputError: An id cannot be read.
+            TryAgainError: Postgres is out of reach.
+        """
+        return await self._store.lookup_transfers(parse_ids(ids))
+
+    async def account_history(
+        self, account_id: Id, limit: int = 100, *, before: datetime | None = None
+    ) -> list[Posting]:
+        """The last postings of an account, newest first.
+
+        Args:
+            account_id: The account; one that does not exist has no postings.
+            limit: Most postings.
+            before: Only postings before this time, which has a time zone. The postings of one
+                flush have the same time.
+
+        Raises:
+            InputError: The id, the limit or the time cannot be read.
+            TryAgainError: Postgres is out of reach.
+        """
+        if not 1 <= limit <= HISTORY_ROWS_MAX:
+            raise InputError(f"Expected a limit from 1 to {HISTORY_ROWS_MAX}, got {limit}")
+        if before is not None and before.tzinfo is None:
+            raise InputError("Expected a time with a time zone in `before`")
+        return await self._store.account_history(parse_id(account_id), limit, before)
+
+    async def outcome(self, transfer_id: Id) -> Outcome | None:
+        """What became of a transfer: `created`, why its id was spent, or None for a free id.
+
+        Raises:
+            InputError: The id cannot be read.
+            TryAgainError: Postgres is out of reach.
+        """
+        wanted = parse_id(transfer_id)
+        kept = await self._store.outcomes([wanted])
+        return kept[wanted][0] if wanted in kept else None
+
+    # Looking at the client itself.
+
+    async def backlog(self) -> Mapping[int, int]:
+        """By shard, how many entries wait in its stream.
+
+        Raises:
+            TryAgainError: Redis is out of reach.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await self._gate.backlog()
+        except TimeoutError as error:
+            raise TryAgainError("Redis did not tell the lengths of the streams in time") from error
+
+    def statistics(self) -> ClientStatistics:
+        """What was done, and what is under way."""
+        return ClientStatistics(
+            self._road.answered,
+            self._road.entries,
+            self._road.resent,
+            self._road.reconnects,
+            self._road.in_flight,
+            sum(map(len, self._lanes)),
+        )
