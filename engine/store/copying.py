@@ -143,6 +143,7 @@ def copy_of_posted(rows: PostedRows, base: int) -> Copy:
         ("amount", "i8", rows["amount"]),
         ("pending_amount", "i8", rows["pending_amount"]),
         *[(name, "i8", rows[name]) for name in COUNTERS],
+        ("run", "i4", rows["run"]),
     ]
     return encode_copy(columns, len(rows))
 

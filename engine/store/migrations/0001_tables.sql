@@ -243,12 +243,16 @@ INSERT INTO ledger.owners (shard, worker)
 
 -- ---------------------------------------------------------------- transfers
 
+-- The two tables below take every transfer and are written by COPY alone. They carry the
+-- keys that keep the promises, and no CHECK: those cost a third of the speed, and `engine
+-- verify` counts what they would say.
+
 CREATE TABLE ledger.spent (
     id             uuid NOT NULL PRIMARY KEY,
     number         bigint NOT NULL,
     debit_account  bigint,
     credit_account bigint,
-    amount         bigint CHECK (amount >= 0),
+    amount         bigint,
     code           integer,
     flags          smallint NOT NULL,
     shard          smallint NOT NULL,
@@ -259,10 +263,7 @@ CREATE TABLE ledger.spent (
     user_data_128  uuid,
     user_data_64   bigint,
     user_data_32   bigint,
-    request        bytea,
-    CHECK (outcome <> 0 OR (debit_account IS NOT NULL AND credit_account IS NOT NULL
-                            AND amount IS NOT NULL AND code IS NOT NULL)),
-    CHECK (outcome = 0 OR request IS NOT NULL)
+    request        bytea
 );
 COMMENT ON TABLE ledger.spent IS
     'Every id that can never be used again: created transfers (outcome 0) and those whose refusal spent their id. Read it through transfers and declined';
@@ -283,19 +284,27 @@ COMMENT ON TABLE ledger.resolutions IS 'How holds ended: the key is why none end
 CREATE TABLE ledger.posted (
     number          bigint NOT NULL,
     stripe          bigint NOT NULL,
-    version         bigint NOT NULL CHECK (version > 0),
-    transfer_id     uuid NOT NULL,
+    version         bigint NOT NULL,
     amount          bigint NOT NULL,
     pending_amount  bigint NOT NULL,
     debits_pending  bigint NOT NULL,
     debits_posted   bigint NOT NULL,
     credits_pending bigint NOT NULL,
     credits_posted  bigint NOT NULL,
-    PRIMARY KEY (stripe, version)
+    transfer_id     uuid NOT NULL,
+    run             integer NOT NULL
 );
 COMMENT ON TABLE ledger.posted IS
-    'One leg of a transfer with the counters after it. The key is the optimistic lock: no two flushes build on one version. Read it through postings';
+    'One leg of a transfer with the counters after it. Read it through postings';
+COMMENT ON COLUMN ledger.posted.number IS 'Number of the flush x 2^20 + place in the flush; a run has neighbouring ones';
 COMMENT ON COLUMN ledger.posted.stripe IS 'Number of the account x 1024 + the shard it was written through';
+COMMENT ON COLUMN ledger.posted.version IS 'Counts the postings of the stripe: 1, 2, 3, ...';
+COMMENT ON COLUMN ledger.posted.run IS
+    'The postings of a stripe in one flush are a run; its last one has its length here, the others 0';
+
+-- The optimistic lock: no two runs build on one version of a stripe. Only the last posting of
+-- a run is in the index, which finds the newest balance in one probe.
+CREATE UNIQUE INDEX posted_run ON ledger.posted (stripe, (version - run)) WHERE run > 0;
 
 CREATE TRIGGER keep BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger.spent
     FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();

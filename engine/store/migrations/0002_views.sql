@@ -52,14 +52,56 @@ CREATE FUNCTION ledger.newest(account bigint) RETURNS SETOF ledger.posted
     LANGUAGE sql STABLE STRICT PARALLEL SAFE AS $$
 WITH RECURSIVE newest AS (
     (SELECT p.* FROM ledger.posted p
-     WHERE p.stripe BETWEEN newest.account * 1024 AND newest.account * 1024 + 1023
-     ORDER BY p.stripe DESC, p.version DESC LIMIT 1)
+     WHERE p.stripe BETWEEN newest.account * 1024 AND newest.account * 1024 + 1023 AND p.run > 0
+     ORDER BY p.stripe DESC, p.version - p.run DESC LIMIT 1)
     UNION ALL
     SELECT lower.* FROM newest n CROSS JOIN LATERAL (
         SELECT p.* FROM ledger.posted p
-        WHERE p.stripe >= newest.account * 1024 AND p.stripe < n.stripe
-        ORDER BY p.stripe DESC, p.version DESC LIMIT 1) lower)
+        WHERE p.stripe >= newest.account * 1024 AND p.stripe < n.stripe AND p.run > 0
+        ORDER BY p.stripe DESC, p.version - p.run DESC LIMIT 1) lower)
 SELECT * FROM newest $$;
+
+-- The newest postings of one stripe, by its runs. The others of a run lie before its last one,
+-- nearly always on the same page or the one before (a COPY writes them together); where other
+-- writers took the pages in between, the search widens until the run is whole.
+CREATE FUNCTION ledger.newest_postings(wanted_stripe bigint, row_limit integer, before timestamptz)
+    RETURNS SETOF ledger.posted
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE AS $$
+DECLARE
+    last_of_run record;
+    missing     integer := row_limit;
+    wanted      integer;
+    here        integer;
+    pages       bigint;
+    found       ledger.posted[];
+BEGIN
+    FOR last_of_run IN
+        SELECT p.ctid AS place, (p.ctid::text::point)[0]::bigint AS page, p.number, p.run
+        FROM ledger.posted p JOIN ledger.flushes f ON f.number = p.number >> 20
+        WHERE p.stripe = wanted_stripe AND p.run > 0 AND f.time < before
+        ORDER BY p.version - p.run DESC
+    LOOP
+        EXIT WHEN missing <= 0;
+        wanted := least(last_of_run.run, missing);
+        FOREACH pages IN ARRAY ARRAY[1, 64, 4096, 2147483647] LOOP
+            found := ARRAY(
+                SELECT p FROM ledger.posted p
+                WHERE p.ctid >= format('(%s,0)', greatest(last_of_run.page - pages, 0))::tid
+                  AND p.ctid <= CASE WHEN pages < 2147483647 THEN last_of_run.place
+                                     ELSE '(4294967294,0)'::tid END
+                  AND p.stripe = wanted_stripe
+                  AND p.number BETWEEN last_of_run.number - wanted + 1 AND last_of_run.number);
+            here := cardinality(found);
+            EXIT WHEN here = wanted;
+        END LOOP;
+        IF here <> wanted THEN
+            RAISE EXCEPTION 'stripe % has % of the last % postings of a run of %',
+                wanted_stripe, here, wanted, last_of_run.run USING ERRCODE = 'data_corrupted';
+        END IF;
+        RETURN QUERY SELECT * FROM unnest(found);
+        missing := missing - wanted;
+    END LOOP;
+END $$;
 
 CREATE VIEW ledger.balances AS
 SELECT a.id AS account_id,
@@ -101,14 +143,11 @@ WITH account AS MATERIALIZED (
 stripes AS MATERIALIZED (
     SELECT n.stripe FROM account, ledger.newest(account.number) n),
 newest AS (
-    SELECT p.*
+    SELECT p.*, f.time, f.worker
     FROM stripes
-    CROSS JOIN LATERAL (
-        SELECT p.*, f.time, f.worker FROM ledger.posted p
-        JOIN ledger.flushes f ON f.number = p.number >> 20
-        WHERE p.stripe = stripes.stripe AND f.time < history.before
-        ORDER BY p.version DESC LIMIT history.row_limit) p
-    ORDER BY p.time DESC, p.worker DESC, p.number DESC LIMIT history.row_limit)
+    CROSS JOIN LATERAL ledger.newest_postings(stripes.stripe, history.row_limit, history.before) p
+    JOIN ledger.flushes f ON f.number = p.number >> 20
+    ORDER BY f.time DESC, f.worker DESC, p.number DESC LIMIT history.row_limit)
 SELECT n.transfer_id, CASE WHEN s.debit_account = account.number THEN c.id ELSE d.id END,
        n.amount, n.pending_amount, s.code, ledger.transfer_flags(s.flags),
        (n.stripe & 1023)::integer, n.version,

@@ -17,13 +17,13 @@ CROSS JOIN LATERAL (
     SELECT a.number * 1024 + CASE WHEN a.shard = ANY ($2::integer[]) THEN a.shard
                                   ELSE $3::integer END AS stripe) mine
 LEFT JOIN LATERAL (
-    SELECT * FROM ledger.posted p WHERE p.stripe = mine.stripe
-    ORDER BY p.version DESC LIMIT 1) own ON true
+    SELECT * FROM ledger.posted p WHERE p.stripe = mine.stripe AND p.run > 0
+    ORDER BY p.version - p.run DESC LIMIT 1) own ON true
 LEFT JOIN LATERAL (
     SELECT p.stripe FROM ledger.posted p
-    WHERE p.stripe >= a.number * 1024 AND p.stripe < mine.stripe
+    WHERE p.stripe >= a.number * 1024 AND p.stripe < mine.stripe AND p.run > 0
     ORDER BY p.stripe LIMIT 1) below ON true
 LEFT JOIN LATERAL (
     SELECT p.stripe FROM ledger.posted p
-    WHERE p.stripe > mine.stripe AND p.stripe < (a.number + 1) * 1024
+    WHERE p.stripe > mine.stripe AND p.stripe < (a.number + 1) * 1024 AND p.run > 0
     ORDER BY p.stripe LIMIT 1) above ON true
