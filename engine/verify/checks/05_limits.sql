@@ -19,7 +19,7 @@ moved AS (
            p.credits_posted - lag(p.credits_posted, 1, 0::bigint) OVER stripe AS credits_posted
     FROM ledger.posted p
     LEFT JOIN ledger.flushes f ON f.number = p.number >> 20
-    WHERE p.stripe >> 10 IN (SELECT account FROM striped)
+    WHERE EXISTS (SELECT FROM striped WHERE striped.account = p.stripe >> 10)
     WINDOW stripe AS (PARTITION BY p.stripe ORDER BY p.version)),
 
 totals AS (
@@ -27,7 +27,7 @@ totals AS (
            debits_pending::numeric AS debits_pending, debits_posted::numeric AS debits_posted,
            credits_pending::numeric AS credits_pending, credits_posted::numeric AS credits_posted
     FROM ledger.posted
-    WHERE stripe >> 10 NOT IN (SELECT account FROM striped)
+    WHERE NOT EXISTS (SELECT FROM striped WHERE striped.account = stripe >> 10)
     UNION ALL
     SELECT number, account, transfer_id,
            sum(debits_pending) OVER history, sum(debits_posted) OVER history,
