@@ -6,12 +6,13 @@ Two connections: one flushes, the other reads for the next batch meanwhile.
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
 import structlog
+from asyncpg.protocol import NO_TIMEOUT
 
 from engine.errors import InvariantBroken, TryAgainError
 from engine.nouns import COUNTER_MAX, ID_ZERO, AccountFlags, Transfer
@@ -21,6 +22,7 @@ from engine.rows import AccountRow
 from engine.store.connection import connect, is_connection_lost, statement, translated
 from engine.store.copying import Copy, copies_of_spent, copy_of_posted
 from engine.store.rows import Flush, Owned, Ownership, Position
+from engine.store.small import is_small, small_arguments
 
 NOBODY: Final = ID_ZERO
 """The worker that owns what nobody owns."""
@@ -183,14 +185,23 @@ class PostgresStore:
         """
         connection = self._connection(locked=True)
         with translated():
+            if is_small(flush):
+                return await self._flush_small(connection, flush)
             await connection.execute("BEGIN")
             try:
                 next_number = await self._write(connection, flush)
             except BaseException:
                 await _roll_back(connection)
                 raise
-            await self._commit(connection, flush)
+            await self._finish(connection, flush, connection.execute("COMMIT", timeout=NO_TIMEOUT))
         return next_number
+
+    async def _flush_small(self, connection: asyncpg.Connection, flush: Flush) -> int:
+        arguments = small_arguments(self.worker, flush, flush.number << FLUSH_SHIFT)
+        text = self._text("flush_small")
+        written = connection.fetchval(text, *arguments, timeout=NO_TIMEOUT)
+        number: int | None = await self._finish(connection, flush, written)
+        return await self.reserve_number() if number is None else number
 
     async def begin_locked(self, shards: Collection[int]) -> set[bytes]:
         """Begin a locked flush: lock the owners of all these shards, in order.
@@ -244,7 +255,7 @@ class PostgresStore:
             except BaseException:
                 await _roll_back(connection)
                 raise
-            await self._commit(connection, flush)
+            await self._finish(connection, flush, connection.execute("COMMIT", timeout=NO_TIMEOUT))
         return next_number
 
     async def abandon_locked(self) -> None:
@@ -312,13 +323,22 @@ class PostgresStore:
             )
         return next_number
 
-    async def _commit(self, connection: asyncpg.Connection, flush: Flush) -> None:
-        """Commit without a time limit, shielded: a cancelled COMMIT looks like success."""
-        commit = asyncio.ensure_future(connection.execute("COMMIT", timeout=None))
+    async def _finish(
+        self, connection: asyncpg.Connection, flush: Flush, commit: Coroutine[Any, Any, Any]
+    ) -> Any:
+        """Wait for what commits, without a time limit and shielded.
+
+        A time limit or a cancellation would send a cancel, and a cancelled COMMIT looks like
+        success where a synchronous standby has not confirmed it.
+
+        Returns:
+            What the statement returned; None where its fate had to be found out.
+        """
+        committing = asyncio.ensure_future(commit)
         try:
-            await asyncio.shield(commit)
+            return await asyncio.shield(committing)
         except asyncio.CancelledError:
-            await asyncio.wait([commit])
+            await asyncio.wait([committing])
             raise
         except Exception as error:
             if not is_connection_lost(error):
@@ -326,6 +346,8 @@ class PostgresStore:
             _log.warning("commit_of_unknown_fate", sequence=flush.sequence, reason=str(error))
             if not await self._settle(connection, flush.sequence, flush.number):
                 raise TryAgainError(f"flush {flush.sequence} was not committed: {error}") from error
+            await self.open()
+            return None
 
     async def _settle(self, lost: asyncpg.Connection, sequence: int, number: int) -> bool:
         """Find out whether a flush whose COMMIT was not answered is committed.

@@ -1,0 +1,126 @@
+"""A small flush as the arguments of one statement; see `queries/flush_small.sql`.
+
+Measured on two cores, flushes of one transfer: six round trips by COPY 0.77 ms, this 0.19 ms.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+
+from engine.nouns import ID_ZERO
+from engine.rows import COUNTERS
+from engine.store.rows import Flush
+
+SMALL_POSTINGS_MAX: Final = 400
+"""Beyond it COPY is faster."""
+
+
+def is_small(flush: Flush) -> bool:
+    """Whether one statement does for a flush."""
+    refused = sum(len(one.refused.requests) for one in flush.decided)
+    return (
+        flush.kind == "flush"
+        and len(flush.posted) + refused <= SMALL_POSTINGS_MAX
+        and not flush.dead_letters
+        and not any(one.closings for one in flush.decided)
+    )
+
+
+def small_arguments(worker: bytes, flush: Flush, base: int) -> list[Any]:
+    """What follows the statement, in order.
+
+    Args:
+        worker: Whose chain it is.
+        flush: Written whole.
+        base: The number of the flush, shifted.
+    """
+    created, refused = _created(flush), _refused(flush)
+    spent = sorted(created + refused)
+    resolutions = sorted(
+        (
+            (one.hold_id, one.transfer_id, one.status.name)
+            for d in flush.decided
+            for one in d.resolutions
+        ),
+        key=lambda one: one[0],
+    )
+    posted = flush.posted
+    positions = flush.positions.values()
+    return [
+        worker,
+        flush.sequence,
+        flush.number,
+        flush.time,
+        len(created),
+        len(refused),
+        len(posted),
+        [one[0] for one in spent],
+        [base + place for place in range(len(spent))],
+        *([one[field] for one in spent] for field in range(1, 15)),
+        [base + place for place in range(len(posted))],
+        posted["stripe"].tolist(),
+        posted["version"].tolist(),
+        posted["transfer_id"].tolist(),
+        posted["amount"].tolist(),
+        posted["pending_amount"].tolist(),
+        *(posted[name].tolist() for name in COUNTERS),
+        posted["run"].tolist(),
+        [one[0] for one in resolutions],
+        [one[1] for one in resolutions],
+        [one[2] for one in resolutions],
+        [base + place for place in range(len(resolutions))],
+        list(flush.positions),
+        [p.generation for p in positions],
+        [p.ms for p in positions],
+        [p.seq for p in positions],
+    ]
+
+
+def _created(flush: Flush) -> list[tuple[Any, ...]]:
+    rows = np.concatenate([one.spent for one in flush.decided]) if flush.decided else ()
+    return [
+        (
+            row["id"].tobytes(),
+            int(row["debit_number"]),
+            int(row["credit_number"]),
+            int(row["amount"]),
+            int(row["code"]),
+            int(row["flags"]),
+            int(row["shard"]),
+            0,
+            int(row["timeout"]) or None,
+            int(row["expires_at"]) or None,
+            _id_or_none(row["pending_id"]),
+            _id_or_none(row["user_data_128"]),
+            int(row["user_data_64"].astype(np.int64)) or None,
+            int(row["user_data_32"]) or None,
+            None,
+        )
+        for row in rows
+    ]
+
+
+def _refused(flush: Flush) -> list[tuple[Any, ...]]:
+    return [
+        (
+            row["id"].tobytes(),
+            *(None,) * 4,
+            int(row["flags"].astype(np.int16)),
+            int(shard),
+            int(outcome),
+            *(None,) * 6,
+            row.tobytes(),
+        )
+        for decided in flush.decided
+        for row, shard, outcome in zip(
+            decided.refused.requests,
+            decided.refused.shards,
+            decided.refused.outcomes,
+            strict=True,
+        )
+    ]
+
+
+def _id_or_none(value: np.void) -> bytes | None:
+    found = value.tobytes()
+    return None if found == ID_ZERO else found
