@@ -1,6 +1,6 @@
 """The program `shards`: who works on what, for operators."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -9,6 +9,16 @@ from engine.commands.health import gather_status
 from engine.commands.main import run_app
 from engine.commands.screen import Json, print_json, run_loop
 from engine.commands.status import show_shards, show_verdict
+from engine.commands.verify import print_report
+from engine.servers import Addresses
+from engine.store.reading import snapshot
+from engine.streams import Streams
+from engine.verify.report import Report
+from engine.verify.run import checks, run_check
+from engine.verify.streams import check_streams
+
+CHECKS: Final = frozenset({"flushes", "positions"})
+"""Those of `engine verify` that concern who wrote, and how far the streams were read."""
 
 app = typer.Typer(
     name="shards",
@@ -48,6 +58,41 @@ def status(
         show_shards(found.shards)
         show_verdict(found)
     raise typer.Exit(0 if found.healthy else 1)
+
+
+@app.command()
+def verify(
+    postgres_dsn: PostgresDsn = None,
+    redis_url: RedisUrl = None,
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """Check the chains of flushes and the positions of all shards; `engine verify` checks all.
+
+    Example: shards verify
+    """
+    report = run_loop(_verify(find_addresses(postgres_dsn, redis_url, data)))
+    if json:
+        print_json(report)
+    else:
+        print_report(report)
+    raise typer.Exit(0 if report.passed else 1)
+
+
+async def _verify(addresses: Addresses) -> Report:
+    streams = Streams(addresses.redis_url)
+    try:
+        await streams.open()
+        async with snapshot(addresses.postgres_dsn) as connection:
+            results = [
+                await run_check(connection, check) for check in checks() if check.name in CHECKS
+            ]
+            results.append(
+                await check_streams(connection, streams.ends, streams.read_below, streams.prefix)
+            )
+    finally:
+        await streams.close()
+    return Report(results, all(result.passed for result in results))
 
 
 def run() -> None:

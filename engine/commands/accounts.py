@@ -40,12 +40,15 @@ def create(
 ) -> None:
     """Create accounts from a file; 0 when every line was decided, whatever the outcome.
 
-    A line has id (a uuid), ledger and code, and may have name, user_data_128, user_data_64,
-    user_data_32 and flags: debits_must_not_exceed_credits or credits_must_not_exceed_debits
-    (a list in JSON; in CSV one cell).
+    A line has id (a uuid of your choice), ledger (the currency) and code (the
+    kind); it may have name, user_data_128, user_data_64, user_data_32 and one
+    of the flags debits_must_not_exceed_credits, credits_must_not_exceed_debits.
 
-    Example: echo '{"id": "019b0000-0000-7000-8000-000000000001", "ledger": 978, "code": 1}' |
-    engine accounts create -
+    {"id": "019b0000-0000-7000-8000-000000000001", "ledger": 978, "code": 1}
+
+    Or CSV, with a header: id,ledger,code,flags,name
+
+    Example: engine accounts create accounts.jsonl
     """
     source = Source(file, _parse_json, _parse_row)
     addresses = find_addresses(postgres_dsn, redis_url, data)

@@ -19,8 +19,11 @@ from engine.commands.init import make_ledger
 from engine.commands.logs import LogLevel, configure_logs
 from engine.commands.screen import Json, out, print_json, run_loop, spinner
 from engine.commands.serving import running_servers, term_as_interrupt
+from engine.commands.verify import print_report, run_verify
+from engine.errors import InvariantBroken
 from engine.servers import Servers
 from engine.store.reports import open_reports
+from engine.verify.report import Report
 
 
 def demo(
@@ -39,7 +42,8 @@ def demo(
 ) -> None:
     """Watch it work: a few payments to follow, then many, a worker killed amid them.
 
-    Starts its own servers in a fresh directory and throws them away. Under a minute.
+    Starts its own servers in a fresh directory and throws them away. It takes
+    less than a minute.
 
     Example: engine demo --transfers 100000 --keep ./demo
     """
@@ -83,14 +87,21 @@ async def _demo(servers: Servers, transfers: int, accounts: int, *, silent: bool
             population = await run.prepare(accounts)
             await run.measure_one_at_a_time(population)
             await run.drive(population, transfers)
-            if not silent:
-                _summarize(run.measured)
+            with spinner("Checking every posting, balance and id"):
+                report = await run_verify(*addresses, hidden=True)
     finally:
         await asyncio.to_thread((worker if run is None else run.worker).stop)
-    return msgspec.structs.asdict(run.measured)
+    if not silent:
+        _summarize(run.measured, report)
+    if not report.passed:
+        if not silent:
+            print_report(report)
+        failed = ", ".join(check.name for check in report.checks if not check.passed)
+        raise InvariantBroken(f"checks did not pass: {failed}")
+    return {**msgspec.structs.asdict(run.measured), "verified": [c.name for c in report.checks]}
 
 
-def _summarize(measured: Measured) -> None:
+def _summarize(measured: Measured, report: Report) -> None:
     cores = len(os.sched_getaffinity(0))
     out.print("\nWhat came of it", style="bold")
     out.print(
@@ -106,6 +117,13 @@ def _summarize(measured: Measured) -> None:
         f"  One payment at a time: median {measured.latency_ms_median:.1f} ms, p99 "
         f"{measured.latency_ms_p99:.1f} ms, until it is durable and answered"
     )
+    passed = sum(check.passed for check in report.checks)
+    out.print(f"  `engine verify`: {passed} of {len(report.checks)} checks passed")
+    if report.passed:
+        out.print(
+            "  (the postings of each ledger sum to zero, no id counts twice, each balance is the "
+            "sum of its postings)"
+        )
 
 
 def _next_steps(keep: Path | None) -> None:

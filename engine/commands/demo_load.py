@@ -34,7 +34,9 @@ Outcomes = npt.NDArray[np.uint8]
 
 
 class Population:
-    """Many accounts, spread evenly over the shards: customers with funds, and some without.
+    """Many accounts, spread evenly over the shards: customers, who pay, and merchants.
+
+    Customers can spend only what they have, and one of 25 has nothing.
 
     Args:
         count: How many.
@@ -47,20 +49,22 @@ class Population:
         tails[:, 12:] = np.arange(count, dtype=">u4").view("u1").reshape(count, 4)
         shards = np.arange(count) % shard_count
         places = np.arange(count) // shard_count
-        poor = places % 50 == 0
+        self._pays = places % 2 == 0
+        self._pays[-1] = False
         self.source = self.ids[-1]
-        """Where all funds come from: it has no limit."""
-        poor[-1] = False
-        rich = ~poor
-        rich[-1] = False
+        """Where all funds come from."""
+        poor = self._pays & (places % 50 == 0)
+        rich = self._pays & ~poor
         self.customers = [self.ids[rich & (shards == shard)] for shard in range(shard_count)]
         self.poor = [self.ids[poor & (shards == shard)] for shard in range(shard_count)]
+        self.merchants = self.ids[~self._pays]
 
     def accounts(self) -> list[NewAccount]:
         """All of them, to be created."""
-        ids = self.ids.tolist()
-        limited = [NewAccount(one, LEDGER, 2, _LIMITED) for one in ids[:-1]]
-        return [*limited, NewAccount(ids[-1], LEDGER, 1, name="source of the load's funds")]
+        return [
+            NewAccount(one, LEDGER, 2, _LIMITED) if pays else NewAccount(one, LEDGER, 3)
+            for one, pays in zip(self.ids.tolist(), self._pays.tolist(), strict=True)
+        ]
 
     def funding(self) -> Rows:
         """A transfer to every customer."""
@@ -87,7 +91,7 @@ class Lane:
     def __init__(self, population: Population, shard: int, seed: int) -> None:
         self._payers = population.customers[shard]
         self._poor = population.poor[shard]
-        self._payees = np.concatenate(population.customers)
+        self._merchants = population.merchants
         self._random = np.random.default_rng(seed)
         self._holds = np.zeros(0, TRANSFER)
         self._plain = np.zeros(0, TRANSFER)
@@ -125,14 +129,8 @@ class Lane:
     def _new(self, count: int) -> Rows:
         rows = np.zeros(count, TRANSFER)
         rows["id"] = new_ids(count, self._random)
-        payers = self._random.choice(self._payers, count)
-        payees = self._random.choice(self._payees, count)
-        same = payers == payees
-        while same.any():
-            payees[same] = self._random.choice(self._payees, int(same.sum()))
-            same = payers == payees
-        rows["debit_account_id"] = payers
-        rows["credit_account_id"] = payees
+        rows["debit_account_id"] = self._random.choice(self._payers, count)
+        rows["credit_account_id"] = self._random.choice(self._merchants, count)
         rows["amount_low"] = self._random.integers(1, AMOUNT_MAX, count)
         rows["ledger"] = LEDGER
         rows["code"] = 1

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from engine.client import Client
-from engine.commands.demo_load import Lane, Load, Population, new_ids
+from engine.commands.demo_load import LEDGER, Lane, Load, Population, new_ids
 from engine.commands.screen import err, out, progress_bar
 from engine.errors import InvariantBroken
 from engine.outcomes import Outcome
@@ -117,7 +117,7 @@ class Run:
     async def prepare(self, accounts: int) -> Population:
         """Create accounts and fund them."""
         population = Population(accounts, await self._reports.shard_count())
-        self._say(f"\n{accounts:,} more accounts, a few without money, over all shards.")
+        self._say(f"\n{accounts:,} more accounts: customers, a few without money, and merchants.")
         await self._client.create_accounts(population.accounts())
         outcomes = await self._client.create_transfers(population.funding())
         if outcomes.any():
@@ -128,13 +128,10 @@ class Run:
         """Make payments one after the other; each waits for its durable answer."""
         rows = np.zeros(SINGLES, TRANSFER)
         random = np.random.default_rng()
-        customers = np.concatenate(population.customers)
         rows["id"] = new_ids(SINGLES, random)
-        places = random.permutation(len(customers))[: 2 * SINGLES]
-        half = len(places) // 2
-        rows["debit_account_id"] = np.resize(customers[places[:half]], SINGLES)
-        rows["credit_account_id"] = np.resize(customers[places[half : 2 * half]], SINGLES)
-        rows["amount_low"], rows["ledger"], rows["code"] = 100, 978, 1
+        rows["debit_account_id"] = random.choice(np.concatenate(population.customers), SINGLES)
+        rows["credit_account_id"] = random.choice(population.merchants, SINGLES)
+        rows["amount_low"], rows["ledger"], rows["code"] = 100, LEDGER, 1
         seconds = []
         for place in range(SINGLES):
             started = time.perf_counter()

@@ -1,6 +1,7 @@
 """Logs: to standard error, for people on a terminal, else a JSON object a line."""
 
 import logging
+import os
 import sys
 from typing import Annotated, Any, Final, TypeAlias
 
@@ -8,6 +9,7 @@ import structlog
 import typer
 
 LEVELS: Final = ("debug", "info", "warning", "error")
+VARIABLE: Final = "ENGINE_LOG_LEVEL"
 
 
 def _check_level(level: str) -> str:
@@ -20,12 +22,18 @@ LogLevel: TypeAlias = Annotated[
     str,
     typer.Option(
         "--log-level",
-        envvar="ENGINE_LOG_LEVEL",
+        envvar=VARIABLE,
         metavar="LEVEL",
         callback=_check_level,
         help=f"What is logged to standard error: {', '.join(LEVELS)}.",
     ),
 ]
+
+
+def default_level(otherwise: str) -> str:
+    """The level of the environment, where that is one."""
+    level = os.environ.get(VARIABLE, "").lower()
+    return level if level in LEVELS else otherwise
 
 
 def configure_logs(level: str) -> None:

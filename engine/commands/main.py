@@ -7,6 +7,7 @@ from typing import Any, Final, NoReturn
 
 import typer
 
+from engine.commands.logs import configure_logs, default_level
 from engine.commands.screen import err
 from engine.errors import EngineError, InvariantBroken
 
@@ -21,6 +22,7 @@ COMMANDS: Final = {
     "balance": "engine.commands.balance:balance",
     "history": "engine.commands.balance:history",
     "status": "engine.commands.status:status",
+    "verify": "engine.commands.verify:verify",
 }
 """Where each command is, in the order of `engine --help`."""
 
@@ -59,6 +61,7 @@ def build_app(names: Iterable[str]) -> typer.Typer:
 
 def run_app(program: typer.Typer) -> NoReturn:
     """Run a program; an error of ours is one clear line and exit code 1."""
+    configure_logs(default_level("warning"))
     try:
         program()
     except* EngineError as group:

@@ -1,16 +1,16 @@
 """Files of JSON lines or CSV, read as they come: in chunks, in order, in bounded memory."""
 
+import asyncio
 import csv
 import os
 import select
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO, Final, Generic, NamedTuple, TypeVar
 
-import anyio.from_thread
-import anyio.to_thread
 import typer
 
 from engine.errors import InputError
@@ -63,6 +63,8 @@ class Source(Generic[T]):
             file = Path(path)
             if not file.exists() or file.is_dir():
                 raise typer.BadParameter(f"there is no file {path}")
+            if not os.access(file, os.R_OK):
+                raise typer.BadParameter(f"{path} cannot be read: no permission")
             self.bytes_total = file.stat().st_size if file.is_file() else None
 
     async def chunks(self, lines_max: int) -> AsyncIterator[list[Line[T]]]:
@@ -113,20 +115,21 @@ class Source(Generic[T]):
 
     async def _lines(self) -> AsyncIterator[Iterable[bytes]]:
         """The complete lines of one read after the other; the last may lack its newline."""
-        with self._open() as file:
-            descriptor = file.fileno()
-            rest = b""
-            while block := await anyio.to_thread.run_sync(_read_some, descriptor):
-                self.bytes_read += len(block)
-                *lines, rest = (rest + block).split(b"\n")
-                if len(rest) > LINE_BYTES_MAX:
+        given_up = threading.Event()
+        try:
+            with self._open() as file:
+                rest = b""
+                while block := await asyncio.to_thread(_read_some, file.fileno(), given_up):
+                    self.bytes_read += len(block)
+                    *lines, rest = (rest + block).split(b"\n")
                     yield lines
-                    number = self._number + 1
-                    raise InputError(f"{self.name}:{number}: over {LINE_BYTES_MAX} bytes long")
-                if lines:
-                    yield lines
-            if rest:
-                yield [rest]
+                    if len(rest) > LINE_BYTES_MAX:
+                        number = self._number + 1
+                        raise InputError(f"{self.name}:{number}: over {LINE_BYTES_MAX} bytes long")
+                if rest:
+                    yield [rest]
+        finally:
+            given_up.set()
 
     def _read(self, text: bytes) -> Line[T] | None:
         """Read the next line; None where it is empty, or the header."""
@@ -159,8 +162,9 @@ def _cells(text: bytes) -> list[str]:
         raise InputError(f"no line of CSV in UTF-8: {error}") from None
 
 
-def _read_some(descriptor: int) -> bytes:
-    """Read what is there; wait until something is, but not after all is cancelled."""
+def _read_some(descriptor: int, given_up: threading.Event) -> bytes:
+    """Read what is there; wait until something is, unless nobody wants it any more."""
     while not select.select([descriptor], [], [], POLL_SECONDS)[0]:
-        anyio.from_thread.check_cancelled()
+        if given_up.is_set():
+            return b""
     return os.read(descriptor, READ_BYTES)

@@ -30,10 +30,15 @@ def submit(
 ) -> None:
     """Send transfers from a file, in its order; 0 when every line was decided.
 
-    A line has id (a uuid, which makes sending it twice harmless), debit_account_id,
-    credit_account_id, amount, ledger and code, and may have flags (a list in JSON; joined by |
-    in CSV), pending_id, timeout in seconds, and user_data_128, _64, _32. Linked transfers
-    stand on neighbouring lines.
+    A line has id (a uuid of your choice: sending it twice is harmless),
+    debit_account_id, credit_account_id, amount, ledger and code; it may have
+    flags, pending_id, timeout (in seconds), user_data_128, _64 and _32. Flags
+    are a list in JSON; in CSV they are joined by |. Linked transfers stand on
+    neighbouring lines.
+
+    {"id": "019b0000-0000-7000-8000-00000000000a", "amount": 2400, ...}
+
+    Or CSV: id,debit_account_id,credit_account_id,amount,ledger,code,flags
 
     Example: engine submit payments.jsonl --json
     """

@@ -40,8 +40,8 @@ def up(
 ) -> None:
     """Start a Postgres, a Valkey, the ledger and workers, all here. Until Ctrl-C or TERM.
 
-    What is in the directory from the last time is there again. Other commands find these
-    servers by the same --data.
+    What is in the directory from the last time is there again. Other commands
+    find these servers by the same --data.
 
     Example: engine up --data ./ledger
     """

@@ -39,8 +39,8 @@ def worker(
 ) -> None:
     """Run workers: read the streams, decide, write to Postgres. Until Ctrl-C or TERM.
 
-    A worker takes its shards as soon as no living worker has them, so that a second one with
-    the same shards stands by for the first.
+    A worker takes its shards as soon as no living worker has them, so that a
+    second one with the same shards stands by for the first.
 
     Example: engine worker --shards 0-7
     """
