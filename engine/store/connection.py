@@ -38,7 +38,9 @@ def statement(name: str) -> str:
     return (files("engine.store") / "queries" / f"{name}.sql").read_text()
 
 
-async def connect(dsn: str, name: str) -> asyncpg.Connection:
+async def connect(
+    dsn: str, name: str, *, statement_seconds_max: float | None = STATEMENT_SECONDS_MAX
+) -> asyncpg.Connection:
     """Connect for reading and writing rows that decide.
 
     Ids are 16 bytes, times microseconds since 1970.
@@ -46,6 +48,7 @@ async def connect(dsn: str, name: str) -> asyncpg.Connection:
     Args:
         dsn: `postgresql://...`, straight to a server, not through a transaction pooler.
         name: Shown in `pg_stat_activity`.
+        statement_seconds_max: After which a statement is cancelled.
 
     Raises:
         TryAgainError: The server cannot be reached.
@@ -56,7 +59,7 @@ async def connect(dsn: str, name: str) -> asyncpg.Connection:
         connection = await asyncpg.connect(
             dsn,
             timeout=CONNECT_SECONDS_MAX,
-            command_timeout=STATEMENT_SECONDS_MAX,
+            command_timeout=statement_seconds_max,
             server_settings={"application_name": name, **_SETTINGS},
         )
         try:

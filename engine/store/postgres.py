@@ -12,14 +12,19 @@ from uuid import UUID
 
 import asyncpg
 import structlog
-from asyncpg.protocol import NO_TIMEOUT
 
 from engine.errors import InvariantBroken, TryAgainError
 from engine.nouns import COUNTER_MAX, ID_ZERO, AccountFlags, Transfer
 from engine.outcomes import Outcome
 from engine.page import HoldStatus, Known
 from engine.rows import AccountRow
-from engine.store.connection import connect, is_connection_lost, statement, translated
+from engine.store.connection import (
+    STATEMENT_SECONDS_MAX,
+    connect,
+    is_connection_lost,
+    statement,
+    translated,
+)
 from engine.store.copying import Copy, copies_of_spent, copy_of_posted
 from engine.store.rows import Flush, Owned, Ownership, Position
 from engine.store.small import is_small, small_arguments
@@ -60,7 +65,8 @@ class PostgresStore:
         """Connect, again where a connection was lost. Raises as `connect`."""
         name = f"engine {UUID(bytes=self.worker)}"
         if self._writer is None or self._writer.is_closed():
-            self._writer = await connect(self._dsn, name)
+            # Without a time limit of its own, since none may end what commits.
+            self._writer = await connect(self._dsn, name, statement_seconds_max=None)
         if self._reader is None or self._reader.is_closed():
             self._reader = await connect(self._dsn, f"{name} reading")
 
@@ -82,7 +88,7 @@ class PostgresStore:
         with translated():
             if locked:
                 rows: list[asyncpg.Record] = await self._connection(locked=True).fetch(
-                    self._text(name), *args
+                    self._text(name), *args, timeout=STATEMENT_SECONDS_MAX
                 )
             else:
                 async with self._reading:
@@ -189,17 +195,18 @@ class PostgresStore:
                 return await self._flush_small(connection, flush)
             await connection.execute("BEGIN")
             try:
-                next_number = await self._write(connection, flush)
+                async with asyncio.timeout(STATEMENT_SECONDS_MAX):
+                    next_number = await self._write(connection, flush)
             except BaseException:
                 await _roll_back(connection)
                 raise
-            await self._finish(connection, flush, connection.execute("COMMIT", timeout=NO_TIMEOUT))
+            await self._finish(connection, flush, connection.execute("COMMIT"))
         return next_number
 
     async def _flush_small(self, connection: asyncpg.Connection, flush: Flush) -> int:
         arguments = small_arguments(self.worker, flush, flush.number << FLUSH_SHIFT)
         text = self._text("flush_small")
-        written = connection.fetchval(text, *arguments, timeout=NO_TIMEOUT)
+        written = connection.fetchval(text, *arguments)
         number: int | None = await self._finish(connection, flush, written)
         return await self.reserve_number() if number is None else number
 
@@ -255,7 +262,7 @@ class PostgresStore:
             except BaseException:
                 await _roll_back(connection)
                 raise
-            await self._finish(connection, flush, connection.execute("COMMIT", timeout=NO_TIMEOUT))
+            await self._finish(connection, flush, connection.execute("COMMIT"))
         return next_number
 
     async def abandon_locked(self) -> None:
