@@ -1,35 +1,41 @@
--- The versions of each stripe run from 1 without gaps, in the order in which they were written.
--- Counts: stripes, postings
+-- The versions of each stripe run from 1 without gaps, in the order of writing, and so do its runs.
+-- Counts: postings
 --
--- Where every version above 1 has the one before it, and there are no more postings than the
--- highest version says, each version is there once.
-SELECT 'stripes' AS what,
-       CASE
-           WHEN lowest < 1 THEN 'its versions do not begin with 1'
-           WHEN postings > highest THEN 'a version stands twice'
-       END AS fault,
-       NULL::bigint AS place,
-       jsonb_build_object('account_id', a.id, 'shard', stripe & 1023, 'postings', postings,
-                          'highest_version', highest) AS offender
-FROM (SELECT stripe, count(*) AS postings, min(version) AS lowest, max(version) AS highest
-      FROM ledger.posted
-      GROUP BY stripe) AS stripes
-LEFT JOIN ledger.accounts a ON a.number = stripe >> 10
+-- The postings of a stripe in one flush are a run: neighbours, of which the last alone has the
+-- length. The runs are what the optimistic lock stands on, and what finds the newest balance.
+WITH steps AS (
+    SELECT p.number, p.stripe, p.version, p.run, p.transfer_id, f.time,
+           lag(p.version, 1, 0::bigint) OVER stripe AS version_before,
+           lag(p.number) OVER stripe AS number_before,
+           lag(p.run) OVER stripe AS run_before,
+           lag(f.time) OVER stripe AS time_before,
+           lead(p.version) OVER stripe IS NULL AS is_last,
+           max(p.version) FILTER (WHERE p.run > 0) OVER (
+               stripe ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS ended_before
+    FROM ledger.posted p
+    LEFT JOIN ledger.flushes f ON f.number = p.number >> 20
+    WINDOW stripe AS (PARTITION BY p.stripe ORDER BY p.version))
 
-UNION ALL
-
-SELECT 'postings',
+SELECT 'postings' AS what,
        CASE
-           WHEN p.version > 1 AND before.version IS NULL THEN 'the version before it is missing'
-           WHEN p.number <= before.number THEN 'it was written before the version it builds on'
-           WHEN p.number >> 20 <> before.number >> 20 AND f.time <= f_before.time
+           WHEN version = version_before THEN 'its version stands twice'
+           WHEN version <> version_before + 1 THEN 'the version before it is missing'
+           WHEN steps.number <= number_before THEN 'it was written before the version it builds on'
+           WHEN steps.number >> 20 <> number_before >> 20 AND time <= time_before
                THEN 'its flush is not later than that of the version it builds on'
-       END,
-       p.number,
-       jsonb_build_object('account_id', a.id, 'shard', p.stripe & 1023, 'version', p.version,
-                          'transfer_id', p.transfer_id)
-FROM ledger.posted p
-LEFT JOIN ledger.posted before ON before.stripe = p.stripe AND before.version = p.version - 1
-LEFT JOIN ledger.flushes f ON f.number = p.number >> 20
-LEFT JOIN ledger.flushes f_before ON f_before.number = before.number >> 20
-LEFT JOIN ledger.accounts a ON a.number = p.stripe >> 10
+           WHEN steps.number >> 20 <> number_before >> 20 AND run_before = 0
+               THEN 'the run before it has no end'
+           WHEN steps.number >> 20 = number_before >> 20
+                AND (steps.number <> number_before + 1 OR run_before <> 0)
+               THEN 'it is in one flush with the version before it, but not in one run'
+           WHEN run > 0 AND run <> version - coalesce(ended_before, 0)
+               THEN 'it ends a run of another length'
+           WHEN is_last AND run = 0 THEN 'the last run has no end'
+           WHEN run < 0 THEN 'the length of its run is negative'
+       END AS fault,
+       steps.number AS place,
+       jsonb_build_object('account_id', a.id, 'shard', stripe & 1023, 'version', version,
+                          'version_before', version_before, 'run', run,
+                          'transfer_id', transfer_id) AS offender
+FROM steps
+LEFT JOIN ledger.accounts a ON a.number = stripe >> 10
