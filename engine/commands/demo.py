@@ -18,7 +18,7 @@ from engine.commands.demo_story import Story
 from engine.commands.init import make_ledger
 from engine.commands.logs import LogLevel, configure_logs
 from engine.commands.screen import Json, out, print_json, run_loop, spinner
-from engine.commands.serving import running_servers, term_as_interrupt
+from engine.commands.serving import run_watched, running_servers, term_as_interrupt
 from engine.commands.verify import print_report, run_verify
 from engine.errors import InvariantBroken
 from engine.servers import Servers
@@ -29,7 +29,7 @@ from engine.verify.report import Report
 def demo(
     transfers: Annotated[
         int, typer.Option("--transfers", min=1000, help="How many the load has.")
-    ] = 300_000,
+    ] = 200_000,
     accounts: Annotated[
         int, typer.Option("--accounts", min=200, max=1_000_000, help="Between how many accounts.")
     ] = 10_000,
@@ -82,13 +82,17 @@ async def _demo(servers: Servers, transfers: int, accounts: int, *, silent: bool
             connect(*addresses, when_full="wait") as client,
             open_reports(addresses.postgres_dsn) as reports,
         ):
-            await Story(client, reports, silent=silent).tell()
             run = Run(client, reports, servers.directory, worker, silent=silent)
-            population = await run.prepare(accounts)
-            await run.measure_one_at_a_time(population)
-            await run.drive(population, transfers)
-            with spinner("Checking every posting, balance and id"):
-                report = await run_verify(*addresses, hidden=True)
+
+            async def work() -> Report:
+                await Story(client, reports, silent=silent).tell()
+                population = await run.prepare(accounts)
+                await run.measure_one_at_a_time(population)
+                await run.drive(population, transfers)
+                with spinner("Checking every posting, balance and id"):
+                    return await run_verify(*addresses, hidden=True)
+
+            report = await run_watched(work(), run.watch())
     finally:
         await asyncio.to_thread((worker if run is None else run.worker).stop)
     if not silent:

@@ -26,6 +26,7 @@ SINGLES: Final = 300
 
 QUARTERS: Final = 4
 STOP_SECONDS_MAX: Final = 15.0
+WATCH_SECONDS: Final = 0.2
 
 
 class Measured(msgspec.Struct):
@@ -69,6 +70,12 @@ class WorkerProcess:
             death_signal=signal.SIGTERM,
         )
         self.pid = self._process.pid
+        self._is_ended = False
+
+    def check(self) -> None:
+        """Raise ServerError, with the end of its log, when it ended without being told to."""
+        if not (self._is_ended or self._process.is_running):
+            self._process.wait_ready(lambda: False)
 
     async def wait_ready(self) -> None:
         """Wait until it has all shards. Raises ServerError, with its log, when it ends first."""
@@ -78,10 +85,12 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """SIGKILL: it says nothing, saves nothing, gives nothing back."""
+        self._is_ended = True
         self._process.kill()
 
     def stop(self) -> None:
         """Let it finish and go."""
+        self._is_ended = True
         if not self._process.end(signal.SIGTERM, STOP_SECONDS_MAX):
             self._process.kill()
 
@@ -113,6 +122,12 @@ class Run:
         self._directory = directory
         self._silent = silent
         self._state = ""
+
+    async def watch(self) -> None:
+        """Look after the worker, for ever. Raises ServerError when it dies by itself."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            self.worker.check()
 
     async def prepare(self, accounts: int) -> Population:
         """Create accounts and fund them."""

@@ -1,14 +1,17 @@
-"""Servers of our own for the length of a command, and an orderly end of both."""
+"""Servers of our own for the length of a command, watched, and with an orderly end."""
 
+import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 from engine.commands.screen import spinner
 from engine.servers import Servers
+
+T = TypeVar("T")
 
 _ENDS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -45,3 +48,22 @@ def term_as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+async def run_watched(work: Coroutine[Any, Any, T], watch: Coroutine[Any, Any, None]) -> T:
+    """Run `work` to its end, or until `watch` raises, which ends it.
+
+    Args:
+        work: What is to be done.
+        watch: Looks after what it rests on, for ever.
+    """
+    watching, working = asyncio.create_task(watch), asyncio.create_task(work)
+    try:
+        await asyncio.wait([watching, working], return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            await watching
+        return await working
+    finally:
+        for task in (watching, working):
+            task.cancel()
+        await asyncio.wait([watching, working])

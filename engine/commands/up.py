@@ -12,7 +12,7 @@ from engine.commands.addresses import DATA, DIRECTORY, POSTGRES, REDIS, choose_d
 from engine.commands.init import ShardCount, make_ledger
 from engine.commands.logs import LogLevel, configure_logs
 from engine.commands.screen import Json, err, out, print_json, run_loop
-from engine.commands.serving import running_servers, term_as_interrupt
+from engine.commands.serving import run_watched, running_servers, term_as_interrupt
 from engine.commands.workers import Crew, WorkerCount, deal_shards, run_until_signal
 from engine.errors import ServerError
 from engine.servers import Servers
@@ -75,20 +75,7 @@ async def _serve(servers: Servers, shards: int | None, workers: int, *, json: bo
         else:
             _greet(servers, count, workers)
 
-    async def work() -> None:
-        watching = asyncio.create_task(_watch(servers))
-        working = asyncio.create_task(crew.run(announce))
-        try:
-            await asyncio.wait([watching, working], return_when=asyncio.FIRST_COMPLETED)
-            for task in (working, watching):
-                if task.done():
-                    await task  # what it raises is why all ends
-        finally:
-            for task in (watching, working):
-                task.cancel()
-            await asyncio.wait([watching, working])
-
-    await run_until_signal(work, crew.stop)
+    await run_until_signal(lambda: run_watched(crew.run(announce), _watch(servers)), crew.stop)
 
 
 async def _watch(servers: Servers) -> None:
