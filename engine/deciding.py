@@ -214,7 +214,7 @@ class Deciding:
         self._in_order |= self._exactly
         plain &= ~near
         doubtful = plain & self._seen
-        for row in np.flatnonzero(doubtful):
+        for row in np.flatnonzero(doubtful).tolist():
             # Seen, but looked up since and found free: plain after all.
             transfer_id = rows["id"][row].tobytes()
             if transfer_id in self._looked_up and self._looked_up[transfer_id] is None:
@@ -240,7 +240,8 @@ class Deciding:
         table.add(words_of(np.frombuffer(b"".join(known), "V16")))
         rows = np.flatnonzero(plain)
         at = table.find(self._words[rows, 0:2])
-        return rows[at >= 0].tolist()
+        here: list[int] = rows[at >= 0].tolist()
+        return here
 
     def _ask_ids(self, wanted: set[bytes]) -> Needs | None:
         missing = wanted - self._looked_up.keys()
@@ -390,17 +391,19 @@ class Deciding:
             dirty[book.find(words)] = True
         conditional = (book.flags != 0) | book.near_overflow
         conditional = np.r_[conditional, False]
-        fresh = in_order
         exact = self._exactly & rules
         dirty[self._debit[exact]] = dirty[self._credit[exact]] = True
+        # Also those that are with the rules already: what looked refused for a closed account
+        # is judged by balances once a hold that lapses has opened it.
+        done = fresh = in_order
         while True:
             for slots in (self._debit[fresh], self._credit[fresh]):
                 dirty[slots[conditional[slots]]] = True
             dirty[-1] = False
-            touched = dirty[self._debit] | dirty[self._credit]
-            fresh = touched & ~rules
+            fresh = (dirty[self._debit] | dirty[self._credit]) & ~done
             if not fresh.any():
                 return dirty
+            done = done | fresh
             rules |= fresh
 
     def _holds_exactly(self) -> list[bytes]:
@@ -416,7 +419,7 @@ class Deciding:
         Returns:
             The page, outcomes (of the other requests 0), and for each leg its request.
         """
-        book, batch = self._book, self._batch
+        batch = self._batch
         outcomes = np.zeros(len(batch.rows), np.uint8)
         page = self._make_page(rows, dirty)
         for hold_id in self._due:

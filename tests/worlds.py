@@ -6,6 +6,7 @@ columns over a ledger that commits a flush later, as a worker's Postgres does.
 
 import random
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -38,10 +39,10 @@ class Profile(msgspec.Struct):
 
 
 class World:
-    """A seeded source of accounts and steps; a step is (seconds that pass, entries)."""
+    """A source of accounts and steps, drawn from `chance`."""
 
-    def __init__(self, seed: int, profile: Profile | None = None) -> None:
-        self.random = random.Random(seed)
+    def __init__(self, chance: random.Random, profile: Profile | None = None) -> None:
+        self.random = chance
         self.profile = profile or Profile()
         self.accounts = [self._account(n) for n in range(self.profile.accounts)]
         self.ids: list[bytes] = []
@@ -53,10 +54,13 @@ class World:
         if self.random.random() < self.profile.limited:
             flags = int(self.random.choice(list(AccountFlags)))
         ledger = 2 if self.random.random() < 0.08 else 1
-        return Account(self.random.randbytes(16), number + 1, ledger, 1, flags)
+        return Account(self._bytes(16), number + 1, ledger, 1, flags)
+
+    def _bytes(self, count: int) -> bytes:
+        return self.random.getrandbits(8 * count).to_bytes(count, "big")
 
     def step(self, size: int) -> tuple[float, list[Entry]]:
-        """The next entries, about `size` transfers in all."""
+        """Seconds that pass, then the next entries, about `size` transfers in all."""
         wait = self.random.choice([0, 0, 0, 0.5, 1.5, 3])
         entries: list[Entry] = []
         while size > 0:
@@ -70,7 +74,7 @@ class World:
         self.count += 1
         debit, credit = draw.sample(self.accounts, 2)
         transfer = Transfer(
-            id=self.count.to_bytes(8, "big") + draw.randbytes(8),
+            id=self.count.to_bytes(8, "big") + self._bytes(8),
             debit_account_id=debit.id,
             credit_account_id=credit.id,
             amount=draw.randint(0, self.profile.amount_max),
@@ -132,16 +136,16 @@ class World:
                 {"amount": 2 ** draw.randint(39, 64)},
                 {"amount": 2**62},
                 {"amount": AMOUNT_MAX},
-                {"debit_account_id": draw.randbytes(16)},
-                {"credit_account_id": draw.randbytes(16)},
+                {"debit_account_id": self._bytes(16)},
+                {"credit_account_id": self._bytes(16)},
                 {"credit_account_id": t.debit_account_id},
                 {"ledger": 5},
                 {"code": 0},
                 {"id": ID_ZERO},
                 {"flags": draw.randrange(512)},
                 {"timeout": 9},
-                {"pending_id": draw.randbytes(16)},
-                {"user_data_128": draw.randbytes(16), "user_data_64": 2**64 - 1},
+                {"pending_id": self._bytes(16)},
+                {"user_data_128": self._bytes(16), "user_data_64": 2**64 - 1},
                 {"user_data_32": 5},
             ],
         )
@@ -186,8 +190,8 @@ class ByColumns:
     def __init__(self, accounts: Sequence[Account], book: Book | None = None) -> None:
         self.rows = {
             a.id: AccountRow(
-                a.id, a.number, a.number % SHARDS, a.ledger, a.code, a.flags, False, 0,
-                (0, 0, 0, 0), (0, 0, 0, 0),
+                a.id, a.number, a.number % SHARDS, a.ledger, a.code, a.flags,
+                closed=False, version=0, own=(0, 0, 0, 0), others=(0, 0, 0, 0),
             )
             for a in accounts
         }  # fmt: skip
@@ -221,7 +225,7 @@ class ByColumns:
         self.open.append(decided)
         outcomes = [Outcome(int(o)) for o in decided.outcomes]
         ends = batch.ends
-        return [outcomes[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        return [outcomes[a:b] for a, b in pairwise(ends)]
 
     def flush(self) -> None:
         """Send what is open; what was sent before is committed."""
