@@ -1,1 +1,1 @@
-"""Benchmarks. Each is `python -m benchmarks.NAME`, has its baseline beside it, and audits itself."""
+"""Benchmarks: `python -m benchmarks.NAME`, each with its baseline and audited."""

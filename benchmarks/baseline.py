@@ -18,7 +18,7 @@ FLUSH = 20_000
 
 
 def make_flushes(
-    accounts: Accounts, opening: Rows, rows: Rows, shard_count: int, connections: int
+    accounts: Accounts, rows: Rows, shard_count: int, connections: int
 ) -> list[list[tuple[list[Copy], Copy]]]:
     """What each connection is to copy, flush by flush: transfers, then postings.
 
@@ -28,8 +28,8 @@ def make_flushes(
     for _ in range(connections):
         book = Book(range(shard_count), 0, shard_count, len(accounts.ids))
         book.add_accounts(
-            AccountRow(one.tobytes(), 10_000_000 + number, int(shard), 1, 1, 0, False, 0,
-                       (0, 0, 0, 0), (0, 0, 0, 0))
+            AccountRow(one.tobytes(), 10_000_000 + number, int(shard), 1, 1, 0, closed=False,
+                       version=0, own=(0, 0, 0, 0), others=(0, 0, 0, 0))
             for number, (one, shard) in enumerate(zip(accounts.ids, accounts.shards, strict=True))
         )  # fmt: skip
         books.append(book)
@@ -41,7 +41,6 @@ def make_flushes(
     for turn, start in enumerate(range(0, len(fresh), FLUSH)):
         at = turn % connections
         book = books[at]
-        book.number[:] = np.where(book.number > 0, book.number, 0)
         deciding = Deciding(book, Batch([fresh[start : start + FLUSH]], [0]), [], 1)
         assert deciding.advance() is None
         decided = deciding.finish()
@@ -53,7 +52,7 @@ def make_flushes(
     return made
 
 
-async def copy_bare(dsn: str, flushes: Sequence[Sequence[tuple[list[Copy], Copy]]], _: int) -> float:
+async def copy_bare(dsn: str, flushes: Sequence[Sequence[tuple[list[Copy], Copy]]]) -> float:
     """Copy all of it; returns the seconds taken."""
     connections = [await asyncpg.connect(dsn) for _ in flushes]
 

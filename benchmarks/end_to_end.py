@@ -64,7 +64,9 @@ def produce(url: str, entries: list[tuple[int, bytes]], results: Any) -> None:
         found = client.xread({REPLY: seen}, block=20_000)
         if not found:
             break
-        for seen, fields in found[0][1]:
+        entries_found = found[0][1]
+        seen = entries_found[-1][0]
+        for _, fields in entries_found:
             outcomes = np.frombuffer(fields[b"outcomes"], np.uint8)
             created += int((outcomes == 0).sum())
             answered += 1
@@ -158,8 +160,8 @@ def run_once(transfers: int, account_count: int, workers: int) -> dict[str, Any]
         faults = asyncio.run(audit(dsn, accounts, np.concatenate([opening, rows])))
         if (funded, created) != (len(opening), len(rows)):
             faults.append(f"{funded} + {created} were answered created")
-        flushes = make_flushes(accounts, opening, rows, SHARDS, workers)
-        bare = asyncio.run(copy_bare(dsn, flushes, workers))
+        flushes = make_flushes(accounts, rows, SHARDS, workers)
+        bare = asyncio.run(copy_bare(dsn, flushes))
     return {
         "transfers": transfers,
         "accounts": account_count,

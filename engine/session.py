@@ -401,7 +401,8 @@ def _part(
     if -1 in locks:  # a hold lapses first
         return [], list(arrivals)
     waiting: set[int] = set()
-    free, behind = [], []
+    free: list[Arrival] = []
+    behind: list[Arrival] = []
     for at, arrival in enumerate(arrivals):
         if at in locks:
             waiting.add(arrival.entry.shard)

@@ -105,7 +105,9 @@ class Producers:
                     deadline = asyncio.get_running_loop().time() + RESEND_SECONDS
                     while (left := deadline - asyncio.get_running_loop().time()) > 0:
                         found = await connection.xread({reply: after}, block=int(left * 1000) + 1)
-                        for after, answer in found[0][1] if found else ():
+                        answers = found[0][1] if found else []
+                        after = answers[-1][0] if answers else after
+                        for _, answer in answers:
                             if answer[b"request"] in requests:
                                 self._note(batch, json.loads(answer[b"outcomes"]), duplicates)
                                 return

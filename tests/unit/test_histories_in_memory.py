@@ -2,9 +2,9 @@
 
 import pytest
 
-from engine.page import Account, HoldStatus, Page
 from engine.nouns import MICROSECONDS
 from engine.outcomes import Outcome
+from engine.page import Account, HoldStatus, Page
 from engine.rules import decide_batch, expire_hold
 from tests.histories import (
     History,
