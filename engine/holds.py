@@ -11,26 +11,26 @@ class DueHolds:
     """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, int, bytes]] = []
+        self._heap: list[tuple[int, bytes]] = []
         self._here: set[bytes] = set()
         self.horizon = 0
         """Every unresolved hold that lapses up to here is inside. Microseconds since 1970."""
 
-    def add(self, expires_at: int, shard: int, hold_id: bytes) -> None:
+    def add(self, expires_at: int, hold_id: bytes) -> None:
         """Watch a hold, if it lapses within the horizon."""
         if expires_at <= self.horizon and hold_id not in self._here:
             self._here.add(hold_id)
-            heapq.heappush(self._heap, (expires_at, shard, hold_id))
+            heapq.heappush(self._heap, (expires_at, hold_id))
 
     def next_at(self) -> int | None:
         """When the next hold lapses."""
         return self._heap[0][0] if self._heap else None
 
-    def take(self, time: int) -> list[tuple[int, int, bytes]]:
-        """Those that lapse up to `time`, earliest first; they are inside no more."""
+    def take(self, time: int) -> list[bytes]:
+        """The ids of those that lapse up to `time`, earliest first; they are inside no more."""
         due = []
         while self._heap and self._heap[0][0] <= time:
-            one = heapq.heappop(self._heap)
-            self._here.discard(one[2])
-            due.append(one)
+            _, hold_id = heapq.heappop(self._heap)
+            self._here.discard(hold_id)
+            due.append(hold_id)
         return due

@@ -69,10 +69,10 @@ async def decide_locked(
             since = {shard: one.time for shard, one in concerned.items()}
             due = sorted(await store.load_due(since, time, locked=True))
             book = Book(concerned, min(owned), shard_count)
-            deciding = Deciding(book, batch, [hold_id for _, _, hold_id in due], time, careful=True)
-            await look_up(deciding, book, store, locked=True)
+            deciding = Deciding(book, batch, [hold_id for _, hold_id in due], time, careful=True)
+            newest = await look_up(deciding, book, store, locked=True)
             more = {shard for found in deciding.locks().values() for shard in found}
-            if not more:
+            if not more and newest < time:
                 decided = deciding.finish()
                 posted = book.post([decided])
                 positions = {s: one.position for s, one in concerned.items() if s in shards}
@@ -95,4 +95,5 @@ async def decide_locked(
             raise
         await store.abandon_locked()
         shards |= more
-    raise TryAgainError(f"more and more shards are concerned: {sorted(shards)}")
+        time = max(time, newest + 1)
+    raise TryAgainError(f"no end of locking: shards {sorted(shards)}, time {time}")

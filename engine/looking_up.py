@@ -9,7 +9,7 @@ from engine.store.postgres import PostgresStore
 
 async def look_up(
     deciding: Deciding, book: Book, store: PostgresStore, *, locked: bool = False
-) -> None:
+) -> int:
     """Advance until all is decided, or until the locks of others turn out to be needed.
 
     Args:
@@ -17,7 +17,12 @@ async def look_up(
         book: Its book, which takes in accounts.
         store: Where to look.
         locked: Read within the locked flush that is under way.
+
+    Returns:
+        When the newest of what was read of other workers' stripes was written. What is decided
+        on it must be later, so that an account's history is in order.
     """
+    newest = 0
     owned = np.flatnonzero(book.owned).tolist()
     while (needs := deciding.advance()) is not None:
         if needs.accounts:
@@ -25,8 +30,11 @@ async def look_up(
                 needs.accounts, owned, book.writing_shard, locked=locked
             )
             book.add_accounts(rows)
+            newest = max([newest, *(row.others_time for row in rows)])
         if needs.ids:
             deciding.supply(needs.ids, await store.load_known(needs.ids, locked=locked))
         if needs.refresh:
-            numbers, others = await store.load_others(needs.refresh, locked=locked)
+            numbers, others, written = await store.load_others(needs.refresh, locked=locked)
+            newest = max(newest, written)
             book.refresh(np.array(numbers, np.int64), np.array(others, np.int64).T)
+    return newest

@@ -70,6 +70,8 @@ class AccountRow(msgspec.Struct, frozen=True, gc=False):
     """The four counters of that stripe."""
     others: Sequence[int]
     """The sums over its other stripes."""
+    others_time: int = 0
+    """When the newest of those was written; what is decided on them is later."""
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):

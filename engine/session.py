@@ -334,10 +334,18 @@ class Session:
 
     async def _decide_here(self, arrivals: list[Arrival]) -> dict[int, set[int]]:
         """Decide into the open flush; returns the locks that are needed first, if any."""
-        opened = await self._open_flush()
         batch = Batch([a.rows for a in arrivals], [a.entry.shard for a in arrivals])
-        deciding = Deciding(self._book, batch, opened.due, opened.time, careful=self._careful)
-        await look_up(deciding, self._book, self._store)
+        while True:
+            opened = await self._open_flush()
+            deciding = Deciding(self._book, batch, opened.due, opened.time, careful=self._careful)
+            newest = await look_up(deciding, self._book, self._store)
+            if newest < opened.time:
+                break
+            # Others, by their clocks, wrote later than this flush is to be: begin a later one.
+            self._time = max(self._time, newest)
+            for hold_id in opened.due:
+                self._due.add(opened.time, hold_id)
+            await self._drain()
         locks = deciding.locks()
         if not locks:
             self._take(opened, arrivals, batch, deciding.finish())
@@ -356,8 +364,7 @@ class Session:
 
     def _watch(self, decided: Decided) -> None:
         for row in decided.spent[decided.spent["expires_at"] > 0]:
-            hold = int(row["expires_at"]), int(row["shard"]), row["id"].tobytes()
-            self._due.add(*hold)
+            self._due.add(int(row["expires_at"]), row["id"].tobytes())
 
     async def _open_flush(self) -> OpenFlush:
         """The flush to decide into: at a time above all before, with the holds due by then."""
@@ -366,7 +373,7 @@ class Session:
             if time > self._due.horizon:
                 await self._watch_holds(time + self._settings.horizon_seconds * MICROSECONDS)
             self._time = time
-            self._open = OpenFlush(time, [hold_id for _, _, hold_id in self._due.take(time)])
+            self._open = OpenFlush(time, self._due.take(time))
         return self._open
 
     async def _watch_holds(self, horizon: int) -> None:
@@ -375,6 +382,10 @@ class Session:
         self._due.horizon = horizon
         for one in found:
             self._due.add(*one)
+        # Postgres does not show yet what is decided and not committed.
+        for uncommitted in (self._flown, self._open):
+            for decided in uncommitted.decided if uncommitted is not None else ():
+                self._watch(decided)
 
     async def _decide_locked(self, arrivals: list[Arrival], shards: set[int]) -> None:
         """Decide under the locks of all owners concerned; nothing is in flight."""

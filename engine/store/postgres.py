@@ -136,27 +136,29 @@ class PostgresStore:
 
     async def load_others(
         self, numbers: Sequence[int], *, locked: bool = False
-    ) -> tuple[list[int], list[list[int]]]:
+    ) -> tuple[list[int], list[list[int]], int]:
         """The sums over the stripes of accounts other than their home stripes, as they are now.
 
         Returns:
-            The numbers of the accounts, and for each the four counters.
+            The numbers of the accounts, for each the four counters, and when the newest of all
+            these was written.
         """
         rows = await self._read("other_stripes", numbers, locked=locked)
-        return [row["number"] for row in rows], [row["others"] for row in rows]
+        newest = max((row["others_time"] or 0 for row in rows), default=0)
+        return [row["number"] for row in rows], [row["others"] for row in rows], newest
 
     async def load_due(
         self, since: dict[int, int], until: int, *, locked: bool = False
-    ) -> list[tuple[int, int, bytes]]:
+    ) -> list[tuple[int, bytes]]:
         """Unresolved holds that lapse after `since` (by shard) and up to `until`.
 
         Returns:
-            (expires_at, shard, hold id) of each.
+            (expires_at, hold id) of each.
         """
         rows = await self._read(
             "holds_due", list(since), list(since.values()), until, locked=locked
         )
-        return [(row["expires_at"], row["shard"], row["id"]) for row in rows]
+        return [(row["expires_at"], row["id"]) for row in rows]
 
     async def load_ownership(self) -> Ownership:
         """The worker's last number, its shards and positions, in one snapshot."""
@@ -519,6 +521,7 @@ def _account(row: asyncpg.Record) -> AccountRow:
         row["version"],
         row["own"],
         row["others"],
+        row["others_time"] or 0,
     )
 
 

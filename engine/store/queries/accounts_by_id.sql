@@ -10,7 +10,11 @@ SELECT a.id, a.number, a.shard, a.ledger, a.code, a.flags, a.closed,
                                coalesce(sum(n.debits_posted), 0)::bigint,
                                coalesce(sum(n.credits_pending), 0)::bigint,
                                coalesce(sum(n.credits_posted), 0)::bigint]
-                  FROM ledger.newest(a.number) n WHERE n.stripe <> mine.stripe) END AS others
+                  FROM ledger.newest(a.number) n WHERE n.stripe <> mine.stripe) END AS others,
+       CASE WHEN below.stripe IS NULL AND above.stripe IS NULL THEN NULL
+            ELSE (SELECT max(f.time) FROM ledger.newest(a.number) n
+                  JOIN ledger.flushes f ON f.number = n.number >> 20
+                  WHERE n.stripe <> mine.stripe) END AS others_time
 FROM unnest($1::uuid[]) AS wanted(id)
 JOIN ledger.accounts a ON a.id = wanted.id
 CROSS JOIN LATERAL (

@@ -2,8 +2,10 @@
 SELECT a.number,
        ARRAY[coalesce(sum(n.debits_pending), 0)::bigint, coalesce(sum(n.debits_posted), 0)::bigint,
              coalesce(sum(n.credits_pending), 0)::bigint,
-             coalesce(sum(n.credits_posted), 0)::bigint] AS others
+             coalesce(sum(n.credits_posted), 0)::bigint] AS others,
+       max(f.time) AS others_time
 FROM unnest($1::bigint[]) AS wanted(number)
 JOIN ledger.accounts a ON a.number = wanted.number
 LEFT JOIN LATERAL ledger.newest(a.number) n ON n.stripe <> a.number * 1024 + a.shard
+LEFT JOIN ledger.flushes f ON f.number = n.number >> 20
 GROUP BY a.number
