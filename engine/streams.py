@@ -133,6 +133,8 @@ class Streams:
             shard = names[bytes(name)]
             generation = positions[shard].generation
             entries += [Entry(shard, _position(e[0], generation), e[1]) for e in found]
+            if max(entries[-1].position.ms, entries[-1].position.seq) > POSITION_MAX:
+                raise TryAgainError(f"an entry of {name.decode()} has an id beyond all others")
         self._adapt(entries)
         return entries
 
@@ -169,10 +171,7 @@ class Streams:
                 if "no such key" not in str(error):
                     raise
                 last = Position(position.generation)
-            if last.ms > POSITION_MAX or last.seq > POSITION_MAX:
-                raise ConfigurationError(
-                    f"the stream {name} has the id {last.entry_id} and takes no more entries",
-                )
+            await self._replace_poisoned(name, position, last)
             if last >= position:
                 return
             _log.warning(
@@ -182,6 +181,25 @@ class Streams:
                 await writer.execute_command("XGROUP", "CREATE", name, "engine", "0", "MKSTREAM")
             with contextlib.suppress(redis.exceptions.ResponseError):  # a newer entry is there
                 await writer.execute_command("XSETID", name, position.entry_id)
+
+    async def _replace_poisoned(self, name: str, position: Position, last: Position) -> None:
+        """Put a new stream in the place of one whose ids have come to their end.
+
+        Whoever adds an entry with the highest id leaves a stream that takes no more. It is
+        renamed, and what is unread in it is added again, in order. After a crash in between
+        this goes on; what was added twice is harmless, since ids of transfers are.
+        """
+        writer = self._client(self._writer)
+        poisoned = f"{name}:poisoned"
+        if last.ms > POSITION_MAX or last.seq > POSITION_MAX:
+            _log.error("stream_poisoned", stream=name, last=last.entry_id, renamed=poisoned)
+            await writer.execute_command("RENAMENX", name, poisoned)
+        while found := await writer.execute_command("XRANGE", poisoned, "-", "+", "COUNT", 64):
+            for entry_id, fields in found:
+                if _position(entry_id, position.generation) > position:
+                    await writer.execute_command("XADD", name, "*", *fields)
+                await writer.execute_command("XDEL", poisoned, entry_id)
+        await writer.execute_command("UNLINK", poisoned)
 
     # Writing.
 
