@@ -47,6 +47,7 @@ def make_flushes(
         posted = book.post([decided])
         posted["stripe"] += at * 512  # each connection its own stripes
         book.begin_flush()
+        book.land_flush()
         base = (1 << 62) + (turn << 20)
         made[at].append((list(copies_of_spent([decided], base)), copy_of_posted(posted, base)))
     return made

@@ -9,6 +9,7 @@ Everything here rests on the worker's unbroken chain of flushes: after a flush t
 the whole book is thrown away.
 """
 
+from collections import deque
 from collections.abc import Collection, Iterable
 from typing import Final
 
@@ -70,7 +71,9 @@ class Book:
         self.own = np.zeros((4, capacity), np.int64)
         self.others = np.zeros((4, capacity), np.int64)
         self._seen = np.zeros(1 << SEEN_BITS, np.uint64)
-        self._lately: list[list[Decided]] = [[], []]
+        # By flush, what reads from Postgres may not have seen: one that landed, those under
+        # way, the one that is open.
+        self._lately: deque[list[Decided]] = deque([[], []])
         self._flushes = 1
 
     # Accounts.
@@ -224,13 +227,16 @@ class Book:
         self._lately[-1].append(decided)
 
     def begin_flush(self) -> None:
-        """What is noted from now on belongs to the next flush; the last but two is forgotten.
-
-        Called only when the flush before the last is committed: then whatever is looked up
-        in Postgres from now on has it.
-        """
-        self._lately = [*self._lately[-2:], []]
+        """What is noted from now on belongs to the next flush."""
+        self._lately.append([])
         self._flushes += 1
+
+    def land_flush(self) -> None:
+        """The oldest flush under way is committed; the one that landed before it is forgotten.
+
+        It is kept that long since something looked up before it landed may be decided after.
+        """
+        self._lately.popleft()
 
     def post(self, decided: list[Decided]) -> PostedRows:
         """The postings of a flush: every leg with its version and the counters after it.

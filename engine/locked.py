@@ -75,8 +75,9 @@ async def decide_locked(
             if not more and newest < time:
                 decided = deciding.finish()
                 posted = book.post([decided])
-                positions = {s: one.position for s, one in concerned.items() if s in shards}
-                positions |= positions_of(posted, arrivals, concerned)
+                reached = {shard: one.position for shard, one in concerned.items()}
+                positions = {shard: reached[shard] for shard in shards}
+                positions |= positions_of(posted, arrivals, reached)
                 flush = Flush(
                     sequence,
                     await store.reserve_number(),

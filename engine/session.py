@@ -6,6 +6,7 @@ it is thrown away and decided again from the entries, which are still at hand.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,9 @@ from engine.looking_up import look_up
 from engine.nouns import MICROSECONDS
 from engine.rows import Decided
 from engine.store.connection import ConflictError
+from engine.store.copying import copies_of
 from engine.store.rows import DeadLetter, Flush, Owned
+from engine.store.small import is_small
 from engine.streams import Entry
 from engine.telling import dead_letters, positions_of, tell
 
@@ -74,6 +77,7 @@ class Session:
         self._open: OpenFlush | None = None
         self._flight: asyncio.Task[None] | None = None
         self._flown: OpenFlush | None = None
+        self._sealed: tuple[OpenFlush, Flush] | None = None
         self._conflicts = 0
         self._careful = False
 
@@ -116,12 +120,19 @@ class Session:
     async def _load(self) -> None:
         """Begin from what is committed, with an empty book."""
         ownership = await self._store.load_ownership()
-        self._sequence, self._number = ownership.sequence, ownership.number
+        self._next_sequence = ownership.sequence + 1
+        await self._reserve(ownership.number)
         self._owned = ownership.shards
+        self._reached = {shard: owned.position for shard, owned in self._owned.items()}
         self._time = max((owned.time for owned in self._owned.values()), default=0)
         self._book = Book(self._owned, min(self._owned, default=0), self._worker.shard_count)
         self._due = DueHolds()
         self._open = None
+        self._sealed = None
+
+    async def _reserve(self, number: int) -> None:
+        """Numbers for the next two flushes: one may be sealed while another is in flight."""
+        self._numbers = deque([number, await self._store.reserve_number()])
 
     async def _look_below(self) -> None:
         """Decide what an older Redis brought back below the positions, then move it forward."""
@@ -147,7 +158,7 @@ class Session:
                 _log.warning("entry_below_position", shard=arrival.entry.shard, entry=position)
                 undecided.append(arrival)
         self.inbox.put_back(undecided)
-        while self.inbox or self._open is not None or self._flight is not None:
+        while self.inbox or self._is_busy():
             await self._go_on(decide=bool(self.inbox))
         await self._aftermath.finish()
         await self._streams.remove(entries)
@@ -186,7 +197,7 @@ class Session:
             await self._go_on()
             if not self.inbox:
                 await self._wait()
-        while self._open is not None or self._flight is not None:
+        while self._is_busy():
             await self._go_on(decide=False)
 
     async def _go_on(self, *, decide: bool = True) -> None:
@@ -198,12 +209,19 @@ class Session:
                 arrivals = self.inbox.take(self._room())
                 if arrivals or self._hold_is_due():
                     await self._decide(arrivals)
-            if self._is_full() or not decide:
+            # A full flush is made ready while another is in flight; one that is not full may
+            # still grow, until there is nothing in flight.
+            if self._sealed is None and (self._is_full() or self._flight is None or not decide):
+                self._seal()
+            if self._sealed is not None and self._flight is None:
+                self._launch()
+            elif self._is_full() or not decide:
                 await self._land()
-            if self._open is not None and self._flight is None:
-                self._send()
         except FIRST_CAME_ANOTHER as error:
             await self._redo(error)
+
+    def _is_busy(self) -> bool:
+        return not (self._open is None and self._sealed is None and self._flight is None)
 
     def _room(self) -> int:
         return self._settings.flush_transfers_max - (self._open.transfers if self._open else 0)
@@ -231,31 +249,41 @@ class Session:
         next_at = self._due.next_at()
         return next_at is not None and next_at <= now
 
-    def _send(self) -> None:
-        """Send what is open; what is decided from now on goes into the next flush."""
+    def _seal(self) -> None:
+        """Close what is open and make it ready to be sent; the next decisions open another."""
         opened, self._open = self._open, None
         if opened is None or not (opened.told or any(len(one.slots) for one in opened.decided)):
             return
         posted = self._book.post(opened.decided)
+        positions = positions_of(posted, opened.arrivals, self._reached)
         flush = Flush(
-            self._sequence + 1,
-            self._number,
+            self._next_sequence,
+            self._numbers.popleft(),
             opened.time,
             opened.decided,
             posted,
-            positions_of(posted, opened.arrivals, self._owned),
+            positions,
             opened.dead_letters,
         )
+        if not is_small(flush):
+            flush.copies = copies_of(opened.decided, posted, flush.number)
+        self._next_sequence += 1
+        self._reached |= positions
         self._book.begin_flush()
-        self._flown = opened
-        self._flight = asyncio.create_task(self._fly(flush, opened.told))
+        self._sealed = opened, flush
+
+    def _launch(self) -> None:
+        if self._sealed is None:
+            raise InvariantBroken("there is nothing ready to be sent")
+        self._flown, flush = self._sealed
+        self._sealed = None
+        self._flight = asyncio.create_task(self._fly(flush, self._flown.told))
 
     async def _fly(self, flush: Flush, told: list[Told]) -> None:
-        next_number = await self._store.flush(flush)
-        self._committed(flush, next_number, told)
+        self._numbers.append(await self._store.flush(flush))
+        self._committed(flush, told)
 
-    def _committed(self, flush: Flush, next_number: int, told: list[Told]) -> None:
-        self._sequence, self._number = flush.sequence, next_number
+    def _committed(self, flush: Flush, told: list[Told]) -> None:
         for shard, position in flush.positions.items():
             if shard in self._owned:
                 self._owned[shard] = Owned(position, flush.time)
@@ -279,15 +307,18 @@ class Session:
         self._flight = None
         await flight
         self._flown = None
-        if self._book.accounts > self._settings.accounts_max and self._open is None:
+        self._book.land_flush()
+        if self._book.accounts > self._settings.accounts_max and not self._is_busy():
             self._book.forget_unused(self._settings.accounts_max // 2)
 
     async def _drain(self) -> None:
         """Flush all that is decided and see it committed."""
-        await self._land()
-        if self._open is not None:
-            self._send()
+        while self._is_busy():
             await self._land()
+            if self._sealed is None:
+                self._seal()
+            if self._sealed is not None:
+                self._launch()
 
     async def _redo(self, error: EngineError) -> None:
         """Another came first: forget what was decided and begin from the entries again."""
@@ -300,6 +331,8 @@ class Session:
         _log.info("decided_again", reason=str(error))
         if self._open is not None:
             self.inbox.put_back(self._open.arrivals)
+        if self._sealed is not None:
+            self.inbox.put_back(self._sealed[0].arrivals)
         if self._flight is not None:
             await asyncio.wait([self._flight])
             self._flight.exception()
@@ -383,7 +416,8 @@ class Session:
         for one in found:
             self._due.add(*one)
         # Postgres does not show yet what is decided and not committed.
-        for uncommitted in (self._flown, self._open):
+        sealed = self._sealed[0] if self._sealed is not None else None
+        for uncommitted in (self._flown, sealed, self._open):
             for decided in uncommitted.decided if uncommitted is not None else ():
                 self._watch(decided)
 
@@ -393,14 +427,18 @@ class Session:
             self._store,
             arrivals,
             shards,
-            sequence=self._sequence + 1,
+            sequence=self._next_sequence,
             time=max(self._worker.clock(), self._time + 1),
             owned=self._owned,
             shard_count=self._worker.shard_count,
         )
         self._time = result.flush.time
         self._worker.statistics.locked += 1
-        self._committed(result.flush, result.next_number, result.told)
+        self._next_sequence += 1
+        # Numbers reserved before are lower than that of the locked flush: no more of use.
+        await self._reserve(result.next_number)
+        self._reached |= {s: p for s, p in result.flush.positions.items() if s in self._owned}
+        self._committed(result.flush, result.told)
         self._book.take_over(result.book)
         self._watch(result.decided)
 

@@ -9,7 +9,7 @@ from engine.aftermath import Told
 from engine.deciding import Batch
 from engine.inbox import Arrival
 from engine.rows import PostedRows
-from engine.store.rows import DeadLetter, Owned, Position
+from engine.store.rows import DeadLetter, Position
 
 _NONE = np.empty(0, np.uint8)
 
@@ -33,14 +33,20 @@ def dead_letters(arrivals: Sequence[Arrival]) -> list[DeadLetter]:
 
 
 def positions_of(
-    posted: PostedRows, arrivals: Sequence[Arrival], owned: Mapping[int, Owned]
+    posted: PostedRows, arrivals: Sequence[Arrival], reached: Mapping[int, Position]
 ) -> dict[int, Position]:
-    """How far each shard gets that a flush touches: by an entry, or by a posting alone."""
+    """How far each shard gets that a flush touches: by an entry, or by a posting alone.
+
+    Args:
+        posted: The postings of the flush.
+        arrivals: Its entries.
+        reached: How far each shard got by all flushes before.
+    """
     touched = np.unique(posted["stripe"] & 1023).tolist()
-    positions = {shard: owned[shard].position for shard in touched}
+    positions = {shard: reached[shard] for shard in touched}
     for arrival in arrivals:
         entry = arrival.entry
         # An entry from below the position does not move it.
-        at = owned[entry.shard].position
+        at = reached[entry.shard]
         positions[entry.shard] = max(positions.get(entry.shard, at), entry.position, at)
     return positions

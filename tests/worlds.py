@@ -235,6 +235,7 @@ class ByColumns:
             self._check_posting(row)
         self.flying, self.open = self.open, []
         self.book.begin_flush()
+        self.book.land_flush()
 
     def _check_posting(self, row: Any) -> None:
         """Versions are dense and counters follow from the posting before."""

@@ -14,6 +14,9 @@ import numpy.typing as npt
 from engine.rows import COUNTERS, Decided, PostedRows, SpentRows
 from engine.store.connection import POSTGRES_EPOCH
 
+FLUSH_SHIFT: Final = 20
+"""A row's number is its flush's number x 2^20 + its place in the flush."""
+
 Kind = Literal["i8", "i4", "i2", "uuid", "request"]
 
 _KINDS: Final = {"i8": ">i8", "i4": ">i4", "i2": ">i2", "uuid": "V16", "request": "V128"}
@@ -49,6 +52,23 @@ def encode_copy(columns: Sequence[Column], count: int) -> Copy:
         rows[f"value{place}"] = values
     data = b"".join((_HEADER, rows.tobytes(), _TRAILER))
     return Copy([name for name, _, _ in columns], data)
+
+
+def copies_of(
+    decided: Sequence[Decided], posted: PostedRows, number: int
+) -> list[tuple[str, Copy]]:
+    """All that a flush copies, table by table.
+
+    Args:
+        decided: The parts of the flush.
+        posted: Its postings.
+        number: Of the flush.
+    """
+    base = number << FLUSH_SHIFT
+    copies = [("spent", copy) for copy in copies_of_spent(decided, base)] if decided else []
+    if len(posted):
+        copies.append(("posted", copy_of_posted(posted, base)))
+    return copies
 
 
 def copies_of_spent(decided: Sequence[Decided], base: int) -> Iterator[Copy]:

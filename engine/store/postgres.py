@@ -25,15 +25,12 @@ from engine.store.connection import (
     statement,
     translated,
 )
-from engine.store.copying import Copy, copies_of_spent, copy_of_posted
+from engine.store.copying import FLUSH_SHIFT, Copy, copies_of
 from engine.store.rows import Flush, Owned, Ownership, Position
 from engine.store.small import is_small, small_arguments
 
 NOBODY: Final = ID_ZERO
 """The worker that owns what nobody owns."""
-
-FLUSH_SHIFT: Final = 20
-"""A row's number is its flush's number x 2^20 + its place in the flush."""
 
 COPY_BYTES: Final = 512 * 1024
 
@@ -289,11 +286,9 @@ class PostgresStore:
             len(flush.posted),
         )
         base = flush.number << FLUSH_SHIFT
-        if flush.decided:
-            for copy in copies_of_spent(flush.decided, base):
-                await _copy(connection, "spent", copy)
-        if len(flush.posted):
-            await _copy(connection, "posted", copy_of_posted(flush.posted, base))
+        copies = flush.copies or copies_of(flush.decided, flush.posted, flush.number)
+        for table, copy in copies:
+            await _copy(connection, table, copy)
         resolutions = [one for decided in flush.decided for one in decided.resolutions]
         if resolutions:
             resolutions.sort(key=lambda one: one.hold_id)

@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from engine.rows import Decided, PostedRows
+from engine.store.copying import Copy
 
 
 class Position(msgspec.Struct, frozen=True, order=True, gc=False):
@@ -60,3 +61,5 @@ class Flush(msgspec.Struct):
     positions: dict[int, Position]
     dead_letters: list[DeadLetter]
     kind: Literal["flush", "locked"] = "flush"
+    copies: list[tuple[str, Copy]] | None = None
+    """Tables and rows as bytes, made beforehand while another flush was under way."""
