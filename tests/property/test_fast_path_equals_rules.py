@@ -17,7 +17,7 @@ from engine.outcomes import Outcome
 from engine.page import Known
 from tests.worlds import ByColumns, ByRules, Entry, Profile, World
 
-SEEDED_TRANSFERS = 180_000
+SEEDED_TRANSFERS = int(os.environ.get("SEEDED_TRANSFERS", "180000"))
 SEED = int(os.environ.get("SEED", "0"))
 
 

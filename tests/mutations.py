@@ -1,0 +1,128 @@
+"""Small changes to rules, fast path and flush, each of which a test must notice.
+
+`scripts/mutate` makes them one at a time in a copy and runs the tests named; one that
+nothing notices is a hole in the tests, and stops the script.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent
+COPIED = ("engine", "shards", "tests", "pyproject.toml", "README.md")
+
+HISTORIES = "tests/unit/test_histories_in_memory.py"
+EQUAL = "tests/property/test_fast_path_equals_rules.py::test_large_worlds_drawn_from_seeds"
+CONTRACT = "tests/integration/test_contract.py"
+FATE = "tests/integration/test_commit_fate.py"
+TIME = "tests/integration/test_time.py"
+STREAMS = "tests/integration/test_streams.py"
+OWNERS = "tests/integration/test_histories.py::test_who_owns_what_never_changes_an_outcome"
+KILLS = "tests/integration/test_kills.py::test_workers_killed_twenty_times_under_load"
+
+
+class Mutation(NamedTuple):
+    """One change and the test that must fail for it."""
+
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+MUTATIONS = [
+    # The rules.
+    Mutation("rules.py", "if debit.closed:\n        return Outcome.debit_account_a", "if False:\n        return Outcome.debit_account_a", HISTORIES),
+    Mutation("rules.py", "if debit.debits_exceed_credits(amount):", "if debit.debits_exceed_credits(amount - 1):", HISTORIES),
+    Mutation("rules.py", "if credit.credits_exceed_debits(amount):", "if False:", HISTORIES),
+    Mutation("rules.py", "- debit.debits_posted - debit.debits_pending", "- debit.debits_posted", HISTORIES),
+    Mutation("rules.py", "amount = min(amount, max(available, 0))", "amount = min(amount, available)", HISTORIES),
+    Mutation("rules.py", "if voids and amount < p.amount:", "if amount < p.amount:", HISTORIES),
+    Mutation("rules.py", "if hold.status is HoldStatus.voided:", "if hold.status is HoldStatus.expired:", HISTORIES),
+    Mutation("rules.py", "hold.expires_at <= time", "hold.expires_at < time - 10**7", HISTORIES),
+    Mutation("rules.py", "    if voids:\n        _reopen(page, hold, debit, credit)\n", "", HISTORIES),
+    Mutation("rules.py", "debit_pending=-p.amount", "debit_pending=-amount", HISTORIES),
+    Mutation("rules.py", "t.user_data_64 or p.user_data_64,\n            user_data_32", "t.user_data_64,\n            user_data_32", HISTORIES),
+    Mutation("rules.py", "if outcome in SPENDS_ID:", "if outcome in SPENDS_ID and not linked:", HISTORIES),
+    Mutation("rules.py", "t.amount < e.amount if t.flags & BALANCING else", "t.amount != e.amount if t.flags & BALANCING else", HISTORIES),
+    Mutation("rules.py", "[Outcome.linked_event_failed] * (index - chain)", "outcomes[chain:index]", HISTORIES),
+    Mutation("page.py", "        for hold in self._undo_holds:\n            hold.status = HoldStatus.pending\n", "", HISTORIES),
+    Mutation("page.py", "            del self._known[transfer_id]\n", "", HISTORIES),
+    # The fast path.
+    Mutation("limits.py", "earns = np.flatnonzero((flags[other] & limit != 0) & ~moves.pending)", "earns = np.flatnonzero(flags[other] & limit != 0)", EQUAL),
+    Mutation("limits.py", "available[at] + self._change[at] < 0", "available[at] + self._change[at] <= 0", EQUAL),
+    Mutation("limits.py", "        happens |= ~refused[self._move]\n", "        happens |= True\n", EQUAL),
+    Mutation("limits.py", "- deltas[held]", "", EQUAL),
+    Mutation("deciding.py", "plain &= ~doubtful\n", "", EQUAL),
+    Mutation("deciding.py", "| twice | self._held_and_resolved()", "| self._held_and_resolved()", EQUAL),
+    Mutation("deciding.py", "| twice | self._held_and_resolved()", "| twice", EQUAL),
+    Mutation("deciding.py", "plain &= ~(book.closed[debit] | book.closed[credit])", "plain &= ~book.closed[debit]", EQUAL),
+    Mutation("deciding.py", "dirty[slots[conditional[slots]]] = True", "pass", EQUAL),
+    Mutation("deciding.py", "status = self._book.resolved_lately(found.transfer.id) or found.status", "status = found.status", EQUAL),
+    Mutation("deciding.py", "        needs = self._ask_ids(set(refused))\n", "        needs = None\n", EQUAL),
+    Mutation("book.py", "rank = np.arange(1, count + 1)", "rank = np.arange(count)", EQUAL),
+    Mutation("book.py", "            self.closed[slot] = closed\n", "            pass\n", EQUAL),
+    Mutation("book.py", "sums + np.repeat(before", "sums + np.repeat(0 * before", EQUAL),
+    # The flush and what surrounds it.
+    Mutation("store/queries/fence.sql", "SELECT me.worker, $2,", "SELECT me.worker, $2 + 0 * $3 + (SELECT coalesce(max(sequence), 0) FROM ledger.flushes f WHERE f.worker = $1) - $2 + 1,", KILLS),
+    Mutation("store/postgres.py", "if not await self._settle(connection, flush.sequence, flush.number):", "if True:", FATE),
+    Mutation("store/postgres.py", "await fresh.fetchval(\n                        self._text(\"find_flush\"), self.worker, sequence, number\n                    )", "True", FATE),
+    Mutation("session.py", "            if newest < opened.time:\n", "            if True:\n", TIME),
+    Mutation("session.py", "        for uncommitted in (self._flown, sealed, self._open):", "        for uncommitted in ():", TIME),
+    Mutation("streams.py", "if _position(entry_id, position.generation) > position:", "if False:", STREAMS),
+    Mutation("session.py", "known.issuperset(arrival.rows[\"id\"].tolist())", "False", STREAMS),
+    Mutation("session.py", "known.issuperset(arrival.rows[\"id\"].tolist())", "True", STREAMS),
+    Mutation("deciding.py", "        if book.owns_all:\n            return {}\n", "        if True:\n            return {}\n", OWNERS),
+    Mutation("inbox.py", "        if twice is not None:", "        if False:", CONTRACT),
+]  # fmt: skip
+
+
+def is_noticed(mutation: Mutation) -> bool:
+    """Whether the test fails once the change is made."""
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory)
+        for name in COPIED:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, copy / name)
+        file = copy / "engine" / mutation.file
+        text = file.read_text()
+        if mutation.old not in text:
+            raise SystemExit(f"{mutation.file} no longer has: {mutation.old!r}; mend the mutation")
+        file.write_text(text.replace(mutation.old, mutation.new, 1))
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-x", "-q", mutation.test],
+            cwd=copy,
+            env={**os.environ, "PYTHONPATH": str(copy), "SEEDED_TRANSFERS": "12000"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        return done.returncode == 1
+
+
+def main() -> None:
+    """Make the changes, some or all; exit 1 at the first that nothing notices."""
+    parser = argparse.ArgumentParser(description="Does a test notice each small change?")
+    parser.add_argument("--first", type=int, default=0, help="begin at this one")
+    parser.add_argument("--every", type=int, default=1, help="only every n-th")
+    options = parser.parse_args()
+    for number in range(options.first, len(MUTATIONS), options.every):
+        mutation = MUTATIONS[number]
+        noticed = is_noticed(mutation)
+        print(f"{number:3} {'noticed' if noticed else 'NOT NOTICED'}  {mutation.file}: "
+              f"{mutation.old.strip().splitlines()[0]}", flush=True)  # fmt: skip
+        if not noticed:
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
