@@ -165,8 +165,8 @@ class Session:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(self._settings.lease_seconds / 3)
             await self._store.beat(self._settings.lease_seconds)
+            await asyncio.sleep(self._settings.lease_seconds / 3)
 
     async def _read(self) -> None:
         at = {shard: owned.position for shard, owned in self._owned.items()}

@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 import typer
 
-from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
+from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses, stream_prefix
 from engine.commands.health import gather_status
 from engine.commands.main import run_app
 from engine.commands.screen import Json, print_json, run_loop
@@ -80,7 +80,7 @@ def verify(
 
 
 async def _verify(addresses: Addresses) -> Report:
-    streams = Streams(addresses.redis_url)
+    streams = Streams(addresses.redis_url, stream_prefix())
     try:
         await streams.open()
         async with snapshot(addresses.postgres_dsn) as connection:

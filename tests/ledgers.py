@@ -80,9 +80,7 @@ async def ready(worker: Worker, task: "asyncio.Task[None]") -> None:
     assert done, "the worker did not become ready"
 
 
-async def make_ledger(
-    dsn: str, redis_url: str, shard_count: int = 16, prefix: str | None = None
-) -> Ledger:
+async def make_ledger(dsn: str, redis_url: str, shard_count: int = 16) -> Ledger:
     """A new database on the server of `dsn`, migrated, and a fresh prefix."""
     name = f"ledger_{uuid.uuid4().hex[:12]}"
     connection = await asyncpg.connect(dsn)
@@ -92,7 +90,7 @@ async def make_ledger(
         await connection.close()
     own = dsn.rsplit("/", 1)[0] + "/" + name
     await migrate(own, shard_count)
-    return Ledger(own, redis_url, prefix or name, shard_count)
+    return Ledger(own, redis_url, name, shard_count)
 
 
 async def until(condition: Any, what: str, seconds_max: float = WAIT_SECONDS_MAX) -> Any:

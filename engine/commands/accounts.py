@@ -8,7 +8,14 @@ import typer
 
 from engine.client import connect
 from engine.client.inputs import parse_accounts
-from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses, find_postgres
+from engine.commands.addresses import (
+    Data,
+    PostgresDsn,
+    RedisUrl,
+    find_addresses,
+    find_postgres,
+    stream_prefix,
+)
 from engine.commands.feed import feed
 from engine.commands.naming import find_accounts
 from engine.commands.screen import Json, out, print_json, print_json_lines, print_table, run_loop
@@ -56,7 +63,7 @@ def create(
 
 
 async def _create(addresses: Addresses, source: Source[NewAccount], *, json: bool) -> None:
-    async with connect(*addresses) as client:
+    async with connect(*addresses, prefix=stream_prefix()) as client:
         await feed(
             source,
             client.create_accounts,

@@ -15,6 +15,7 @@ DIRECTORY: Final = Path(".engine")
 POSTGRES: Final = "ENGINE_POSTGRES_DSN"
 REDIS: Final = "ENGINE_REDIS_URL"
 DATA: Final = "ENGINE_DATA"
+PREFIX: Final = "ENGINE_PREFIX"
 
 _PANEL: Final = "Servers"
 
@@ -46,6 +47,11 @@ Data: TypeAlias = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+
+
+def stream_prefix() -> str:
+    """Before the names of the streams: `engine`, or as the environment says."""
+    return os.environ.get(PREFIX) or "engine"
 
 
 def choose_directory(data: Path | None) -> Path:

@@ -13,6 +13,7 @@ import msgspec
 import typer
 
 from engine.client import connect
+from engine.commands.addresses import stream_prefix
 from engine.commands.demo_run import Measured, Run, WorkerProcess
 from engine.commands.demo_story import Story
 from engine.commands.init import make_ledger
@@ -79,7 +80,7 @@ async def _demo(servers: Servers, transfers: int, accounts: int, *, silent: bool
         with spinner("Starting a worker"):
             await worker.wait_ready()
         async with (
-            connect(*addresses, when_full="wait") as client,
+            connect(*addresses, prefix=stream_prefix(), when_full="wait") as client,
             open_reports(addresses.postgres_dsn) as reports,
         ):
             run = Run(client, reports, servers.directory, worker, silent=silent)

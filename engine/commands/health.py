@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from engine.commands.addresses import stream_prefix
 from engine.errors import EngineError
 from engine.servers import Addresses
 from engine.store.reports import Reports, ServerReport, ShardReport, WorkerReport, open_reports
@@ -79,7 +80,7 @@ async def gather_status(addresses: Addresses, waiting_seconds_max: float) -> Sta
         action = "start Postgres, or correct the address; nothing is decided until then"
         status.problems.append(Problem(str(error), action))
     waiting: dict[int, Waiting] = {}
-    streams = Streams(addresses.redis_url)
+    streams = Streams(addresses.redis_url, stream_prefix())
     try:
         await streams.open()
         status.redis = _redis_report(await streams.describe())

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from engine.client import connect
-from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
+from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses, stream_prefix
 from engine.commands.feed import feed
 from engine.commands.screen import Json, run_loop
 from engine.commands.sources import Source
@@ -53,7 +53,7 @@ def submit(
 
 
 async def _submit(addresses: Addresses, source: Source[Transfer], *, json: bool) -> None:
-    async with connect(*addresses) as client:
+    async with connect(*addresses, prefix=stream_prefix()) as client:
         await feed(
             source,
             client.create_transfers,

@@ -4,7 +4,14 @@ from typing import Annotated, Final
 
 import typer
 
-from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses, find_postgres
+from engine.commands.addresses import (
+    Data,
+    PostgresDsn,
+    RedisUrl,
+    find_addresses,
+    find_postgres,
+    stream_prefix,
+)
 from engine.commands.screen import Json, out, print_json, print_table, progress_bar, run_loop
 from engine.streams import Streams
 from engine.verify.report import CheckResult, Report
@@ -57,7 +64,7 @@ async def run_verify(postgres_dsn: str, redis_url: str | None, *, hidden: bool) 
 
         if redis_url is None:
             return await verify_ledger(postgres_dsn, None, on_progress=on_progress)
-        streams = Streams(redis_url)
+        streams = Streams(redis_url, stream_prefix())
         try:
             await streams.open()
             return await verify_ledger(

@@ -12,6 +12,7 @@ import anyio
 import structlog
 import typer
 
+from engine.commands.addresses import stream_prefix
 from engine.nouns import SHARD_COUNT_MAX
 from engine.servers import Addresses
 from engine.store.postgres import PostgresStore
@@ -72,7 +73,7 @@ class Crew:
         self._workers = [
             Worker(
                 PostgresStore(addresses.postgres_dsn, uuid.uuid4().bytes),
-                Streams(addresses.redis_url),
+                Streams(addresses.redis_url, stream_prefix()),
                 shards,
                 clock,
             )

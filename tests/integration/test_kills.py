@@ -43,6 +43,7 @@ class WorkerProcess:
                 **os.environ,
                 "ENGINE_POSTGRES_DSN": self._ledger.dsn,
                 "ENGINE_REDIS_URL": self._ledger.redis_url,
+                "ENGINE_PREFIX": self._ledger.prefix,
             },
             stdout=asyncio.subprocess.PIPE,
         )
@@ -101,7 +102,7 @@ async def more_answers(producers: Producers, count: int) -> None:
 
 
 async def test_workers_killed_twenty_times_under_load(own_servers: Servers) -> None:
-    ledger = await make_ledger(own_servers.postgres.dsn, own_servers.valkey.url, prefix="engine")
+    ledger = await make_ledger(own_servers.postgres.dsn, own_servers.valkey.url)
     chance = random.Random(SEED)
     worker = WorkerProcess(ledger)
     await worker.start()
