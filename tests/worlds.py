@@ -36,6 +36,8 @@ class Profile(msgspec.Struct):
     special: float = 0.5
     """Share of transfers that are not plain."""
     amount_max: int = 60
+    kinds: int = 20
+    """Of what is special: all of it, or, with 10, holds and their resolution alone."""
 
 
 class World:
@@ -91,7 +93,7 @@ class World:
     def _special(self, t: Transfer) -> Transfer:
         draw = self.random
         change = msgspec.structs.replace
-        kind = draw.randrange(20)
+        kind = draw.randrange(self.profile.kinds)
         if kind < 5:
             flags = int(TransferFlags.pending)
             if draw.random() < 0.08:
@@ -113,7 +115,7 @@ class World:
 
     def _resolution(self, t: Transfer) -> Transfer:
         draw = self.random
-        hold = draw.choice(self.holds[-15:])
+        hold = draw.choice(self.holds[-15:] if draw.random() < 0.5 else self.holds[-150:])
         post = draw.random() < 0.6
         amount = draw.choice([hold.amount, hold.amount // 2, AMOUNT_MAX if post else 0])
         flag = TransferFlags.post_pending_transfer if post else TransferFlags.void_pending_transfer
