@@ -51,7 +51,8 @@ def compare(world: World, steps: int, size: int) -> None:
         wait, entries = world.step(world.random.randint(1, size))
         expected = by_rules.step(wait, entries)
         history.append(f"{wait} s later\n" + as_history(entries, expected))
-        assert by_columns.step(wait, entries) == expected, "\n".join(history)
+        forgetful = world.random.random() < 0.3
+        assert by_columns.step(wait, entries, forgetful=forgetful) == expected, "\n".join(history)
         assert by_columns.balances() == by_rules.balances(), "\n".join(history)
         if world.random.random() < 0.5:
             by_columns.flush()
