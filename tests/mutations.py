@@ -23,7 +23,7 @@ FATE = "tests/integration/test_commit_fate.py"
 TIME = "tests/integration/test_time.py"
 STREAMS = "tests/integration/test_streams.py"
 OWNERS = "tests/integration/test_histories.py::test_who_owns_what_never_changes_an_outcome"
-KILLS = "tests/integration/test_kills.py::test_workers_killed_twenty_times_under_load"
+FENCE = "tests/integration/test_fence.py"
 
 
 class Mutation(NamedTuple):
@@ -69,7 +69,10 @@ MUTATIONS = [
     Mutation("book.py", "            self.closed[slot] = closed\n", "            pass\n", EQUAL),
     Mutation("book.py", "sums + np.repeat(before", "sums + np.repeat(0 * before", EQUAL),
     # The flush and what surrounds it.
-    Mutation("store/queries/fence.sql", "SELECT me.worker, $2,", "SELECT me.worker, $2 + 0 * $3 + (SELECT coalesce(max(sequence), 0) FROM ledger.flushes f WHERE f.worker = $1) - $2 + 1,", KILLS),
+    Mutation("store/queries/fence.sql", "SELECT me.worker, $2,", "SELECT me.worker, $2 + 0 * $3 + (SELECT coalesce(max(sequence), 0) FROM ledger.flushes f WHERE f.worker = $1) - $2 + 1,", FENCE),
+    Mutation("store/postgres.py", '                await connection.execute(self._text("lend"), [owner], "claim", time, number)\n', "", FENCE),
+    Mutation("store/queries/flush_small.sql", "SELECT me.worker, $2,", "SELECT me.worker, $2 + 1000,", FENCE),
+    Mutation("store/postgres.py", 'and not r["alive"]', "", FENCE),
     Mutation("store/postgres.py", "if not await self._settle(connection, flush.sequence, flush.number):", "if True:", FATE),
     Mutation("store/postgres.py", 'await fresh.fetchval(\n                        self._text("find_flush"), self.worker, sequence, number\n                    )', "True", FATE),
     Mutation("session.py", "            if newest < opened.time:\n", "            if True:\n", TIME),
