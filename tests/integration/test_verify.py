@@ -405,15 +405,6 @@ positions                   | "shard":1 |
 positions                   | "shard":1 |
     UPDATE ledger.positions SET time = time + interval '1 microsecond'
     WHERE shard = 1
-positions                   | "shard":1 |
-    INSERT INTO ledger.positions
-    SELECT 1, g.flush, h.generation, h.ms, h.seq, g.time
-    FROM ledger.positions g, ledger.positions h
-    WHERE g.shard = 10 AND g.flush = (SELECT max(f.number) FROM ledger.flushes f
-                                      JOIN ledger.positions p ON p.flush = f.number
-                                      WHERE p.shard = 10 AND f.kind = 'flush')
-      AND h.shard = 1 AND h.flush = (SELECT max(flush) FROM ledger.positions
-                                     WHERE shard = 1 AND flush < g.flush)
 due                         | <stays> |
     UPDATE ledger.spent SET timeout = 1, expires_at = expires_at - interval '7199 seconds'
     WHERE id = <stays>
