@@ -361,14 +361,15 @@ class PostgresStore:
         standby as the lost COMMIT may not have done.
         """
         pid = lost.get_server_pid()
+        name = f"engine {UUID(bytes=self.worker)}"
         lost.terminate()
         deadline = asyncio.get_running_loop().time() + SETTLE_SECONDS_MAX
         while asyncio.get_running_loop().time() < deadline:
             try:
-                fresh = await connect(self._dsn, f"engine {UUID(bytes=self.worker)}")
+                fresh = await connect(self._dsn, name)
                 try:
                     while await fresh.fetchval(  # noqa: ASYNC110 - it ends when it ends
-                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1", pid
+                        self._text("end_backend"), pid, name
                     ):
                         await asyncio.sleep(0.01)
                     committed: bool = await fresh.fetchval(
