@@ -14,20 +14,11 @@ import structlog
 from engine.errors import ConfigurationError, TryAgainError
 from engine.session import Session
 from engine.settings import WorkerSettings
+from engine.statistics import WorkerStatistics
 from engine.store.postgres import PostgresStore
 from engine.streams import Streams
 
 _log = structlog.get_logger()
-
-
-class WorkerStatistics:
-    """What a worker did since it started."""
-
-    __slots__ = ("conflicts", "created", "flushes", "locked", "refused", "sessions", "unreadable")
-
-    def __init__(self) -> None:
-        self.sessions = self.flushes = self.locked = self.conflicts = 0
-        self.created = self.refused = self.unreadable = 0
 
 
 class Worker:
@@ -110,7 +101,7 @@ class Worker:
         if self._all:
             self.wanted = set(range(self.shard_count))
         self._check_wanted()
-        await self.store.register(self.settings.lease_seconds)
+        await self.store.owning.register(self.settings.lease_seconds)
 
     def _check_wanted(self) -> None:
         beyond = sorted(shard for shard in self.wanted if not 0 <= shard < self.shard_count)
@@ -122,8 +113,8 @@ class Worker:
     async def _leave(self) -> None:
         try:
             await self.store.open()
-            await self.store.release(self.clock())
-            await self.store.expire()
+            await self.store.owning.release(self.clock())
+            await self.store.owning.expire()
         except TryAgainError as error:
             _log.warning("shards_not_released", reason=str(error))
         self.store.drop()

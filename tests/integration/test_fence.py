@@ -16,7 +16,7 @@ from tests.verifying import assert_verified
 async def opened(ledger: Ledger, lease_seconds: float) -> PostgresStore:
     store = PostgresStore(ledger.dsn, uuid.uuid4().bytes)
     await store.open()
-    await store.register(lease_seconds)
+    await store.owning.register(lease_seconds)
     return store
 
 
@@ -26,7 +26,7 @@ async def test_who_was_taken_over_commits_nothing(
 ) -> None:
     ledger = await make_ledger(postgres_dsn, redis_url, shard_count=1)
     paused, taker = await opened(ledger, 0), await opened(ledger, 60)
-    assert await paused.claim([0], clock()) == [0]
+    assert await paused.owning.claim([0], clock()) == [0]
     before = await paused.load_ownership()
 
     def flush(sequence: int, number: int) -> Flush:
@@ -36,11 +36,11 @@ async def test_who_was_taken_over_commits_nothing(
         return Flush(sequence, number, clock(), [], rows, {0: position}, letters)
 
     number = await paused.flush(flush(before.sequence + 1, before.number))
-    assert await taker.claim([0], clock()) == [0]
+    assert await taker.owning.claim([0], clock()) == [0]
     with pytest.raises(LostOwnershipError):
         await paused.flush(flush(before.sequence + 2, number))
     # The living one is not to be robbed in turn.
-    assert await paused.claim([0], clock()) == []
+    assert await paused.owning.claim([0], clock()) == []
     owned = await taker.load_ownership()
     assert owned.shards[0].position == Position(0, 1000 + before.sequence + 1, 0)
     await taker.flush(flush(owned.sequence + 1, owned.number))

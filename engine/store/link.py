@@ -1,0 +1,101 @@
+"""A worker's connections to Postgres: one writes, the other reads for the next batch meanwhile."""
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from engine.errors import TryAgainError
+from engine.store.connection import STATEMENT_SECONDS_MAX, connect, statement, translated
+
+
+class Link:
+    """The connections of one worker, and the named statements that run on them.
+
+    Args:
+        dsn: The Postgres server and database.
+        worker: The worker's id, 16 bytes.
+    """
+
+    def __init__(self, dsn: str, worker: bytes) -> None:
+        self.worker = worker
+        self.name = f"engine {UUID(bytes=worker)}"
+        """Of the connection that writes, as `pg_stat_activity` shows it."""
+        self._dsn = dsn
+        self._writer: asyncpg.Connection | None = None
+        self._reader: asyncpg.Connection | None = None
+        self._texts: dict[str, str] = {}
+        self._reading = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Connect, again where a connection was lost. Raises as `connect`."""
+        if self._writer is None or self._writer.is_closed():
+            # Without a time limit of its own, since none may end what commits.
+            self._writer = await self.connect(statement_seconds_max=None)
+        if self._reader is None or self._reader.is_closed():
+            self._reader = await connect(self._dsn, f"{self.name} reading")
+
+    async def connect(
+        self, *, statement_seconds_max: float | None = STATEMENT_SECONDS_MAX
+    ) -> asyncpg.Connection:
+        """Another connection by the name of the one that writes."""
+        return await connect(self._dsn, self.name, statement_seconds_max=statement_seconds_max)
+
+    def drop(self) -> None:
+        """Cut all connections; whatever was under way in them is rolled back."""
+        for connection in (self._writer, self._reader):
+            if connection is not None:
+                connection.terminate()
+        self._writer = self._reader = None
+
+    @property
+    def writer(self) -> asyncpg.Connection:
+        """The connection that writes. Raises TryAgainError where there is none."""
+        return _there(self._writer)
+
+    def text(self, name: str) -> str:
+        """The text of a named statement."""
+        if name not in self._texts:
+            self._texts[name] = statement(name)
+        return self._texts[name]
+
+    async def read(self, name: str, *args: Any, locked: bool = False) -> list[asyncpg.Record]:
+        """Rows of a named statement.
+
+        Args:
+            name: Of the statement.
+            args: Of the statement.
+            locked: Read on the connection that writes, within what it has under way. The
+                other one is shared by loads and the heartbeat.
+        """
+        with translated():
+            if locked:
+                rows: list[asyncpg.Record] = await self.writer.fetch(
+                    self.text(name), *args, timeout=STATEMENT_SECONDS_MAX
+                )
+            else:
+                async with self._reading:
+                    rows = await _there(self._reader).fetch(self.text(name), *args)
+        return rows
+
+    async def reserve_number(self) -> int:
+        """A number for a flush, above that of everything written before."""
+        rows = await self.read("reserve_number", locked=True)
+        number: int = rows[0]["number"]
+        return number
+
+    async def roll_back(self) -> None:
+        """Roll back; where even that cannot be sent, cut the connection, which does it too."""
+        if self._writer is None:
+            return
+        try:
+            await self._writer.execute("ROLLBACK", timeout=5)
+        except Exception:  # noqa: BLE001 - the error that led here is being raised
+            self._writer.terminate()
+
+
+def _there(connection: asyncpg.Connection | None) -> asyncpg.Connection:
+    if connection is None:
+        raise TryAgainError("the store is not open")
+    return connection
