@@ -5,7 +5,7 @@ what is lost here was never answered.
 """
 
 import contextlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -66,11 +66,15 @@ class Streams:
     Args:
         url: `redis://...`
         prefix: Of the names of the streams.
+        connect: How to reach them.
     """
 
-    def __init__(self, url: str, prefix: str = "engine") -> None:
+    def __init__(
+        self, url: str, prefix: str = "engine", connect: Callable[[str], Any] | None = None
+    ) -> None:
         self.prefix = prefix
         self._url = url
+        self._connect = connect or connect_redis
         self._reader: Any = None
         self._writer: Any = None
         self._count = 16
@@ -79,8 +83,8 @@ class Streams:
         """Connect. Raises TryAgainError or ConfigurationError."""
         await self.close()
         with _translated():
-            self._reader = self._connect()
-            self._writer = self._connect()
+            self._reader = self._connect(self._url)
+            self._writer = self._connect(self._url)
             await self._reader.ping()
             await self._writer.ping()
 
@@ -91,22 +95,6 @@ class Streams:
                 with contextlib.suppress(redis.exceptions.RedisError, OSError):
                     await client.aclose()
         self._reader = self._writer = None
-
-    def _connect(self) -> Any:
-        # The library would send a command again after a time-out, which for XADD means
-        # twice. One connection, no retries: what to do next is decided here.
-        client: Any = redis.asyncio.Redis.from_url(
-            self._url,
-            protocol=2,
-            decode_responses=False,
-            single_connection_client=True,
-            socket_timeout=SOCKET_SECONDS_MAX,
-            socket_connect_timeout=SOCKET_SECONDS_MAX,
-            retry=Retry(NoBackoff(), 0),
-        )
-        for command in ("XREAD", "XRANGE", "XINFO STREAM"):
-            client.set_response_callback(command, lambda answer, **_: answer)
-        return client
 
     def _client(self, client: Any) -> Any:  # its stubs leave execute_command untyped
         if client is None:
@@ -284,6 +272,26 @@ class Streams:
                 _position(first[0], 0) if first else None, _position(last, 0), info[b"length"]
             )
         return ends
+
+
+def connect_redis(url: str) -> Any:
+    """One connection that nobody else uses, with answers as the server gives them.
+
+    The library would send a command again after a time-out, which for XADD means twice. No
+    retries: what to do next is decided here.
+    """
+    client: Any = redis.asyncio.Redis.from_url(
+        url,
+        protocol=2,
+        decode_responses=False,
+        single_connection_client=True,
+        socket_timeout=SOCKET_SECONDS_MAX,
+        socket_connect_timeout=SOCKET_SECONDS_MAX,
+        retry=Retry(NoBackoff(), 0),
+    )
+    for command in ("XREAD", "XRANGE", "XINFO STREAM"):
+        client.set_response_callback(command, lambda answer, **_: answer)
+    return client
 
 
 def _position(entry_id: bytes, generation: int) -> Position:

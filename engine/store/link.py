@@ -1,13 +1,17 @@
 """A worker's connections to Postgres: one writes, the other reads for the next batch meanwhile."""
 
 import asyncio
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
 
 from engine.errors import TryAgainError
 from engine.store.connection import STATEMENT_SECONDS_MAX, connect, statement, translated
+
+Connect: TypeAlias = Callable[..., Coroutine[Any, Any, asyncpg.Connection]]
+"""As `engine.store.connection.connect`."""
 
 
 class Link:
@@ -16,13 +20,15 @@ class Link:
     Args:
         dsn: The Postgres server and database.
         worker: The worker's id, 16 bytes.
+        connect: How to reach the server.
     """
 
-    def __init__(self, dsn: str, worker: bytes) -> None:
+    def __init__(self, dsn: str, worker: bytes, connect: Connect = connect) -> None:
         self.worker = worker
         self.name = f"engine {UUID(bytes=worker)}"
         """Of the connection that writes, as `pg_stat_activity` shows it."""
         self._dsn = dsn
+        self._connect = connect
         self._writer: asyncpg.Connection | None = None
         self._reader: asyncpg.Connection | None = None
         self._texts: dict[str, str] = {}
@@ -34,13 +40,15 @@ class Link:
             # Without a time limit of its own, since none may end what commits.
             self._writer = await self.connect(statement_seconds_max=None)
         if self._reader is None or self._reader.is_closed():
-            self._reader = await connect(self._dsn, f"{self.name} reading")
+            self._reader = await self._connect(self._dsn, f"{self.name} reading")
 
     async def connect(
         self, *, statement_seconds_max: float | None = STATEMENT_SECONDS_MAX
     ) -> asyncpg.Connection:
         """Another connection by the name of the one that writes."""
-        return await connect(self._dsn, self.name, statement_seconds_max=statement_seconds_max)
+        return await self._connect(
+            self._dsn, self.name, statement_seconds_max=statement_seconds_max
+        )
 
     def drop(self) -> None:
         """Cut all connections; whatever was under way in them is rolled back."""

@@ -62,10 +62,7 @@ class Owning:
                 rows = await connection.fetch(link.text("owners"), list(shards))
                 taken = [r["shard"] for r in rows if r["worker"] == owner and not r["alive"]]
                 if taken:
-                    sequence = await connection.fetchval(
-                        "SELECT coalesce(max(sequence), 0) FROM ledger.flushes WHERE worker = $1",
-                        link.worker,
-                    )
+                    sequence = await connection.fetchval(link.text("newest_sequence"), link.worker)
                     number = await link.reserve_number()
                     await connection.execute(
                         link.text("fence"),

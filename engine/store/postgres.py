@@ -9,10 +9,10 @@ import asyncpg
 from engine.errors import TryAgainError
 from engine.page import Known
 from engine.rows import AccountRow
-from engine.store.connection import STATEMENT_SECONDS_MAX, translated
+from engine.store.connection import STATEMENT_SECONDS_MAX, connect, translated
 from engine.store.copying import FLUSH_SHIFT, Copy, copies_of
 from engine.store.decoding import account_of, known_of, owned_of
-from engine.store.link import Link
+from engine.store.link import Connect, Link
 from engine.store.owning import Owning
 from engine.store.rows import Flush, Owned, Ownership
 from engine.store.settling import finish
@@ -28,11 +28,12 @@ class PostgresStore:
     Args:
         dsn: The Postgres server and database.
         worker: The worker's id, 16 bytes, new at every start.
+        connect: How to reach the server.
     """
 
-    def __init__(self, dsn: str, worker: bytes) -> None:
+    def __init__(self, dsn: str, worker: bytes, connect: Connect = connect) -> None:
         self.worker = worker
-        self._link = Link(dsn, worker)
+        self._link = Link(dsn, worker, connect)
         self.owning = Owning(self._link)
 
     async def open(self) -> None:

@@ -73,7 +73,7 @@ async def _settle(link: Link, lost: asyncpg.Connection, sequence: int, number: i
                     link.text("find_flush"), link.worker, sequence, number
                 )
                 if committed:
-                    await fresh.execute("SELECT pg_current_xact_id()")
+                    await fresh.execute(link.text("commit_own"))
             finally:
                 fresh.terminate()
         except Exception as error:
