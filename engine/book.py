@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.id_table import IdTable, Slots, Words, hash_words, words_of
+from engine.nouns import TransferFlags
+from engine.open_holds import OpenHolds
 from engine.page import Account, HoldStatus, Known
 from engine.rows import COUNTERS, POSTED, AccountRow, Decided, PostedRows
 
@@ -30,6 +32,8 @@ LARGE: Final = 2**40
 
 SEEN_BITS: Final = 22
 """The filter of ids seen lately has 2^22 places, 32 MB; what drops out Postgres finds."""
+
+PENDING: Final = int(TransferFlags.pending)
 
 DEBITS_PENDING, DEBITS_POSTED, CREDITS_PENDING, CREDITS_POSTED = range(4)
 
@@ -70,6 +74,7 @@ class Book:
         self.used = np.zeros(capacity, np.int64)
         self.own = np.zeros((4, capacity), np.int64)
         self.others = np.zeros((4, capacity), np.int64)
+        self.holds = OpenHolds()
         self._seen = np.zeros(1 << SEEN_BITS, np.uint64)
         # By flush, what reads from Postgres may not have seen: one that landed, those under
         # way, the one that is open.
@@ -135,6 +140,8 @@ class Book:
         self.own[:, at[here]] = other.own[:, here]
         self.others[:, at[here]] = other.others[:, here]
         self.mark_near_overflow(at[here])
+        for decided in (one for flush in other._lately for one in flush):  # noqa: SLF001
+            self.holds.end(words_of(decided.resolutions.hold_ids))
         self._seen = np.where(other._seen != 0, other._seen, self._seen)  # noqa: SLF001
 
     def forget_unused(self, keep: int) -> None:
@@ -204,7 +211,7 @@ class Book:
     def resolved_lately(self, hold_id: bytes) -> HoldStatus | None:
         """How a hold ended in those flushes, or None where it did not."""
         for decided in (one for flush in self._lately for one in flush):
-            status = decided.resolved.get(hold_id)
+            status = decided.resolved(hold_id)
             if status is not None:
                 return status
         return None
@@ -224,6 +231,8 @@ class Book:
         for rows in (decided.spent, decided.refused.requests):
             hashes = hash_words(words_of(rows["id"]))
             self._seen[hashes & np.uint64(len(self._seen) - 1)] = hashes
+        self.holds.add(decided.spent[decided.spent["flags"] & PENDING != 0])
+        self.holds.end(words_of(decided.resolutions.hold_ids))
         self._lately[-1].append(decided)
 
     def begin_flush(self) -> None:

@@ -1,9 +1,12 @@
-"""Which plain requests break the limit of an account: all accounts of a batch at once.
+"""Which moves break the limit of an account: all accounts of a batch at once.
 
 Suppose a set of refusals; the running balance of every account with a limit follows, and
-from it which requests would be refused, each judged by what was created before it. Where
+from it which moves would be refused, each judged by what was created before it. Where
 that is the set supposed, it is the answer: by induction over the order of requests no other
 set reproduces itself. Otherwise suppose the set found, and look again.
+
+The moves of a linked chain are refused together, by the first of them that breaks a limit;
+each is judged as if those before it in the chain were created.
 """
 
 from typing import Final, NamedTuple
@@ -14,6 +17,7 @@ import numpy.typing as npt
 from engine.book import CREDITS_PENDING, CREDITS_POSTED, DEBITS_PENDING, DEBITS_POSTED, Book
 from engine.id_table import Slots
 from engine.nouns import AccountFlags
+from engine.outcomes import Outcome
 
 ROUNDS_MAX: Final = 16
 
@@ -31,16 +35,36 @@ class Legs(NamedTuple):
     slots: Slots
     deltas: Ints
     """Shape (4, legs): the four counters."""
+    needs: Ints
+    """Of each leg, the move without which it does not happen; -1 for none."""
+
+    def part(self, mask: Mask) -> "Legs":
+        """Those of `mask`."""
+        return Legs(self.rows[mask], self.slots[mask], self.deltas[:, mask], self.needs[mask])
 
 
 class Moves(NamedTuple):
-    """Plain requests in order: `rows` are their places in the batch, ascending."""
+    """Moves and holds in order, in columns as long as there are any."""
 
     rows: Ints
+    """Their places in the batch, ascending."""
     debit: Slots
     credit: Slots
     amount: Ints
     pending: Mask
+    unit: Ints
+    """Of each, the first of its linked chain: itself where it stands alone."""
+
+    def part(self, mask: Mask) -> "Moves":
+        """Those of `mask`."""
+        return Moves(
+            self.rows[mask],
+            self.debit[mask],
+            self.credit[mask],
+            self.amount[mask],
+            self.pending[mask],
+            self.unit[mask],
+        )
 
 
 class _Side:
@@ -75,7 +99,7 @@ class _Side:
         # By account, then in order; what was set free before a request counts for it.
         order = np.argsort((slots << 24) | ((at + 1) << 1) | (change < 0))
         self._change = change[order]
-        self._move = np.concatenate([spends, earns, np.full(len(gets), -1)])[order]
+        self._move = np.concatenate([spends, earns, given.needs[gets]])[order]
         slots = slots[order]
         self._first = np.flatnonzero(np.r_[True, slots[1:] != slots[:-1]])
         self._run = np.diff(np.r_[self._first, len(slots)])
@@ -83,6 +107,17 @@ class _Side:
         total = book.own[:, heads] + book.others[:, heads]
         self._before = total[plus] - total[minus] - total[held]
         self._spending = np.flatnonzero(order < len(spends))
+        self._ahead = self._within_chains(moves.unit, slots)
+
+    def _within_chains(self, unit: Ints, slots: Slots) -> Ints | None:
+        """What of the same chain happens to the same account before each of these."""
+        if np.array_equal(unit, np.arange(len(unit))):
+            return None
+        units = np.where(self._move >= 0, unit[self._move], -1 - np.arange(len(slots)))
+        first = np.flatnonzero(np.r_[True, (slots[1:] != slots[:-1]) | (units[1:] != units[:-1])])
+        sums = np.cumsum(self._change) - self._change
+        ahead: Ints = sums - np.repeat(sums[first], np.diff(np.r_[first, len(slots)]))
+        return ahead
 
     def refused(self, refused: Mask) -> Mask:
         """Which moves would break a limit, were those of `refused` not created."""
@@ -96,20 +131,22 @@ class _Side:
         starts = np.r_[0, sums[self._first[1:] - 1]]
         available = sums - change + np.repeat(self._before - starts, self._run)
         at = self._spending
+        if self._ahead is not None:
+            available += np.where(happens, 0, self._ahead)
         breaks[self._move[at]] = available[at] + self._change[at] < 0
         return breaks
 
 
-def find_refusals(book: Book, moves: Moves, given: Legs) -> tuple[Mask, Mask] | None:
-    """Which moves are refused for want of credits, and of the others which for want of debits.
+def find_refusals(book: Book, moves: Moves, given: Legs) -> npt.NDArray[np.uint8] | None:
+    """What becomes of moves whose accounts' limits are all that can refuse them.
 
     Args:
         book: The balances before the batch.
-        moves: The plain requests.
+        moves: The moves and holds.
         given: What else happens to accounts with limits, and cannot be refused.
 
     Returns:
-        Two masks over the moves; None when no set was found that reproduces itself in
+        The outcome of each move; None when no set was found that reproduces itself in
         `ROUNDS_MAX` rounds.
     """
     debits = _Side(book, moves, given, DEBIT_LIMIT)
@@ -117,9 +154,17 @@ def find_refusals(book: Book, moves: Moves, given: Legs) -> tuple[Mask, Mask] | 
     refused = np.zeros(len(moves.rows), bool)
     for _ in range(ROUNDS_MAX):
         over_credits = debits.refused(refused)
-        over_debits = credits_.refused(refused)
-        found = over_credits | over_debits
+        breaks = over_credits | credits_.refused(refused)
+        found = np.zeros(len(refused), bool)
+        found[moves.unit[breaks]] = True
+        found = found[moves.unit]
         if np.array_equal(found, refused):
-            return over_credits, over_debits & ~over_credits
+            outcomes = np.where(found, np.uint8(Outcome.linked_event_failed), np.uint8(0))
+            broken = np.flatnonzero(breaks)
+            first = broken[np.unique(moves.unit[broken], return_index=True)[1]]
+            outcomes[first] = np.where(
+                over_credits[first], Outcome.exceeds_credits, Outcome.exceeds_debits
+            )
+            return outcomes
         refused = found
     return None

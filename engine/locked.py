@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from engine.aftermath import Told
+from engine.batch import Batch
 from engine.book import Book
-from engine.deciding import Batch, Deciding
+from engine.deciding import Deciding
 from engine.errors import TryAgainError
 from engine.inbox import Arrival
 from engine.looking_up import look_up

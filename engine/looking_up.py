@@ -31,10 +31,10 @@ async def look_up(
             )
             book.add_accounts(rows)
             newest = max([newest, *(row.others_time for row in rows)])
-        if needs.ids:
-            deciding.supply(needs.ids, await store.load_known(needs.ids, locked=locked))
         if needs.refresh:
             numbers, others, written = await store.load_others(needs.refresh, locked=locked)
             newest = max(newest, written)
             book.refresh(np.array(numbers, np.int64), np.array(others, np.int64).T)
+        if needs.ids:
+            deciding.supply(needs.ids, await store.load_known(needs.ids, locked=locked))
     return newest

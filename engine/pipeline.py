@@ -12,8 +12,9 @@ from typing import Any
 import structlog
 
 from engine.aftermath import Aftermath, Told
+from engine.batch import Batch
 from engine.book import Book
-from engine.deciding import Batch, Deciding
+from engine.deciding import Deciding
 from engine.errors import EngineError, InvariantBroken, LostOwnershipError, TryAgainError
 from engine.holds import DueHolds
 from engine.inbox import Arrival, Inbox

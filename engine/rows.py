@@ -1,7 +1,7 @@
 """What is decided and written, in columns: spent ids, legs, postings."""
 
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -82,12 +82,14 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
     shards: npt.NDArray[np.int16]
 
 
-class Resolved(msgspec.Struct, frozen=True, gc=False):
-    """The end of a hold."""
+class Resolutions(NamedTuple):
+    """Ends of holds, in columns."""
 
-    hold_id: bytes
-    transfer_id: bytes | None
-    status: HoldStatus
+    hold_ids: npt.NDArray[np.void]
+    transfer_ids: npt.NDArray[np.void]
+    """Zero where the hold expired."""
+    statuses: npt.NDArray[np.uint8]
+    """As `HoldStatus`."""
 
 
 class Decided:
@@ -107,6 +109,7 @@ class Decided:
     """
 
     __slots__ = (
+        "_ends",
         "_table",
         "closings",
         "deltas",
@@ -114,7 +117,6 @@ class Decided:
         "outcomes",
         "refused",
         "resolutions",
-        "resolved",
         "slots",
         "spenders",
         "spent",
@@ -129,7 +131,7 @@ class Decided:
         deltas: npt.NDArray[np.int64],
         spenders: npt.NDArray[np.int64],
         expired: list[bytes],
-        resolutions: list[Resolved],
+        resolutions: Resolutions,
         closings: dict[bytes, bool],
         outcomes: npt.NDArray[np.uint8],
     ) -> None:
@@ -140,10 +142,10 @@ class Decided:
         self.spenders = spenders
         self.expired = expired
         self.resolutions = resolutions
-        self.resolved = {one.hold_id: one.status for one in resolutions}
         self.closings = closings
         self.outcomes = outcomes
         self._table: IdTable | None = None
+        self._ends: IdTable | None = None
 
     def transfer_ids(self) -> npt.NDArray[np.void]:
         """The transfer of each leg; for an expiry it is the hold."""
@@ -157,6 +159,16 @@ class Decided:
             self._table.add(words_of(self.spent["id"]))
             self._table.add(words_of(self.refused.requests["id"]))
         return self._table.find(words)
+
+    def resolved(self, hold_id: bytes) -> HoldStatus | None:
+        """How a hold ended here, or None where it did not."""
+        if not len(self.resolutions.hold_ids):
+            return None
+        if self._ends is None:
+            self._ends = IdTable(len(self.resolutions.hold_ids))
+            self._ends.add(words_of(self.resolutions.hold_ids))
+        at = int(self._ends.find(words_of(np.frombuffer(hold_id, "V16")))[0])
+        return None if at < 0 else HoldStatus(int(self.resolutions.statuses[at]))
 
     def known(self, row: int) -> Known:
         """What became of the id at a row that `find` gave."""
@@ -185,13 +197,8 @@ class Decided:
         return Known(Outcome.created, transfer, int(kept["shard"]), status, int(kept["expires_at"]))
 
 
-def spent_rows(known: Sequence[Known], numbers: dict[bytes, int]) -> SpentRows:
-    """Created transfers as rows.
-
-    Args:
-        known: The transfers.
-        numbers: Of their accounts, by id.
-    """
+def kept_rows(known: Sequence[Known]) -> SpentRows:
+    """Created transfers as rows, without the numbers of their accounts."""
     rows = np.zeros(len(known), SPENT)
     transfers = [one.transfer for one in known]
     for name in ("id", "debit_account_id", "credit_account_id", "pending_id", "user_data_128"):
@@ -199,8 +206,19 @@ def spent_rows(known: Sequence[Known], numbers: dict[bytes, int]) -> SpentRows:
         rows[name] = np.frombuffer(joined, "V16")
     for name in ("amount", "user_data_64", "user_data_32", "timeout", "ledger", "code", "flags"):
         rows[name] = [getattr(t, name) for t in transfers]
-    rows["debit_number"] = [numbers[t.debit_account_id] for t in transfers]
-    rows["credit_number"] = [numbers[t.credit_account_id] for t in transfers]
     rows["shard"] = [one.shard for one in known]
     rows["expires_at"] = [one.expires_at for one in known]
+    return rows
+
+
+def spent_rows(known: Sequence[Known], numbers: dict[bytes, int]) -> SpentRows:
+    """Created transfers as rows.
+
+    Args:
+        known: The transfers.
+        numbers: Of their accounts, by id.
+    """
+    rows = kept_rows(known)
+    rows["debit_number"] = [numbers[one.transfer.debit_account_id] for one in known]
+    rows["credit_number"] = [numbers[one.transfer.credit_account_id] for one in known]
     return rows

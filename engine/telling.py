@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.aftermath import Told
-from engine.deciding import Batch
+from engine.batch import Batch
 from engine.inbox import Arrival
 from engine.rows import PostedRows
 from engine.store.rows import DeadLetter, Position

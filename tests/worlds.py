@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from engine.batch import Batch
 from engine.book import Book
-from engine.deciding import Batch, Deciding
+from engine.deciding import Deciding
 from engine.nouns import AMOUNT_MAX, ID_ZERO, MICROSECONDS, AccountFlags, Transfer, TransferFlags
 from engine.outcomes import Outcome
 from engine.page import Account, HoldStatus, Known, Page
@@ -230,7 +231,7 @@ class ByColumns:
         if forgetful:
             self.book._seen[:] = 0
         deciding = self._look_up(Deciding(self.book, batch, due, self.time))
-        created = batch.rows["id"][deciding._outcomes == 0].tolist()
+        created = batch.rows["id"][deciding._made.outcomes == 0].tolist()
         if not self.spent.isdisjoint(created):
             # Postgres would refuse such a flush; then every id is looked up first.
             deciding = self._look_up(Deciding(self.book, batch, due, self.time, careful=True))
@@ -280,10 +281,11 @@ class ByColumns:
                 known = decided.known(row)
                 assert known.transfer.id not in self.committed, "an id is spent twice"
                 self.committed[known.transfer.id] = known
-            for one in decided.resolutions:
-                hold = self.committed[one.hold_id]
+            ends = decided.resolutions
+            for hold_id, status in zip(ends.hold_ids.tolist(), ends.statuses, strict=True):
+                hold = self.committed[hold_id]
                 assert hold.status is HoldStatus.pending
-                hold.status = one.status
+                hold.status = HoldStatus(int(status))
 
     def balances(self) -> dict[bytes, tuple[int, ...]]:
         found = {}

@@ -11,16 +11,24 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from engine.page import HoldStatus
 from engine.rows import COUNTERS, Decided, PostedRows, SpentRows
 from engine.store.connection import POSTGRES_EPOCH
 
 FLUSH_SHIFT: Final = 20
 """A row's number is its flush's number x 2^20 + its place in the flush."""
 
-Kind = Literal["i8", "i4", "i2", "uuid", "request"]
+Kind = Literal["i8", "i4", "i2", "uuid", "request", "text6", "text7"]
 
-_KINDS: Final = {"i8": ">i8", "i4": ">i4", "i2": ">i2", "uuid": "V16", "request": "V128"}
-_LENGTHS: Final = {"i8": 8, "i4": 4, "i2": 2, "uuid": 16, "request": 128}
+_KINDS: Final = {
+    "i8": ">i8",
+    "i4": ">i4",
+    "i2": ">i2",
+    "uuid": "V16",
+    "request": "V128",
+    "text6": "S6",
+    "text7": "S7",
+}
 _HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER: Final = b"\xff\xff"
 
@@ -47,8 +55,8 @@ def encode_copy(columns: Sequence[Column], count: int) -> Copy:
     kinds = tuple(kind for _, kind, _ in columns)
     rows = np.empty(count, _layout(kinds))
     rows["fields"] = len(columns)
-    for place, (_, kind, values) in enumerate(columns):
-        rows[f"length{place}"] = _LENGTHS[kind]
+    for place, (_, _, values) in enumerate(columns):
+        rows[f"length{place}"] = rows.dtype[f"value{place}"].itemsize
         rows[f"value{place}"] = values
     data = b"".join((_HEADER, rows.tobytes(), _TRAILER))
     return Copy([name for name, _, _ in columns], data)
@@ -68,7 +76,37 @@ def copies_of(
     copies = [("spent", copy) for copy in copies_of_spent(decided, base)] if decided else []
     if len(posted):
         copies.append(("posted", copy_of_posted(posted, base)))
+    copies += [("resolutions", copy) for copy in _copies_of_resolutions(decided, base)]
     return copies
+
+
+def _copies_of_resolutions(decided: Sequence[Decided], base: int) -> Iterator[Copy]:
+    """Ends of holds: those by a transfer, and those that lapsed; each sorted by hold."""
+    ends = [one.resolutions for one in decided]
+    holds = np.concatenate([one.hold_ids for one in ends] or [np.empty(0, "V16")])
+    if not len(holds):
+        return
+    order = _order_by_id(holds)
+    statuses = np.concatenate([one.statuses for one in ends])[order]
+    transfers = np.concatenate([one.transfer_ids for one in ends])[order]
+    holds, numbers = holds[order], base + np.arange(len(holds))
+    ended = statuses != HoldStatus.expired
+    if ended.any():
+        names = np.where(statuses[ended] == HoldStatus.posted, b"posted", b"voided")
+        columns: list[Column] = [
+            ("hold_id", "uuid", holds[ended]),
+            ("transfer_id", "uuid", transfers[ended]),
+            ("status", "text6", names),
+            ("number", "i8", numbers[ended]),
+        ]
+        yield encode_copy(columns, int(ended.sum()))
+    if not ended.all():
+        columns = [
+            ("hold_id", "uuid", holds[~ended]),
+            ("status", "text7", b"expired"),
+            ("number", "i8", numbers[~ended]),
+        ]
+        yield encode_copy(columns, int((~ended).sum()))
 
 
 def copies_of_spent(decided: Sequence[Decided], base: int) -> Iterator[Copy]:

@@ -234,20 +234,9 @@ class PostgresStore:
             sum(len(one.refused.requests) for one in flush.decided),
             len(flush.posted),
         )
-        base = flush.number << FLUSH_SHIFT
         copies = flush.copies or copies_of(flush.decided, flush.posted, flush.number)
         for table, copy in copies:
             await _copy(connection, table, copy)
-        resolutions = [one for decided in flush.decided for one in decided.resolutions]
-        if resolutions:
-            resolutions.sort(key=lambda one: one.hold_id)
-            await connection.execute(
-                self._link.text("resolve_holds"),
-                [one.hold_id for one in resolutions],
-                [one.transfer_id for one in resolutions],
-                [one.status.name for one in resolutions],
-                [base + place for place in range(len(resolutions))],
-            )
         closings = {k: v for decided in flush.decided for k, v in decided.closings.items()}
         if closings:
             await connection.execute(

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from engine.nouns import ID_ZERO
+from engine.page import HoldStatus
 from engine.rows import COUNTERS
 from engine.store.rows import Flush
 
@@ -37,12 +38,9 @@ def small_arguments(worker: bytes, flush: Flush, base: int) -> list[Any]:
     created, refused = _created(flush), _refused(flush)
     spent = sorted(created + refused)
     resolutions = sorted(
-        (
-            (one.hold_id, one.transfer_id, one.status.name)
-            for d in flush.decided
-            for one in d.resolutions
-        ),
-        key=lambda one: one[0],
+        (hold_id, transfer_id if transfer_id != ID_ZERO else None, HoldStatus(status).name)
+        for ends in (one.resolutions for one in flush.decided)
+        for hold_id, transfer_id, status in zip(*(column.tolist() for column in ends), strict=True)
     )
     posted = flush.posted
     positions = flush.positions.values()
