@@ -22,7 +22,9 @@ PENDING: Final = int(TransferFlags.pending)
 POST: Final = int(TransferFlags.post_pending_transfer)
 VOID: Final = int(TransferFlags.void_pending_transfer)
 RESOLVING: Final = POST | VOID
-BALANCING: Final = int(TransferFlags.balancing_debit | TransferFlags.balancing_credit)
+BALANCING_DEBIT: Final = int(TransferFlags.balancing_debit)
+BALANCING_CREDIT: Final = int(TransferFlags.balancing_credit)
+BALANCING: Final = BALANCING_DEBIT | BALANCING_CREDIT
 CLOSING: Final = int(TransferFlags.closing_debit | TransferFlags.closing_credit)
 
 Mask = npt.NDArray[np.bool_]

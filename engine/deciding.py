@@ -225,7 +225,9 @@ class Deciding:
             limits = self._book.flags
             self._given_up = (limits[self._debit] | limits[self._credit]) != 0
             return None
-        outcomes[moves.rows] = decided
+        outcomes[moves.rows] = decided.outcomes
+        lacking = np.zeros(len(outcomes), np.int64)
+        lacking[moves.rows] = decided.lacking
         ended = np.ones(len(resolves.rows), bool)
         here = resolves.made >= 0
         ended[here] = outcomes[resolves.made[here]] == 0
@@ -234,11 +236,14 @@ class Deciding:
         return Made(
             page=page,
             slots=slots,
-            moves=moves.part(decided == 0),
+            moves=moves.part(decided.outcomes == 0),
             resolves=resolves.part(ended),
-            given=given.part(_happen(given, decided)),
+            given=given.part(_happen(given, decided.outcomes)),
             outcomes=outcomes,
+            lacking=lacking,
             by_rules=rules,
+            debit=self._debit,
+            credit=self._credit,
         )
 
     def _check(self, made: Made) -> Needs | None:

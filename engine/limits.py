@@ -78,6 +78,7 @@ class _Side:
         earns = np.flatnonzero((flags[other] & limit != 0) & ~moves.pending)
         gets = np.flatnonzero(flags[given.slots] & limit)
         self.spends = spends
+        self._moves = len(moves.rows)
         if not len(spends):
             return
         # What an account has to spend is what the other side posted less its own side.
@@ -133,11 +134,27 @@ class _Side:
         at = self._spending
         if self._ahead is not None:
             available += np.where(happens, 0, self._ahead)
-        breaks[self._move[at]] = available[at] + self._change[at] < 0
+        self._left = available[at] + self._change[at]
+        breaks[self._move[at]] = self._left < 0
         return breaks
 
+    def lacking(self) -> Ints:
+        """By how much each move broke the limit when last looked at; else 0 or less."""
+        lacking = np.zeros(self._moves, np.int64)
+        if len(self.spends):
+            lacking[self._move[self._spending]] = -self._left
+        return lacking
 
-def find_refusals(book: Book, moves: Moves, given: Legs) -> npt.NDArray[np.uint8] | None:
+
+class Refusals(NamedTuple):
+    """What becomes of moves, in columns as long as there are any."""
+
+    outcomes: npt.NDArray[np.uint8]
+    lacking: Ints
+    """What an account that was short would have needed more; else 0."""
+
+
+def find_refusals(book: Book, moves: Moves, given: Legs) -> Refusals | None:
     """What becomes of moves whose accounts' limits are all that can refuse them.
 
     Args:
@@ -146,7 +163,7 @@ def find_refusals(book: Book, moves: Moves, given: Legs) -> npt.NDArray[np.uint8
         given: What else happens to accounts with limits, and cannot be refused.
 
     Returns:
-        The outcome of each move; None when no set was found that reproduces itself in
+        What becomes of each move; None when no set was found that reproduces itself in
         `ROUNDS_MAX` rounds.
     """
     debits = _Side(book, moves, given, DEBIT_LIMIT)
@@ -165,6 +182,10 @@ def find_refusals(book: Book, moves: Moves, given: Legs) -> npt.NDArray[np.uint8
             outcomes[first] = np.where(
                 over_credits[first], Outcome.exceeds_credits, Outcome.exceeds_debits
             )
-            return outcomes
+            lacking = np.zeros(len(refused), np.int64)
+            if len(first):
+                short = np.where(over_credits, debits.lacking(), credits_.lacking())
+                lacking[first] = short[first]
+            return Refusals(outcomes, lacking)
         refused = found
     return None

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from engine.batch import POST, Batch, Ints, Mask
+from engine.batch import BALANCING_CREDIT, BALANCING_DEBIT, POST, Batch, Ints, Mask
 from engine.book import (
     CREDITS_PENDING,
     CREDITS_POSTED,
@@ -13,12 +13,13 @@ from engine.book import (
     DEBITS_POSTED,
     Book,
 )
+from engine.id_table import Slots
 from engine.limits import Legs, Moves
 from engine.nouns import ID_ZERO
 from engine.outcomes import SPENDS_ID, Outcome
 from engine.page import HoldStatus, Page
 from engine.resolving import Resolves, held_rows, resolved_rows
-from engine.rows import Decided, Refused, Resolutions, SpentRows, spent_rows
+from engine.rows import Decided, Refused, Relied, Resolutions, SpentRows, spent_rows
 from engine.wire.layout import transfers_to_rows
 
 _POSTED = np.uint8(HoldStatus.posted)
@@ -38,7 +39,11 @@ class Made(NamedTuple):
     given: Legs
     """The legs of the page, then two of each end of a hold."""
     outcomes: npt.NDArray[np.uint8]
+    lacking: Ints
+    """Of each request that found an account short, by how much; else 0."""
     by_rules: Mask
+    debit: Slots
+    credit: Slots
 
 
 def make_decided(book: Book, batch: Batch, made: Made, time: int) -> Decided:
@@ -76,6 +81,7 @@ def make_decided(book: Book, batch: Batch, made: Made, time: int) -> Decided:
         resolutions=_resolutions(batch, made),
         closings=page.closings,
         outcomes=made.outcomes,
+        relied=_relied(book, batch, made),
     )
 
 
@@ -135,3 +141,25 @@ def _resolutions(batch: Batch, made: Made) -> Resolutions:
         np.concatenate([requests["id"], np.frombuffer(transfers, "V16")]),
         np.concatenate([np.where(posts, _POSTED, _VOIDED), statuses]),
     )
+
+
+def _relied(book: Book, batch: Batch, made: Made) -> Relied:
+    """The accounts that were found short, or whose balance was moved, and what of it is others'."""
+    balancing = batch.rows["flags"]
+    numbers, sides, available, lacking = [], [], [], []
+    for outcome, flag, slots, plus, minus in (
+        (Outcome.exceeds_credits, BALANCING_DEBIT, made.debit, CREDITS_POSTED, DEBITS_POSTED),
+        (Outcome.exceeds_debits, BALANCING_CREDIT, made.credit, DEBITS_POSTED, CREDITS_POSTED),
+    ):
+        rows = np.zeros(0, np.int64)
+        if not book.owns_all:
+            wanted = (made.outcomes == outcome) | (balancing & flag != 0)
+            rows = np.flatnonzero(wanted & (slots >= 0))
+            rows = rows[book.mine[slots[rows]]]
+        at = slots[rows]
+        held = DEBITS_PENDING if plus == CREDITS_POSTED else CREDITS_PENDING
+        numbers.append(book.number[at])
+        sides.append(np.full(len(rows), plus == CREDITS_POSTED))
+        available.append(book.others[plus, at] - book.others[minus, at] - book.others[held, at])
+        lacking.append(np.maximum(made.lacking[rows], 1))
+    return Relied(*(np.concatenate(column) for column in (numbers, sides, available, lacking)))

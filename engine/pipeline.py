@@ -24,7 +24,7 @@ from engine.nouns import MICROSECONDS
 from engine.rows import Decided
 from engine.settings import WorkerSettings
 from engine.statistics import WorkerStatistics
-from engine.store.connection import ConflictError
+from engine.store.connection import ConflictError, FundsArrivedError
 from engine.store.copying import copies_of
 from engine.store.postgres import PostgresStore
 from engine.store.rows import DeadLetter, Flush, Owned
@@ -32,6 +32,9 @@ from engine.store.small import is_small
 from engine.telling import dead_letters, positions_of, tell
 
 _log = structlog.get_logger()
+
+FUNDS_ARRIVED_MAX = 2
+"""So often in a row a flush may find that what it declined need not be; then it locks first."""
 
 FIRST_CAME_ANOTHER = (ConflictError, LostOwnershipError)
 
@@ -91,6 +94,7 @@ class Pipeline:
         self._flown: OpenFlush | None = None
         self._sealed: tuple[OpenFlush, Flush] | None = None
         self._conflicts = 0
+        self._arrived = 0
         self._careful = False
 
     async def load(self) -> None:
@@ -204,7 +208,7 @@ class Pipeline:
         for shard, position in flush.positions.items():
             if shard in self.owned:
                 self.owned[shard] = Owned(position, flush.time)
-        self._conflicts = 0
+        self._conflicts = self._arrived = 0
         statistics = self._statistics
         statistics.flushes += 1
         statistics.unreadable += len(flush.dead_letters)
@@ -261,6 +265,7 @@ class Pipeline:
         await self.load()
         if before != {shard: owned.position for shard, owned in self.owned.items()}:
             raise TryAgainError("shards or positions are others now: beginning again")
+        self._arrived += isinstance(error, FundsArrivedError)
         self._careful = isinstance(error, ConflictError)
 
     # Deciding.
@@ -269,6 +274,11 @@ class Pipeline:
         """Decide in order; what is not wholly this worker's own goes by a locked flush."""
         undecided = list(arrivals)
         try:
+            if self._arrived > FUNDS_ARRIVED_MAX:
+                others = set(range(self._shard_count)) - self.owned.keys()
+                await self.drain()
+                await self._decide_locked(undecided, others)
+                return
             locks = await self._decide_here(undecided)
             if not locks:
                 return

@@ -92,6 +92,22 @@ class Resolutions(NamedTuple):
     """As `HoldStatus`."""
 
 
+class Relied(NamedTuple):
+    """What of other workers' stripes a decision rests on, in columns.
+
+    An account that was found short would have had enough if others had credited it by
+    `lacking` more; then it must be decided anew.
+    """
+
+    numbers: npt.NDArray[np.int64]
+    """Of accounts; one can stand here several times."""
+    debits: npt.NDArray[np.bool_]
+    """Whether it was short of what it may debit, else of what it may be credited."""
+    available: npt.NDArray[np.int64]
+    """What the other stripes contributed to that."""
+    lacking: npt.NDArray[np.int64]
+
+
 class Decided:
     """What one call decided: part of a flush. Columns as long as there are rows of each.
 
@@ -106,6 +122,7 @@ class Decided:
         resolutions: Ends of holds.
         closings: Accounts closed or reopened, by id.
         outcomes: Of all requests, in order.
+        relied: What it rests on that others may have changed since.
     """
 
     __slots__ = (
@@ -116,6 +133,7 @@ class Decided:
         "expired",
         "outcomes",
         "refused",
+        "relied",
         "resolutions",
         "slots",
         "spenders",
@@ -134,6 +152,7 @@ class Decided:
         resolutions: Resolutions,
         closings: dict[bytes, bool],
         outcomes: npt.NDArray[np.uint8],
+        relied: Relied,
     ) -> None:
         self.spent = spent
         self.refused = refused
@@ -144,6 +163,7 @@ class Decided:
         self.resolutions = resolutions
         self.closings = closings
         self.outcomes = outcomes
+        self.relied = relied
         self._table: IdTable | None = None
         self._ends: IdTable | None = None
 

@@ -18,11 +18,13 @@ COPIED = ("engine", "shards", "tests", "pyproject.toml", "README.md")
 
 HISTORIES = "tests/unit/test_histories_in_memory.py"
 EQUAL = "tests/property/test_fast_path_equals_rules.py::test_large_worlds_drawn_from_seeds"
+EDGE = "tests/property/test_columns_at_the_edge.py"
 CONTRACT = "tests/integration/test_contract.py"
 FATE = "tests/integration/test_commit_fate.py"
 TIME = "tests/integration/test_time.py"
 STREAMS = "tests/integration/test_streams.py"
 OWNERS = "tests/integration/test_histories.py::test_who_owns_what_never_changes_an_outcome"
+FUNDS = "tests/integration/test_funds_of_others.py"
 FENCE = "tests/integration/test_fence.py"
 
 
@@ -64,9 +66,9 @@ MUTATIONS = [
     Mutation("batch.py", "self._ties.append((source, target))", "pass", EQUAL),
     Mutation("batch.py", "self.resolves[rows[order[1:][several]]] = False", "pass", EQUAL),
     Mutation("batch.py", "self.moves[ends[linked[ends]]] = False", "pass", EQUAL),
-    Mutation("limits.py", "available += np.where(happens, 0, self._ahead)", "pass", EQUAL),
+    Mutation("limits.py", "available += np.where(happens, 0, self._ahead)", "pass", EDGE),
     Mutation("limits.py", "found = found[moves.unit]", "pass", EQUAL),
-    Mutation("resolving.py", 'holds["expires_at"] > time', 'holds["expires_at"] >= time', EQUAL),
+    Mutation("resolving.py", 'holds["expires_at"] > time', 'holds["expires_at"] >= time', EDGE),
     Mutation("resolving.py", "(~posts | open_both)", "True", EQUAL),
     Mutation("open_holds.py", "            half.open[at[at >= 0]] = False\n", "            break\n", EQUAL),
     Mutation("deciding.py", "ended[here] = outcomes[resolves.made[here]] == 0", "pass", EQUAL),
@@ -90,6 +92,10 @@ MUTATIONS = [
     Mutation("session.py", 'known.issuperset(arrival.rows["id"].tolist())', "False", STREAMS),
     Mutation("session.py", 'known.issuperset(arrival.rows["id"].tolist())', "True", STREAMS),
     Mutation("deciding.py", "        if book.owns_all:\n            return {}\n", "        if True:\n            return {}\n", OWNERS),
+    Mutation("store/postgres.py", "if flush.relies:", "if False:", FUNDS),
+    Mutation("store/relying.py", 'await link.writer.execute(link.text("queue_to_decline"))', "pass", FUNDS),
+    Mutation("limits.py", "lacking[first] = short[first]", "pass", FUNDS),
+    Mutation("pipeline.py", "if self._arrived > FUNDS_ARRIVED_MAX:", "if False:", FUNDS),
     Mutation("inbox.py", "        if twice is not None:", "        if False:", CONTRACT),
 ]  # fmt: skip
 

@@ -39,6 +39,10 @@ class Profile(msgspec.Struct):
     amount_max: int = 60
     kinds: int = 20
     """Of what is special: all of it, or, with 10, holds and their resolution alone."""
+    linked: float = 0.0
+    """Share of plain transfers that are linked to the next."""
+    elsewhere: float = 0.08
+    """Share of accounts in another ledger."""
 
 
 class World:
@@ -57,7 +61,7 @@ class World:
         flags = 0
         if self.random.random() < self.profile.limited:
             flags = int(self.random.choice(list(AccountFlags)))
-        ledger = 2 if self.random.random() < 0.08 else 1
+        ledger = 2 if self.random.random() < self.profile.elsewhere else 1
         return Account(self._bytes(16), number + 1, ledger, 1, flags)
 
     def _bytes(self, count: int) -> bytes:
@@ -65,7 +69,7 @@ class World:
 
     def step(self, size: int) -> tuple[float, list[Entry]]:
         """Seconds that pass, then the next entries, about `size` transfers in all."""
-        wait = self.random.choice([0, 0, 0, 0.5, 1.5, 3])
+        wait = self.random.choice([0, 0, 0.5, 0.5, 1.5, 3])
         entries: list[Entry] = []
         while size > 0:
             batch = [self._transfer() for _ in range(self.random.randint(1, min(size, 30)))]
@@ -94,6 +98,8 @@ class World:
         )
         if draw.random() < self.profile.special:
             transfer = self._special(transfer)
+        elif draw.random() < self.profile.linked:
+            transfer = msgspec.structs.replace(transfer, flags=int(TransferFlags.linked))
         self.ids.append(transfer.id)
         self.sent.append(transfer)
         if transfer.flags & TransferFlags.pending:
@@ -173,7 +179,7 @@ class ByRules:
         self.time = START
 
     def step(self, wait: float, entries: Sequence[Entry]) -> list[list[Outcome]]:
-        self.time += int(wait * MICROSECONDS) + 1
+        self.time += int(wait * MICROSECONDS) or 1
         due = sorted(
             (known.expires_at, known.shard, known.transfer.id, known)
             for known in self.page.spent.values()
@@ -221,7 +227,7 @@ class ByColumns:
         self, wait: float, entries: Sequence[Entry], *, forgetful: bool = False
     ) -> list[list[Outcome]]:
         """Decide; `forgetful` as when the filter of ids seen lately has lost them."""
-        self.time += int(wait * MICROSECONDS) + 1
+        self.time += int(wait * MICROSECONDS) or 1
         due = [one for _, _, one in sorted(t for t in self.timed if t[0] <= self.time)]
         self.timed = [t for t in self.timed if t[0] > self.time]
         batch = Batch(

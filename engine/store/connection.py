@@ -33,6 +33,10 @@ class ConflictError(TryAgainError):
     """Another flush came first (a version, an id, a hold, a deadlock): decide again."""
 
 
+class FundsArrivedError(ConflictError):
+    """What was declined for want of funds need not be: others have brought some since."""
+
+
 def statement(name: str) -> str:
     """The text of a named statement in `queries`."""
     return (files("engine.store") / "queries" / f"{name}.sql").read_text()

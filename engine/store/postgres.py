@@ -14,6 +14,7 @@ from engine.store.copying import FLUSH_SHIFT, Copy, copies_of
 from engine.store.decoding import account_of, known_of, owned_of
 from engine.store.link import Connect, Link
 from engine.store.owning import Owning
+from engine.store.relying import check_relied
 from engine.store.rows import Flush, Owned, Ownership
 from engine.store.settling import finish
 from engine.store.small import is_small, small_arguments
@@ -263,6 +264,8 @@ class PostgresStore:
                 [p.seq for p in positions],
                 flush.time,
             )
+        if flush.relies:
+            await check_relied(self._link, flush.decided)
         return next_number
 
 

@@ -63,3 +63,8 @@ class Flush(msgspec.Struct):
     kind: Literal["flush", "locked"] = "flush"
     copies: list[tuple[str, Copy]] | None = None
     """Tables and rows as bytes, made beforehand while another flush was under way."""
+
+    @property
+    def relies(self) -> bool:
+        """Whether it declines for want of what others may have brought since."""
+        return any(len(one.relied.numbers) for one in self.decided)

@@ -87,6 +87,18 @@ def test_large_worlds_drawn_from_seeds() -> None:
             # that have just enough: where what is set free counts.
             profile = Profile(accounts=40, limited=0.5, special=0.2, amount_max=60, kinds=10)
             steps, size = 20, 60
+        if seed % 3 == 1:
+            # Linked chains of moves between few accounts that have just enough.
+            profile = Profile(
+                accounts=6,
+                limited=0.7,
+                special=0.1,
+                amount_max=6,
+                kinds=10,
+                linked=0.4,
+                elsewhere=0,
+            )
+            steps, size = 60, 20
         world = World(chance, profile)
         try:
             compare(world, steps, size)

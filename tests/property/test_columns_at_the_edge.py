@@ -1,0 +1,75 @@
+"""Cases at the edge of what columns decide, which random worlds seldom meet."""
+
+from engine.nouns import AMOUNT_MAX, ID_ZERO, AccountFlags, Transfer, TransferFlags
+from engine.outcomes import Outcome
+from engine.page import Account
+from tests.worlds import ByColumns, ByRules
+
+LIMITED = int(AccountFlags.debits_must_not_exceed_credits)
+PENDING = int(TransferFlags.pending)
+POST = int(TransferFlags.post_pending_transfer)
+LINKED = int(TransferFlags.linked)
+
+
+def account(number: int, flags: int = 0) -> Account:
+    return Account(number.to_bytes(16, "big"), number, 1, 1, flags)
+
+
+def move(number: int, debit: int, credit: int, amount: int, flags: int = 0, **more) -> Transfer:
+    return Transfer(
+        id=number.to_bytes(16, "big"),
+        debit_account_id=debit.to_bytes(16, "big"),
+        credit_account_id=credit.to_bytes(16, "big"),
+        amount=amount,
+        ledger=1,
+        code=1,
+        flags=flags,
+        **more,
+    )
+
+
+def post(number: int, hold: int) -> Transfer:
+    return Transfer(
+        id=number.to_bytes(16, "big"),
+        pending_id=hold.to_bytes(16, "big"),
+        debit_account_id=ID_ZERO,
+        credit_account_id=ID_ZERO,
+        amount=AMOUNT_MAX,
+        flags=POST,
+    )
+
+
+def decide(accounts: list[Account], *steps: tuple[float, list[Transfer]]) -> list[list[Outcome]]:
+    """The outcomes of each step, the same by rules and by columns."""
+    by_rules, by_columns = ByRules(accounts), ByColumns(accounts)
+    outcomes = []
+    for wait, transfers in steps:
+        (expected,) = by_rules.step(wait, [(0, transfers)])
+        assert by_columns.step(wait, [(0, transfers)]) == [expected]
+        assert by_columns.balances() == by_rules.balances()
+        by_columns.flush()
+        outcomes.append(expected)
+    return outcomes
+
+
+def test_a_hold_has_lapsed_at_the_very_moment_of_its_end() -> None:
+    accounts = [account(1), account(2)]
+    hold = move(1, 1, 2, 10, PENDING, timeout=2)
+    before, at = decide(accounts, (0, [hold]), (2, [post(2, hold=1)]))
+    assert (before, at) == ([Outcome.created], [Outcome.pending_transfer_expired])
+
+
+def test_a_chain_that_looked_refused_is_judged_again_with_all_of_it() -> None:
+    """The first transfer is supposed created at first, which leaves the chain no funds."""
+    accounts = [account(1, LIMITED), account(2, LIMITED), account(3)]
+    batch = [move(2, 1, 3, 20), move(3, 1, 2, 5, LINKED), move(4, 2, 3, 5)]
+    _, outcomes = decide(accounts, (0, [move(1, 3, 1, 10)]), (0, batch))
+    assert outcomes == [Outcome.exceeds_credits, Outcome.created, Outcome.created]
+
+
+def test_a_post_of_a_hold_that_was_refused_in_the_same_batch_finds_none() -> None:
+    accounts = [account(1, LIMITED), account(2)]
+    batch = [move(1, 1, 2, 20, PENDING), post(2, hold=1), post(2, hold=1)]
+    (outcomes,) = decide(accounts, (0, batch))
+    refused = [Outcome.exceeds_credits, Outcome.pending_transfer_not_found]
+    assert outcomes == [*refused, Outcome.id_already_failed]
