@@ -3,6 +3,7 @@
 import contextlib
 import struct
 from collections.abc import Iterator
+from functools import cache
 from importlib.resources import files
 from typing import Final
 
@@ -37,6 +38,7 @@ class FundsArrivedError(ConflictError):
     """What was declined for want of funds need not be: others have brought some since."""
 
 
+@cache
 def statement(name: str) -> str:
     """The text of a named statement in `queries`."""
     return (files("engine.store") / "queries" / f"{name}.sql").read_text()

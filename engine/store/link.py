@@ -31,7 +31,6 @@ class Link:
         self._connect = connect
         self._writer: asyncpg.Connection | None = None
         self._reader: asyncpg.Connection | None = None
-        self._texts: dict[str, str] = {}
         self._reading = asyncio.Lock()
 
     async def open(self) -> None:
@@ -64,9 +63,7 @@ class Link:
 
     def text(self, name: str) -> str:
         """The text of a named statement."""
-        if name not in self._texts:
-            self._texts[name] = statement(name)
-        return self._texts[name]
+        return statement(name)
 
     async def read(self, name: str, *args: Any, locked: bool = False) -> list[asyncpg.Record]:
         """Rows of a named statement.

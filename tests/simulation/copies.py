@@ -1,0 +1,69 @@
+"""Binary COPY data read back into rows."""
+
+import struct
+from typing import Any
+
+from engine.store.connection import POSTGRES_EPOCH
+
+_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_INTEGERS = {2: ">h", 4: ">i", 8: ">q"}
+_BYTES = {"id", "transfer_id", "pending_id", "user_data_128", "request"}
+_WIDTHS = {
+    "spent": {
+        "id": 16, "number": 8, "debit_account": 8, "credit_account": 8, "amount": 8, "code": 4,
+        "flags": 2, "shard": 2, "outcome": 2, "timeout": 8, "expires_at": 8, "pending_id": 16,
+        "user_data_128": 16, "user_data_64": 8, "user_data_32": 8, "request": None,
+    },
+    "posted": {
+        "number": 8, "stripe": 8, "version": 8, "amount": 8, "pending_amount": 8,
+        "debits_pending": 8, "debits_posted": 8, "credits_pending": 8, "credits_posted": 8,
+        "transfer_id": 16, "run": 4,
+    },
+}  # fmt: skip
+"""Bytes of each column's type; None where any length will do."""
+
+SPENT = dict.fromkeys(_WIDTHS["spent"])
+"""A row of `spent` with nothing in it."""
+
+
+class BadCopyError(Exception):
+    """The data is not what Postgres would take."""
+
+
+def read_copy(table: str, columns: list[str], data: bytes) -> list[dict[str, Any]]:
+    """The rows of a COPY; columns that it leaves out are None.
+
+    Raises:
+        BadCopyError: Postgres would refuse the data.
+    """
+    if not data.startswith(_HEADER):
+        raise BadCopyError("COPY file signature not recognized")
+    rows = []
+    at = len(_HEADER)
+    empty: dict[str, Any] = dict.fromkeys(_WIDTHS[table])
+    while True:
+        (count,) = struct.unpack_from(">h", data, at)
+        at += 2
+        if count == -1:
+            break
+        if count != len(columns):
+            raise BadCopyError(f"row field count is {count}, expected {len(columns)}")
+        row = dict(empty)
+        for name in columns:
+            (length,) = struct.unpack_from(">i", data, at)
+            at += 4
+            row[name] = None if length == -1 else _value(table, name, data[at : at + length])
+            at += max(length, 0)
+        rows.append(row)
+    if at != len(data):
+        raise BadCopyError("received copy data after EOF marker")
+    return rows
+
+
+def _value(table: str, name: str, value: bytes) -> Any:
+    if _WIDTHS[table][name] not in (None, len(value)):
+        raise BadCopyError(f"incorrect binary data format in {name}")
+    if name in _BYTES:
+        return bytes(value)
+    (number,) = struct.unpack(_INTEGERS[len(value)], value)
+    return number + POSTGRES_EPOCH if name == "expires_at" else number

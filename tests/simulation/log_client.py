@@ -1,0 +1,159 @@
+"""A client of the simulated Redis; it stands where redis-py's client of one connection stands."""
+
+import asyncio
+import contextvars
+from collections.abc import Mapping
+from typing import Any
+
+import redis.exceptions
+
+from engine.streams import SOCKET_SECONDS_MAX
+from tests.simulation.log_server import LogServer
+from tests.simulation.loop import PROCESS, later, spawn
+from tests.simulation.network import Network
+
+
+class LogClient:
+    """One connection, connected again by itself when it was lost; commands queue up.
+
+    Args:
+        server: The server.
+        network: The way to it.
+    """
+
+    def __init__(self, server: LogServer, network: Network) -> None:
+        self._server = server
+        self._network = network
+        self._process = PROCESS.get()
+        self._queue = asyncio.Lock()
+        self._pending: asyncio.Future | None = None
+        self._epoch = 0
+        server.clients[self] = None
+        if self._process is not None:
+            self._process.sockets[self] = None
+
+    async def ping(self) -> Any:
+        return await self.execute_command("PING")
+
+    async def aclose(self) -> None:
+        self._server.clients.pop(self, None)
+        if self._process is not None:
+            self._process.sockets.pop(self, None)
+
+    async def execute_command(self, *command: Any) -> Any:
+        (answer,) = await self._send([command])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def pipeline(self, *, transaction: bool) -> "LogPipeline":
+        if transaction:
+            raise NotImplementedError("MULTI is not simulated")
+        return LogPipeline(self)
+
+    async def _send(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        if self._process is not None and self._process.dead:
+            raise asyncio.CancelledError
+        async with self._queue:
+            if not self._server.up:
+                await asyncio.sleep(self._network.delay())
+                raise redis.exceptions.ConnectionError("connection refused")
+            future = self._pending = asyncio.get_running_loop().create_future()
+            context = contextvars.copy_context()
+            fate = self._network.fate(str(commands[0][0]))
+            self._epoch += 1
+            later(self._network.delay(), self._arrive, commands, future, fate, context, self._epoch)
+            try:
+                async with asyncio.timeout(SOCKET_SECONDS_MAX):
+                    answers: list[Any] = await future
+            except TimeoutError:
+                raise redis.exceptions.TimeoutError("Timeout reading from socket") from None
+            finally:
+                self._pending = None
+                self._epoch += 1
+        return answers
+
+    def _arrive(self, commands: Any, future: Any, fate: str, context: Any, epoch: int) -> None:
+        if not self._server.up or (epoch != self._epoch and self._network.happens(0.5)):
+            return  # The client went away before; it may have come through all the same.
+        if fate == "request lost":
+            self.cut()
+            return
+        if str(commands[0][0]).upper() == "XREAD":
+            spawn(self._read(commands[0], future, fate, context))
+            return
+        self._reply([self._run(command) for command in commands], future, fate, context)
+
+    def _run(self, command: tuple[Any, ...]) -> Any:
+        try:
+            answer = self._server.run(*command)
+        except redis.exceptions.ResponseError as error:
+            answer = error
+        name = self._process.name if self._process is not None else "-"
+        self._server.trace(name, "redis", *command[:3], answer if command[0] != "XRANGE" else "")
+        return answer
+
+    async def _read(self, command: tuple[Any, ...], future: Any, fate: str, context: Any) -> None:
+        words = list(command)
+        options = dict(zip(words[1:5:2], words[2:5:2], strict=True))
+        names = words[words.index("STREAMS") + 1 :]
+        half = len(names) // 2
+        answer = await self._server.read(
+            options["COUNT"], options["BLOCK"], names[:half], names[half:]
+        )
+        self._reply([answer], future, fate, context)
+
+    def _reply(self, answers: list[Any], future: Any, fate: str, context: Any) -> None:
+        if fate != "arrives":
+            self.cut()
+            return
+
+        def deliver() -> None:
+            if not future.done():
+                future.set_result(answers)
+
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._network.delay(), deliver, context=context.copy())
+
+    def cut(self) -> None:
+        """Lose the connection."""
+        if self._pending is not None and not self._pending.done():
+            error = redis.exceptions.ConnectionError("Connection closed by server.")
+            self._pending.set_exception(error)
+
+    def kill(self) -> None:
+        """The process at this end is gone."""
+        self._server.clients.pop(self, None)
+        if self._pending is not None:
+            self._pending.cancel()
+
+
+class LogPipeline:
+    """Commands that are sent together."""
+
+    def __init__(self, client: LogClient) -> None:
+        self._client = client
+        self._commands: list[tuple[Any, ...]] = []
+
+    def xdel(self, name: str, *ids: str) -> None:
+        self._commands.append(("XDEL", name, *ids))
+
+    def xadd(
+        self, name: bytes, fields: Mapping[Any, Any], *, maxlen: int, approximate: bool
+    ) -> None:
+        words = [word for pair in fields.items() for word in pair]
+        length = ("MAXLEN", "~" if approximate else "=", maxlen)
+        self._commands.append(("XADD", name, *length, "*", *words))
+
+    def expire(self, name: bytes, seconds: int) -> None:
+        self._commands.append(("EXPIRE", name, seconds))
+
+    async def execute(self, *, raise_on_error: bool = True) -> list[Any]:
+        commands, self._commands = self._commands, []
+        if not commands:
+            return []
+        answers = await self._client._send(commands)
+        for answer in answers:
+            if raise_on_error and isinstance(answer, Exception):
+                raise answer
+        return answers

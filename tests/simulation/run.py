@@ -1,0 +1,124 @@
+"""One run from one seed: a world, its traffic, its troubles, and the judgement."""
+
+import asyncio
+import random
+
+import msgspec
+
+from tests.simulation.faults import Faults
+from tests.simulation.judge import Judge
+from tests.simulation.loop import SimulatedLoop, StuckError
+from tests.simulation.replay import broken
+from tests.simulation.traffic import Producer, Traffic
+from tests.simulation.world import SETTINGS, World, sized, told_to
+
+QUIET_SECONDS_MAX = 90.0
+"""Once nothing goes wrong any more, all is decided and answered within it."""
+
+
+class Run(msgspec.Struct):
+    """A run that is over."""
+
+    seed: int
+    world: World
+    failure: BaseException | None = None
+
+
+def run_seed(seed: int) -> Run:
+    """Simulate a seed to its end."""
+    chance = random.Random(f"run {seed}")
+    settings = msgspec.structs.replace(
+        SETTINGS,
+        flush_transfers_max=chance.choice([3, 20, 20_000]),
+        inbox_transfers_max=chance.choice([4, 40_000]),
+        accounts_max=chance.choice([2, 2_000_000]),
+        horizon_seconds=chance.choice([1, 60]),
+    )
+    world = World(seed, chance.choice([2, 4]), settings)
+    run = Run(seed, world)
+    loop = SimulatedLoop()
+    small_postings_max = chance.choice([0, 3, 400])
+    with told_to(world), sized(small_postings_max=small_postings_max):
+        try:
+            loop.run_until_complete(_live(world, chance))
+            _check_errors(loop)
+            Judge(world).judge()
+        except (Exception, StuckError) as failure:  # noqa: BLE001 - the run's result
+            run.failure = failure
+        finally:
+            loop.close()
+    return run
+
+
+def _check_errors(loop: SimulatedLoop) -> None:
+    if loop.errors:
+        raise broken("nothing vanishes", "an error was not taken:", loop.errors[0])
+
+
+async def _live(world: World, chance: random.Random) -> None:
+    traffic = Traffic(world, chance)
+    faults = Faults(world, chance, seconds=chance.choice([1.0, 4.0]))
+    try:
+        faults.open_crew()
+        producers = [
+            Producer(traffic, f"p{number}", chance.randint(1, 4))
+            for number in range(chance.choice([1, 2, 3]))
+        ]
+        tasks = [asyncio.ensure_future(producer.run()) for producer in producers]
+        await faults.run()
+
+        def unanswered() -> list[str]:
+            return sorted(name for producer in producers for name in producer.unanswered)
+
+        try:
+            await world.until(lambda: all(t.done() for t in tasks), "", QUIET_SECONDS_MAX)
+            for task in tasks:
+                task.result()
+            await world.until(lambda: not _waiting(world), "", QUIET_SECONDS_MAX)
+            await world.until(lambda: not _overdue(world), "", QUIET_SECONDS_MAX)
+        except AssertionError:
+            raise broken(
+                "nothing vanishes", "unanswered:", unanswered(), "undecided:", _waiting(world),
+                "not lapsed:", _overdue(world),
+            ) from None  # fmt: skip
+        await _leave(world, calm=not faults.kinds)
+    finally:
+        await world.end()
+
+
+async def _leave(world: World, *, calm: bool) -> None:
+    """Everybody stops cleanly; where nothing went wrong nobody owns anything then."""
+    for one in world.participants:
+        if one.running:
+            one.worker.stop()
+    for one in world.participants:
+        if one.running and one.task is not None:
+            await asyncio.wait_for(asyncio.shield(one.task), 60)
+    snapshot = world.database.snapshot()
+    owners = {row["worker"] for row in world.database.tables["owners"].all(snapshot)}
+    left = owners & {one.id for one in world.participants if not one.process.dead}
+    if left and calm:
+        raise broken("one writer", "shards were not given back by", *map(world.name_of, left))
+
+
+def _waiting(world: World) -> list[str]:
+    """Streams that still hold entries."""
+    return sorted(
+        name.decode()
+        for name, stream in world.log.streams.items()
+        if b":transfers:" in name and stream.entries
+    )
+
+
+def _overdue(world: World) -> list[bytes]:
+    """Holds that lapsed more than some seconds ago and are pending still."""
+    database = world.database
+    snapshot = database.snapshot()
+    latest = database.clock() - 6_000_000
+    return [
+        row["id"]
+        for row in database.tables["spent"].all(snapshot)
+        if row["expires_at"] is not None
+        and row["expires_at"] < latest
+        and database.tables["resolutions"].one(snapshot, "resolutions_pkey", row["id"]) is None
+    ]

@@ -1,0 +1,219 @@
+"""What the named statements of `engine/store/queries` do, one function each.
+
+A statement that has none here cannot be run; one whose function does something else than
+Postgres does is found by `test_conformance_*`.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from tests.simulation.statements_reading import READING
+from tests.simulation.tables import Row
+
+Statement = Callable[..., Awaitable[Any]]
+
+
+def _newest_sequence(run: Any, worker: bytes) -> int:
+    return max((row["sequence"] for row in run.find("flushes", "worker", worker)), default=0)
+
+
+async def newest_sequence(run: Any, worker: bytes) -> list[Row]:
+    return [{"sequence": _newest_sequence(run, worker)}]
+
+
+def _flush_row(
+    run: Any, worker: bytes, sequence: int, number: int | None, kind: str, time: int, *counts: Any
+) -> Row:
+    if number is None:
+        number = next(run.database.flush_numbers)
+    transfers, declined, postings, other = (*counts, None)[:4] if counts else (0, 0, 0, None)
+    return {
+        "worker": worker,
+        "sequence": sequence,
+        "number": number,
+        "kind": kind,
+        "time": time,
+        "transfers": transfers,
+        "declined": declined,
+        "postings": postings,
+        "other": other,
+    }
+
+
+async def fence(
+    run: Any, worker: bytes, sequence: int, number: int, kind: str, time: int, *counts: int
+) -> list[Row]:
+    if run.one("workers", "workers_pkey", worker) is None:
+        return []
+    await run.lock("workers", worker)
+    await run.insert("flushes", _flush_row(run, worker, sequence, number, kind, time, *counts))
+    return [{"next_number": next(run.database.flush_numbers)}]
+
+
+async def lend(
+    run: Any, workers: list[bytes], kind: str, time: int, other: int | None
+) -> list[Row]:
+    for worker in sorted(workers):
+        sequence = 1 + _newest_sequence(run, worker)
+        row = _flush_row(run, worker, sequence, None, kind, time, 0, 0, 0)
+        await run.insert("flushes", row | {"other": other})
+    return []
+
+
+async def lock_workers(run: Any, workers: list[bytes]) -> list[Row]:
+    here = [one for one in sorted(set(workers)) if run.one("workers", "workers_pkey", one)]
+    for worker in here:
+        await run.lock("workers", worker)
+    return [{"worker": worker} for worker in here]
+
+
+async def flush_small(run: Any, *arguments: Any) -> list[Row]:
+    worker, sequence, number, time, transfers, declined, postings = arguments[:7]
+    spent, posted = arguments[7:23], arguments[23:34]
+    resolved, moved = arguments[34:38], arguments[38:42]
+    next_number = next(run.database.flush_numbers)
+    if run.one("workers", "workers_pkey", worker) is None:
+        return [{"next_number": next_number}]
+    await run.lock("workers", worker)
+    for shard, generation, ms, seq in zip(*moved, strict=True):
+        await _move(run, shard, number, generation, ms, seq, time)
+    await resolve_holds(run, *resolved)
+    await run.breathe()
+    for values in zip(*posted, strict=True):
+        await run.insert("posted", dict(zip(_POSTED, values, strict=True)))
+    await run.breathe()
+    for values in zip(*spent, strict=True):
+        await run.insert("spent", dict(zip(_SPENT, values, strict=True)))
+        await run.breathe()
+    counts = (transfers, declined, postings)
+    await run.insert("flushes", _flush_row(run, worker, sequence, number, "flush", time, *counts))
+    return [{"next_number": next_number}]
+
+
+_SPENT = (
+    "id", "number", "debit_account", "credit_account", "amount", "code", "flags", "shard",
+    "outcome", "timeout", "expires_at", "pending_id", "user_data_128", "user_data_64",
+    "user_data_32", "request",
+)  # fmt: skip
+_POSTED = (
+    "number", "stripe", "version", "transfer_id", "amount", "pending_amount", "debits_pending",
+    "debits_posted", "credits_pending", "credits_posted", "run",
+)  # fmt: skip
+
+
+async def resolve_holds(
+    run: Any,
+    holds: list[bytes],
+    transfers: list[bytes | None],
+    statuses: list[str],
+    numbers: list[int],
+) -> list[Row]:
+    for hold_id, transfer_id, status, number in zip(
+        holds, transfers, statuses, numbers, strict=True
+    ):
+        row = {"hold_id": hold_id, "transfer_id": transfer_id, "status": status, "number": number}
+        await run.insert("resolutions", row)
+    return []
+
+
+async def move_positions(
+    run: Any,
+    flush: int,
+    shards: list[int],
+    generations: list[int],
+    mss: list[int],
+    seqs: list[int],
+    time: int,
+) -> list[Row]:
+    for shard, generation, ms, seq in zip(shards, generations, mss, seqs, strict=True):
+        await _move(run, shard, flush, generation, ms, seq, time)
+    return []
+
+
+async def _move(
+    run: Any, shard: int, flush: int, generation: int, ms: int, seq: int, time: int
+) -> None:
+    row = {"shard": shard, "flush": flush, "generation": generation, "ms": ms, "seq": seq}
+    await run.insert("positions", row | {"time": time})
+
+
+async def close_accounts(run: Any, ids: list[bytes], closed: list[bool]) -> list[Row]:
+    for account_id, value in zip(ids, closed, strict=True):
+        await run.update("accounts", account_id, {"closed": value})
+    return []
+
+
+async def bury(
+    run: Any, shard: int, generation: int, ms: int, seq: int, reason: str, fields: list[bytes]
+) -> list[Row]:
+    row = {"shard": shard, "generation": generation, "ms": ms, "seq": seq}
+    await run.insert("dead_letters", row | {"reason": reason, "fields": fields}, or_nothing=True)
+    return []
+
+
+async def register_worker(
+    run: Any, worker: bytes, host: str, process: int, seconds: float
+) -> list[Row]:
+    await run.insert("workers", {"worker": worker, "host": host, "process": process})
+    expires_at = run.database.clock() + round(seconds * 1_000_000)
+    await run.insert("heartbeats", {"worker": worker, "expires_at": expires_at})
+    return []
+
+
+async def beat(run: Any, worker: bytes, seconds: float) -> list[Row]:
+    expires_at = run.database.clock() + round(seconds * 1_000_000)
+    await run.update("heartbeats", worker, {"expires_at": expires_at})
+    return []
+
+
+async def expire_worker(run: Any, worker: bytes) -> list[Row]:
+    now = run.database.clock()
+    row = run.one("heartbeats", "heartbeats_pkey", worker)
+    if row is not None and row["expires_at"] > now:
+        await run.update("heartbeats", worker, {"expires_at": now})
+    return []
+
+
+async def set_owner(run: Any, shards: list[int], worker: bytes) -> list[Row]:
+    for shard in shards:
+        if await run.update("owners", shard, {"worker": worker}):
+            await run.lock("workers", worker, "key share")
+    return []
+
+
+async def reserve_number(run: Any) -> list[Row]:
+    return [{"number": next(run.database.flush_numbers)}]
+
+
+async def end_backend(run: Any, pid: int, name: str) -> list[Row]:
+    backend = run.database.backends.get(pid)
+    if backend is None or backend.name != name or backend is run.backend:
+        return []
+    return [{"pg_terminate_backend": run.database.terminate_backend(pid)}]
+
+
+async def commit_own(run: Any) -> list[Row]:
+    return [{"pg_current_xact_id": run.transaction.number}]
+
+
+STATEMENTS: dict[str, Statement] = READING | {
+    one.__name__: one
+    for one in (
+        beat,
+        bury,
+        close_accounts,
+        commit_own,
+        end_backend,
+        expire_worker,
+        fence,
+        flush_small,
+        lend,
+        lock_workers,
+        move_positions,
+        newest_sequence,
+        register_worker,
+        reserve_number,
+        resolve_holds,
+        set_owner,
+    )
+}

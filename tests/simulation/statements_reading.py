@@ -1,0 +1,171 @@
+"""What the statements that only read do; see `statements`."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from tests.simulation.tables import Row
+
+COUNTERS = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
+
+
+def newest(run: Any, account: int) -> list[Row]:
+    """The newest posting of each stripe of an account."""
+    found: dict[int, Row] = {}
+    for row in run.find("posted", "account", account):
+        before = found.get(row["stripe"])
+        if before is None or before["version"] - before["run"] < row["version"] - row["run"]:
+            found[row["stripe"]] = row
+    return [found[stripe] for stripe in sorted(found)]
+
+
+def _sums(rows: list[Row]) -> list[int]:
+    return [sum(row[name] for row in rows) for name in COUNTERS]
+
+
+def _time(run: Any, rows: list[Row]) -> int | None:
+    times = []
+    for row in rows:
+        flush = run.one("flushes", "flushes_number", row["number"] >> 20)
+        if flush is not None:
+            times.append(flush["time"])
+    return max(times, default=None)
+
+
+async def accounts_by_id(
+    run: Any, ids: list[bytes], owned: list[int], writing_shard: int
+) -> list[Row]:
+    rows = []
+    for account_id in sorted(ids):
+        account = run.one("accounts", "accounts_pkey", account_id)
+        if account is None:
+            continue
+        shard = account["shard"] if account["shard"] in owned else writing_shard
+        stripe = account["number"] * 1024 + shard
+        stripes = newest(run, account["number"])
+        own = next((row for row in stripes if row["stripe"] == stripe), None)
+        others = [row for row in stripes if row["stripe"] != stripe]
+        rows.append(
+            account
+            | {
+                "version": own["version"] if own else 0,
+                "own": _sums([own] if own else []),
+                "others": _sums(others),
+                "others_time": _time(run, others),
+            }
+        )
+    return rows
+
+
+async def other_stripes(run: Any, numbers: list[int]) -> list[Row]:
+    rows = []
+    for number in sorted(numbers):
+        account = run.one("accounts", "accounts_number_key", number)
+        if account is None:
+            continue
+        home = number * 1024 + account["shard"]
+        others = [row for row in newest(run, number) if row["stripe"] != home]
+        rows.append({"number": number, "others": _sums(others), "others_time": _time(run, others)})
+    return rows
+
+
+async def spent_by_id(run: Any, ids: list[bytes]) -> list[Row]:
+    rows = []
+    for transfer_id in sorted(ids):
+        spent = run.one("spent", "spent_pkey", transfer_id)
+        if spent is None:
+            continue
+        debit = run.one("accounts", "accounts_number_key", spent["debit_account"])
+        credit = run.one("accounts", "accounts_number_key", spent["credit_account"])
+        resolution = run.one("resolutions", "resolutions_pkey", transfer_id)
+        rows.append(
+            spent
+            | {
+                "debit_account_id": debit["id"] if debit else None,
+                "credit_account_id": credit["id"] if credit else None,
+                "ledger": debit["ledger"] if debit else None,
+                "status": resolution["status"] if resolution else None,
+            }
+        )
+    return rows
+
+
+async def holds_due(run: Any, shards: list[int], since: list[int], until: int) -> list[Row]:
+    rows = []
+    for shard, after in zip(shards, since, strict=True):
+        rows += [
+            {"id": row["id"], "expires_at": row["expires_at"]}
+            for row in run.find("spent", "shard", shard)
+            if after < row["expires_at"] <= until
+            and run.one("resolutions", "resolutions_pkey", row["id"]) is None
+        ]
+    return rows
+
+
+def newest_position(run: Any, shard: int) -> Row | None:
+    """How far a shard got."""
+    found: Row | None = max(
+        run.find("positions", "shard", shard), key=lambda row: row["flush"], default=None
+    )
+    return found
+
+
+async def newest_positions(run: Any, shards: list[int]) -> list[Row]:
+    rows = []
+    for shard in shards:
+        if run.one("owners", "owners_pkey", shard) is not None:
+            position = newest_position(run, shard) or {"generation": 0, "ms": 0, "seq": 0}
+            rows.append({"time": None} | position | {"shard": shard})
+    return rows
+
+
+async def ownership(run: Any, worker: bytes) -> list[Row]:
+    chain = run.find("flushes", "worker", worker)
+    sequence = max((row["sequence"] for row in chain), default=0)
+    nothing = dict.fromkeys(("generation", "ms", "seq", "time"))
+    owned = sorted(row["shard"] for row in run.find("owners", "worker", worker))
+    rows = [
+        nothing | (newest_position(run, shard) or {}) | {"sequence": sequence, "shard": shard}
+        for shard in owned
+    ]
+    return rows or [nothing | {"sequence": sequence, "shard": None}]
+
+
+async def owners(run: Any, shards: list[int]) -> list[Row]:
+    now = run.database.clock()
+    rows = []
+    for shard in sorted(shards):
+        owner = run.one("owners", "owners_pkey", shard)
+        if owner is not None:
+            beat = run.one("heartbeats", "heartbeats_pkey", owner["worker"])
+            rows.append(owner | {"alive": beat is not None and beat["expires_at"] > now})
+    return rows
+
+
+async def owned_by(run: Any, worker: bytes) -> list[Row]:
+    return [{"shard": row["shard"]} for row in run.find("owners", "worker", worker)]
+
+
+async def find_flush(run: Any, worker: bytes, sequence: int, number: int) -> list[Row]:
+    row = run.one("flushes", "flushes_pkey", (worker, sequence))
+    return [{"exists": row is not None and row["number"] == number}]
+
+
+async def shard_count(run: Any) -> list[Row]:
+    return [{"shard_count": run.database.shard_count}]
+
+
+READING: dict[str, Callable[..., Awaitable[list[Row]]]] = {
+    one.__name__: one
+    for one in (
+        accounts_by_id,
+        find_flush,
+        holds_due,
+        newest_positions,
+        other_stripes,
+        owned_by,
+        owners,
+        ownership,
+        shard_count,
+        spent_by_id,
+    )
+}
