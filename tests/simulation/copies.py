@@ -7,7 +7,7 @@ from engine.store.connection import POSTGRES_EPOCH
 
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _INTEGERS = {2: ">h", 4: ">i", 8: ">q"}
-_BYTES = {"id", "transfer_id", "pending_id", "user_data_128", "request"}
+_BYTES = {"hold_id", "id", "transfer_id", "pending_id", "user_data_128", "request"}
 _WIDTHS = {
     "spent": {
         "id": 16, "number": 8, "debit_account": 8, "credit_account": 8, "amount": 8, "code": 4,
@@ -19,11 +19,9 @@ _WIDTHS = {
         "debits_pending": 8, "debits_posted": 8, "credits_pending": 8, "credits_posted": 8,
         "transfer_id": 16, "run": 4,
     },
+    "resolutions": {"hold_id": 16, "transfer_id": 16, "status": None, "number": 8},
 }  # fmt: skip
 """Bytes of each column's type; None where any length will do."""
-
-SPENT = dict.fromkeys(_WIDTHS["spent"])
-"""A row of `spent` with nothing in it."""
 
 
 class BadCopyError(Exception):
@@ -63,6 +61,8 @@ def read_copy(table: str, columns: list[str], data: bytes) -> list[dict[str, Any
 def _value(table: str, name: str, value: bytes) -> Any:
     if _WIDTHS[table][name] not in (None, len(value)):
         raise BadCopyError(f"incorrect binary data format in {name}")
+    if name == "status":
+        return value.decode()
     if name in _BYTES:
         return bytes(value)
     (number,) = struct.unpack(_INTEGERS[len(value)], value)

@@ -168,9 +168,9 @@ class Judge:
             if account is None:
                 return (transfer, "has no such account")
             needed = transfer["amount"] + self._chained_before(append, place, side, transfer)
-            states = self.replay.window(account, since, until)
+            states = self.replay.at_last_look(account, until)
             if all(self._room(side, state) >= needed for state in states):
-                return (transfer, "was refused for want of funds and never wanted them", states)
+                return (transfer, "was refused for want of funds and had them", states)
         elif outcome in (65, 66):
             side = "debit" if outcome == 65 else "credit"
             account = self._account_of(transfer, side)

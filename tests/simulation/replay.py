@@ -251,6 +251,15 @@ class Replay:
                     if account not in changed and self.closed[account][-1][1]:
                         raise broken("rules", row["id"], "moves on a closed account", commit.name)
 
+    def at_last_look(self, account: int, number: int) -> list[Counters]:
+        """An account's counters within a commit, others as its last statement saw them."""
+        states = self.states[account]
+        before = [total for at, total in states if at < number][-1]
+        seen = [total for at, total in states if at <= self.commits[number - 1].seen][-1]
+        ahead = tuple(s - b for s, b in zip(seen, before, strict=True))
+        within = [before, *(total for at, total in states if at == number)]
+        return [added(total, ahead) for total in within]
+
     def window(self, account: int, first: int, last: int) -> list[Counters]:
         """All that an account's counters were from one commit's end to within another."""
         states = self.states[account]

@@ -86,6 +86,12 @@ async def _live(world: World, chance: random.Random) -> None:
         await world.end()
 
 
+def _check_ended_well(world: World) -> None:
+    for one in world.participants:
+        if one.task is not None and not one.process.dead:
+            one.task.result()
+
+
 async def _leave(world: World, *, calm: bool) -> None:
     """Everybody stops cleanly; where nothing went wrong nobody owns anything then."""
     for one in world.participants:
@@ -94,6 +100,7 @@ async def _leave(world: World, *, calm: bool) -> None:
     for one in world.participants:
         if one.running and one.task is not None:
             await asyncio.wait_for(asyncio.shield(one.task), 60)
+    _check_ended_well(world)
     snapshot = world.database.snapshot()
     owners = {row["worker"] for row in world.database.tables["owners"].all(snapshot)}
     left = owners & {one.id for one in world.participants if not one.process.dead}

@@ -185,6 +185,11 @@ async def reserve_number(run: Any) -> list[Row]:
     return [{"number": next(run.database.flush_numbers)}]
 
 
+async def queue_to_decline(run: Any) -> list[Row]:
+    await run.lock("advisory", "declining for want of funds")
+    return []
+
+
 async def end_backend(run: Any, pid: int, name: str) -> list[Row]:
     backend = run.database.backends.get(pid)
     if backend is None or backend.name != name or backend is run.backend:
@@ -211,6 +216,7 @@ STATEMENTS: dict[str, Statement] = READING | {
         lock_workers,
         move_positions,
         newest_sequence,
+        queue_to_decline,
         register_worker,
         reserve_number,
         resolve_holds,
