@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import asyncpg
 import numpy as np
 
-from benchmarks.workload import Accounts
+from benchmarks.workload import SHARDS, Accounts
 from engine.book import Book
 from engine.deciding import Batch, Deciding
 from engine.rows import AccountRow
@@ -18,7 +18,7 @@ FLUSH = 20_000
 
 
 def make_flushes(
-    accounts: Accounts, rows: Rows, shard_count: int, connections: int
+    accounts: Accounts, rows: Rows, connections: int
 ) -> list[list[tuple[list[Copy], Copy]]]:
     """What each connection is to copy, flush by flush: transfers, then postings.
 
@@ -26,7 +26,7 @@ def make_flushes(
     """
     books = []
     for _ in range(connections):
-        book = Book(range(shard_count), 0, shard_count, len(accounts.ids))
+        book = Book(range(SHARDS), 0, SHARDS, len(accounts.ids))
         book.add_accounts(
             AccountRow(one.tobytes(), 10_000_000 + number, int(shard), 1, 1, 0, closed=False,
                        version=0, own=(0, 0, 0, 0), others=(0, 0, 0, 0))

@@ -1,48 +1,68 @@
-"""What is sent: accounts and transfers as columns, drawn from a seed."""
+"""What is sent: accounts and transfers as columns, drawn from a seed, and what must come of it."""
 
 import uuid
+from collections.abc import Callable
 from typing import NamedTuple
 
 import asyncpg
 import numpy as np
 import numpy.typing as npt
 
+from engine.nouns import TransferFlags
 from engine.wire.layout import TRANSFER, Rows
 
+SHARDS = 16
 BATCH = 8189
 OPENING_AMOUNT = 10**9
+TOO_MUCH = 10**12
+"""More than any account ever has."""
+
+Index = npt.NDArray[np.int64]
 
 
 class Accounts(NamedTuple):
-    """Ids by account: the first funds all others."""
+    """Ids by account: the first ones, one in each shard, fund those of their shard."""
 
     ids: npt.NDArray[np.void]
     """Shape (n,), dtype V16."""
-    shards: npt.NDArray[np.int64]
+    shards: Index
 
 
-def make_accounts(count: int, shard_count: int, seed: int = 1) -> Accounts:
-    """Random ids."""
+class Transfers(NamedTuple):
+    """Requests in order, and what must come of each."""
+
+    rows: Rows
+    debit: Index
+    """Of each, the debit account's place; of a post or void, that of its hold."""
+    credit: Index
+    moved: Index
+    """What it adds to the posted balances."""
+    created: npt.NDArray[np.bool_]
+    """Which are to be created; the others are declined."""
+
+
+def make_accounts(count: int, seed: int = 1) -> Accounts:
+    """Random ids: those that fund, then `count` others."""
     rng = np.random.default_rng(seed)
-    raw = rng.integers(0, 256, (count + 1, 16), dtype=np.uint8)
-    last = raw[:, 12:].copy().view(">u4").ravel()
-    return Accounts(raw.view("V16").ravel(), (last % shard_count).astype(np.int64))
+    raw = rng.integers(0, 256, (SHARDS + count, 16), dtype=np.uint8)
+    raw[:SHARDS, 15] = np.arange(SHARDS)
+    return Accounts(raw.view("V16").ravel(), (raw[:, 15] % SHARDS).astype(np.int64))
 
 
-async def create_accounts(dsn: str, accounts: Accounts, *, limited: bool) -> None:
-    """One that funds, and the others, which must not spend more than they have."""
-    flags = ["debits_must_not_exceed_credits"] if limited else []
+async def create_accounts(dsn: str, accounts: Accounts) -> None:
+    """Those that fund, and the others, which must not spend more than they have."""
     connection = await asyncpg.connect(dsn)
-    ids = [uuid.UUID(bytes=one.tobytes()) for one in accounts.ids]
-    await connection.execute(
-        "INSERT INTO ledger.accounts (id, ledger, code) VALUES ($1, 1, 1)", ids[0]
-    )
-    await connection.execute(
-        "INSERT INTO ledger.accounts (id, ledger, code, flags)"
-        " SELECT id, 1, 2, $2 FROM unnest($1::uuid[]) AS id",
-        ids[1:],
-        flags,
-    )
+    ids = [uuid.UUID(bytes=one) for one in accounts.ids.tolist()]
+    for some, flags in (
+        (ids[:SHARDS], []),
+        (ids[SHARDS:], ["debits_must_not_exceed_credits"]),
+    ):
+        await connection.execute(
+            "INSERT INTO ledger.accounts (id, ledger, code, flags)"
+            " SELECT id, 1, 1, $2 FROM unnest($1::uuid[]) AS id",
+            some,
+            flags,
+        )
     await connection.close()
 
 
@@ -57,10 +77,8 @@ def ordered_ids(count: int, rng: np.random.Generator) -> npt.NDArray[np.void]:
     return raw.view("V16").ravel()
 
 
-def make_transfers(
-    accounts: Accounts, debit: npt.NDArray[np.int64], credit: npt.NDArray[np.int64], seed: int
-) -> Rows:
-    """Plain transfers between accounts by number, of small random amounts."""
+def make_transfers(accounts: Accounts, debit: Index, credit: Index, seed: int) -> Transfers:
+    """Plain transfers between accounts by their places, of small random amounts."""
     rng = np.random.default_rng(seed)
     rows = np.zeros(len(debit), TRANSFER)
     rows["id"] = ordered_ids(len(debit), rng)
@@ -69,34 +87,90 @@ def make_transfers(
     rows["amount_low"] = rng.integers(1, 1000, len(debit))
     rows["ledger"] = 1
     rows["code"] = 1
-    return rows
+    moved = rows["amount_low"].astype(np.int64)
+    return Transfers(rows, debit, credit, moved, np.ones(len(debit), bool))
 
 
-def fund(accounts: Accounts) -> Rows:
-    """An opening transfer to every account."""
-    count = len(accounts.ids) - 1
-    rows = make_transfers(accounts, np.zeros(count, np.int64), np.arange(1, count + 1), seed=7)
-    rows["amount_low"] = OPENING_AMOUNT
-    return rows
+def fund(accounts: Accounts) -> Transfers:
+    """An opening transfer to every account, within its shard."""
+    credit = np.arange(SHARDS, len(accounts.ids))
+    opening = make_transfers(accounts, accounts.shards[credit], credit, seed=7)
+    opening.rows["amount_low"] = opening.moved[:] = OPENING_AMOUNT
+    return opening
 
 
-def uniform(accounts: Accounts, count: int, seed: int = 2) -> Rows:
+def uniform(accounts: Accounts, count: int, seed: int = 2) -> Transfers:
     """Transfers between accounts drawn alike."""
     rng = np.random.default_rng(seed)
-    others = len(accounts.ids) - 1
+    others = len(accounts.ids) - SHARDS
     debit = rng.integers(0, others, count)
     credit = (debit + 1 + rng.integers(0, others - 1, count)) % others
-    return make_transfers(accounts, debit + 1, credit + 1, seed)
+    return make_transfers(accounts, debit + SHARDS, credit + SHARDS, seed)
 
 
-def entries_by_shard(
-    rows: Rows, debit_shards: npt.NDArray[np.int64], batch: int = BATCH
-) -> list[tuple[int, Rows]]:
-    """Entries for the stream of each shard, taken in turn from all of them."""
-    parts = [rows[debit_shards == shard] for shard in range(int(debit_shards.max()) + 1)]
-    entries = []
-    for start in range(0, max(map(len, parts)), batch):
-        for shard, part in enumerate(parts):
-            if start < len(part):
-                entries.append((shard, part[start : start + batch]))
-    return entries
+def zipf(accounts: Accounts, count: int, seed: int = 3) -> Transfers:
+    """Accounts drawn by Zipf's law with exponent 1: of 10,000, the first has a tenth of all."""
+    rng = np.random.default_rng(seed)
+    others = len(accounts.ids) - SHARDS
+    shares = np.cumsum(1 / np.arange(1, others + 1))
+    debit, credit = (
+        np.searchsorted(shares, rng.random(count) * shares[-1], side="right").clip(0, others - 1)
+        for _ in range(2)
+    )
+    credit = np.where(credit == debit, (credit + 1) % others, credit)
+    return make_transfers(accounts, debit + SHARDS, credit + SHARDS, seed)
+
+
+def hot_credit(accounts: Accounts, count: int, seed: int = 4) -> Transfers:
+    """One account is credited by every transfer, as a merchant's is."""
+    rng = np.random.default_rng(seed)
+    debit = rng.integers(SHARDS + 1, len(accounts.ids), count)
+    return make_transfers(accounts, debit, np.full(count, SHARDS), seed)
+
+
+def hot_both(accounts: Accounts, count: int, seed: int = 5) -> Transfers:
+    """One account is in every transfer, credited by one half and debited by the other."""
+    rng = np.random.default_rng(seed)
+    other = rng.integers(SHARDS + 1, len(accounts.ids), count)
+    pays = rng.random(count) < 0.5
+    hot = np.full(count, SHARDS)
+    return make_transfers(accounts, np.where(pays, hot, other), np.where(pays, other, hot), seed)
+
+
+def holds(accounts: Accounts, count: int, seed: int = 6, lag_max: int = 20_000) -> Transfers:
+    """30% hold, 30% post or void one of these up to `lag_max` transfers later, 40% are plain."""
+    rng = np.random.default_rng(seed)
+    held = count * 3 // 10
+    first = uniform(accounts, count - held, seed)
+    flags = np.zeros(count - held, np.uint16)
+    flags[rng.choice(count - held, held, replace=False)] = TransferFlags.pending
+    holding = np.flatnonzero(flags)
+    places = np.arange(count - held) + 0.5
+    order = np.argsort(np.r_[places, places[holding] + rng.integers(1, lag_max, held)])
+    # By its place in the order, the first of the two transfers that each one belongs to.
+    of = np.r_[np.arange(count - held), holding][order]
+    resolving = order >= count - held
+    made = make_transfers(accounts, first.debit[of], first.credit[of], seed)
+    rows = made.rows
+    rows["amount_low"] = first.rows["amount_low"][of]
+    posts = rng.random(count) < 0.5
+    ends = np.where(posts, TransferFlags.post_pending_transfer, TransferFlags.void_pending_transfer)
+    rows["flags"] = np.where(resolving, ends, flags[of])
+    began = np.empty(count - held, np.int64)
+    began[of[~resolving]] = np.flatnonzero(~resolving)
+    rows["pending_id"][resolving] = rows["id"][began[of[resolving]]]
+    moves = (flags[of] == 0) | (resolving & posts)
+    return made._replace(moved=np.where(moves, rows["amount_low"].astype(np.int64), 0))
+
+
+def declined(accounts: Accounts, count: int, seed: int = 8) -> Transfers:
+    """1% ask for more than there is, anywhere among the others."""
+    made = uniform(accounts, count, seed)
+    short = np.random.default_rng(seed).random(count) < 0.01
+    made.rows["amount_low"][short] = TOO_MUCH
+    made.moved[short] = 0
+    made.created[short] = False
+    return made
+
+
+Draw = Callable[[Accounts, int], Transfers]
