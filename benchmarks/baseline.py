@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+import uuid
 from collections.abc import Sequence
+from typing import Any
 
 import asyncpg
 import numpy as np
@@ -83,3 +85,50 @@ async def _copy(connection: asyncpg.Connection, table: str, copy: Copy) -> None:
     await connection.copy_to_table(
         table, schema_name="ledger", columns=copy.columns, format="binary", source=pieces()
     )
+
+
+_INSERT = """
+WITH number AS (SELECT nextval('ledger.flush_numbers') << 20 AS base),
+spent AS (
+    INSERT INTO ledger.spent (id, number, debit_account, credit_account, amount, code, flags,
+                              shard, outcome)
+    SELECT $1, base, $2, $3, $4, 1, 0, 0, 0 FROM number)
+INSERT INTO ledger.posted (number, stripe, version, amount, pending_amount, debits_pending,
+                           debits_posted, credits_pending, credits_posted, transfer_id, run)
+SELECT base + place, base + place, 1, CASE place WHEN 0 THEN -$4::bigint ELSE $4 END,
+       0, 0, 0, 0, 0, $1, 1
+FROM number, generate_series(0, 1) AS place
+"""
+
+
+def beside_inserts(row: dict[str, Any], dsn: str, connections: int) -> None:
+    """Put beside what was measured a transaction of bare inserts a transfer.
+
+    Args:
+        row: With its `transfers` and `transfers_per_second`.
+        dsn: The ledger; what is inserted belongs to no account of it.
+        connections: Each inserts one after the other.
+    """
+    count = min(row["transfers"], 1_000 * connections)
+    seconds = sum(asyncio.run(insert_each(dsn, count, connections))) / connections
+    row["bare_insert_per_second"] = round(count / seconds)
+    row["ratio"] = round(row["transfers_per_second"] * seconds / count, 3)
+
+
+async def insert_each(dsn: str, count: int, connections: int) -> list[float]:
+    """Insert as many transfers with their postings, and return how many seconds each took."""
+    waiting = iter(range(count))
+    pool = [await asyncpg.connect(dsn) for _ in range(connections)]
+    taken = []
+
+    async def insert(connection: asyncpg.Connection) -> None:
+        statement = await connection.prepare(_INSERT)
+        for amount in waiting:
+            began = time.perf_counter()
+            await statement.fetch(uuid.uuid4(), 1, 2, amount)
+            taken.append(time.perf_counter() - began)
+
+    await asyncio.gather(*map(insert, pool))
+    for connection in pool:
+        await connection.close()
+    return taken

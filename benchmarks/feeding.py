@@ -43,10 +43,10 @@ class Sent(NamedTuple):
         """From the first entry to the last answer."""
         return float(self.answered.max() - self.due.min())
 
-    @property
-    def latencies_ms(self) -> npt.NDArray[np.float64]:
-        """Of each entry, in milliseconds."""
-        return (self.answered - self.due) * 1000
+    def latencies_ms(self, skip_seconds: float = 0) -> npt.NDArray[np.float64]:
+        """Of each entry but the first ones, in milliseconds."""
+        counted = self.due >= self.due.min() + skip_seconds
+        return (self.answered - self.due)[counted] * 1000
 
 
 def faults_of(sent: Sent, transfers: Transfers) -> list[str]:
