@@ -46,7 +46,7 @@ async def audit(dsn: str, accounts: Accounts, sent: Sequence[Transfers]) -> list
         columns = [("id", "uuid", accounts.ids), ("balance", "i8", balances(accounts, sent))]
         copy = encode_copy(columns, len(accounts.ids))
 
-        async def data():  # noqa: ANN202
+        async def data():
             yield copy.data
 
         await connection.copy_to_table(

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import asyncpg
@@ -12,79 +12,112 @@ import numpy as np
 from benchmarks.workload import SHARDS, Accounts
 from engine.book import Book
 from engine.deciding import Batch, Deciding
+from engine.nouns import AccountFlags
 from engine.rows import AccountRow
-from engine.store.copying import Copy, copies_of_spent, copy_of_posted
+from engine.store.copying import Copy, copies_of
 from engine.wire.layout import Rows
 
 FLUSH = 20_000
 
+Copies = list[tuple[str, Copy]]
+"""A flush: tables and their rows as bytes."""
 
-def make_flushes(
-    accounts: Accounts, rows: Rows, connections: int
-) -> list[list[tuple[list[Copy], Copy]]]:
-    """What each connection is to copy, flush by flush: transfers, then postings.
 
-    The accounts are numbered apart from those of the engine's run, so that the rows are new.
+def new_book(accounts: Accounts, numbers: Sequence[int], *, limited: bool = False) -> Book:
+    """A book that owns all shards and has met all accounts, none of which has money.
+
+    Args:
+        accounts: Which.
+        numbers: Theirs in Postgres.
+        limited: Whether all but those that fund must not spend more than they have.
     """
-    books = []
-    for _ in range(connections):
-        book = Book(range(SHARDS), 0, SHARDS, len(accounts.ids))
-        book.add_accounts(
-            AccountRow(one.tobytes(), 10_000_000 + number, int(shard), 1, 1, 0, closed=False,
-                       version=0, own=(0, 0, 0, 0), others=(0, 0, 0, 0))
-            for number, (one, shard) in enumerate(zip(accounts.ids, accounts.shards, strict=True))
-        )  # fmt: skip
-        books.append(book)
+    book = Book(range(SHARDS), 0, SHARDS, len(accounts.ids))
+    limit = int(AccountFlags.debits_must_not_exceed_credits) if limited else 0
+    nothing = (0, 0, 0, 0)
+    book.add_accounts(
+        AccountRow(
+            id=one,
+            number=numbers[place],
+            shard=int(accounts.shards[place]),
+            ledger=1,
+            code=1,
+            flags=0 if place < SHARDS else limit,
+            closed=False,
+            version=0,
+            own=nothing,
+            others=nothing,
+        )
+        for place, one in enumerate(accounts.ids.tolist())
+    )
+    return book
+
+
+def make_flush(book: Book, rows: Rows, number: int) -> Copies:
+    """Decide and encode one flush, as a worker does."""
+    deciding = Deciding(book, Batch([rows], [0]), [], 1)
+    if deciding.advance() is not None:
+        raise SystemExit("a flush of the baseline needs something looked up")
+    decided = deciding.finish()
+    posted = book.post([decided])
+    book.begin_flush()
+    book.land_flush()
+    return copies_of([decided], posted, number)
+
+
+def make_flushes(accounts: Accounts, rows: Rows, connections: int) -> list[list[Copies]]:
+    """What each connection is to copy, flush by flush.
+
+    The ids are others than those of the engine's run, and so are the numbers of the accounts,
+    for each connection, so that all rows are new and none meets another.
+    """
+    books = [
+        new_book(accounts, range(10**8 * (at + 1), 10**8 * (at + 1) + len(accounts.ids)))
+        for at in range(connections)
+    ]
     fresh = rows.copy()
     ids = np.ascontiguousarray(fresh["id"]).view(np.uint8).reshape(-1, 16).copy()
     ids[:, 15] ^= 0x5A
     fresh["id"] = ids.view("V16").ravel()
-    made: list[list[tuple[list[Copy], Copy]]] = [[] for _ in range(connections)]
+    made: list[list[Copies]] = [[] for _ in range(connections)]
     for turn, start in enumerate(range(0, len(fresh), FLUSH)):
         at = turn % connections
-        book = books[at]
-        deciding = Deciding(book, Batch([fresh[start : start + FLUSH]], [0]), [], 1)
-        assert deciding.advance() is None
-        decided = deciding.finish()
-        posted = book.post([decided])
-        posted["stripe"] += at * 512  # each connection its own stripes
-        book.begin_flush()
-        book.land_flush()
-        base = (1 << 62) + (turn << 20)
-        made[at].append((list(copies_of_spent([decided], base)), copy_of_posted(posted, base)))
+        made[at].append(make_flush(books[at], fresh[start : start + FLUSH], (1 << 42) + turn))
     return made
 
 
-async def copy_bare(dsn: str, flushes: Sequence[Sequence[tuple[list[Copy], Copy]]]) -> float:
-    """Copy all of it; returns the seconds taken."""
+async def copy_bare(dsn: str, flushes: Sequence[Sequence[Copies]]) -> float:
+    """Copy all of it, a list a connection; returns the seconds taken."""
     connections = [await asyncpg.connect(dsn) for _ in flushes]
 
-    async def copy_all(
-        connection: asyncpg.Connection, mine: Sequence[tuple[list[Copy], Copy]]
-    ) -> None:
-        for spent, posted in mine:
-            async with connection.transaction():
-                for copy in spent:
-                    await _copy(connection, "spent", copy)
-                await _copy(connection, "posted", posted)
+    async def copy_all(connection: asyncpg.Connection, mine: Sequence[Copies]) -> None:
+        for copies in mine:
+            await copy_flush(connection, copies)
 
-    started = time.time()
+    started = time.perf_counter()
     await asyncio.gather(*map(copy_all, connections, flushes))
-    seconds = time.time() - started
+    seconds = time.perf_counter() - started
     for connection in connections:
         await connection.close()
     return seconds
 
 
-async def _copy(connection: asyncpg.Connection, table: str, copy: Copy) -> None:
-    async def pieces():  # noqa: ANN202
-        view = memoryview(copy.data)
-        for start in range(0, len(view), 512 * 1024):
-            yield view[start : start + 512 * 1024]
+async def copy_flush(connection: asyncpg.Connection, copies: Copies) -> None:
+    """Copy one flush in one transaction."""
+    async with connection.transaction():
+        for table, copy in copies:
+            await connection.copy_to_table(
+                table,
+                schema_name="ledger",
+                columns=copy.columns,
+                format="binary",
+                source=_pieces(copy.data),
+            )
 
-    await connection.copy_to_table(
-        table, schema_name="ledger", columns=copy.columns, format="binary", source=pieces()
-    )
+
+async def _pieces(data: bytes) -> AsyncIterator[memoryview]:
+    view = memoryview(data)
+    for start in range(0, len(view), 512 * 1024):
+        yield view[start : start + 512 * 1024]
 
 
 _INSERT = """

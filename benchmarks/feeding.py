@@ -6,12 +6,11 @@ into the producer.
 
 import multiprocessing
 import socket
-import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -21,11 +20,10 @@ import numpy.typing as npt
 
 from benchmarks.workload import BATCH, Accounts, Transfers
 from engine.nouns import stream_name
+from engine.wire.layout import Rows
 
 BLOCK_MS = 20_000
 """For so long a producer waits for an answer; then it gives up."""
-
-PRODUCER_SECONDS_MAX = 3600
 
 
 class Sent(NamedTuple):
@@ -78,25 +76,29 @@ def send(
     """
     places = [*entries(accounts.shards[transfers.debit], batch)]
     order = np.concatenate([chosen for _, chosen in places])
-    ends = np.cumsum([0] + [len(chosen) for _, chosen in places])
-    with tempfile.TemporaryDirectory() as directory:
-        given, made = Path(directory, "rows.npy"), Path(directory, "made.npz")
-        np.save(given, transfers.rows[order].view(np.uint8))
-        context = multiprocessing.get_context("spawn")
-        process = context.Process(
-            target=_produce,
-            args=(url, str(given), str(made), [shard for shard, _ in places], ends.tolist()),
-            kwargs={"in_flight_max": in_flight_max, "per_second": per_second},
-        )
-        process.start()
-        process.join(PRODUCER_SECONDS_MAX)
-        if process.exitcode != 0:
-            process.kill()
-            raise SystemExit(f"the producer ended with {process.exitcode}")
-        with np.load(made) as found:
-            outcomes = np.empty(len(order), np.uint8)
-            outcomes[order] = found["outcomes"]
-            return Sent(outcomes, found["due"], found["answered"], float(found["cpu"]))
+    sending = Entries(
+        transfers.rows[order],
+        [shard for shard, _ in places],
+        np.cumsum([0] + [len(chosen) for _, chosen in places]).tolist(),
+    )
+    # A fork, so that nothing is imported or copied again.
+    context = multiprocessing.get_context("fork")
+    result, given = context.Pipe(duplex=False)
+    process = context.Process(
+        target=_produce, args=(given, url, sending, in_flight_max, per_second)
+    )
+    process.start()
+    given.close()
+    try:
+        sent: Sent = result.recv()
+    except EOFError:
+        raise SystemExit("the producer ended without a result") from None
+    finally:
+        process.kill()
+        process.join()
+    outcomes = np.empty(len(order), np.uint8)
+    outcomes[order] = sent.outcomes
+    return sent._replace(outcomes=outcomes)
 
 
 def entries(shards: npt.NDArray[np.int64], batch: int) -> Iterator[tuple[int, npt.NDArray[Any]]]:
@@ -136,8 +138,8 @@ class Wire:
 class Entries:
     """What a producer is to send, and what it noted."""
 
-    def __init__(self, rows: str, shards: Sequence[int], ends: Sequence[int]) -> None:
-        self._rows = np.load(rows, mmap_mode="r")
+    def __init__(self, rows: Rows, shards: Sequence[int], ends: Sequence[int]) -> None:
+        self._rows = rows
         self._shards = shards
         self._ends = ends
         self.count = len(shards)
@@ -149,7 +151,7 @@ class Entries:
 
     def add(self, number: int) -> tuple[Any, ...]:
         """The command that sends an entry."""
-        data = self._rows[self._ends[number] * 128 : self._ends[number + 1] * 128].tobytes()
+        data = self._rows[self._ends[number] : self._ends[number + 1]].tobytes()
         stream = stream_name("engine", self._shards[number])
         return ("XADD", stream, "*", "bin", data, "reply", self.reply, "request", number)
 
@@ -173,16 +175,8 @@ class Entries:
 
 
 def _produce(
-    url: str,
-    rows: str,
-    made: str,
-    shards: Sequence[int],
-    ends: Sequence[int],
-    *,
-    in_flight_max: int,
-    per_second: float | None,
+    given: Connection, url: str, sending: Entries, in_flight_max: int, per_second: float | None
 ) -> None:
-    sending = Entries(rows, shards, ends)
     wire = Wire(url)
     began = time.process_time()
     if per_second is None:
@@ -190,8 +184,7 @@ def _produce(
     else:
         _open_loop(wire, Wire(url), sending, per_second)
     cpu = time.process_time() - began
-    columns = {name: getattr(sending, name) for name in ("outcomes", "due", "answered")}
-    np.savez(made, cpu=cpu, **columns)
+    given.send(Sent(sending.outcomes, sending.due, sending.answered, cpu))
 
 
 def _closed_loop(wire: Wire, sending: Entries, in_flight_max: int) -> None:

@@ -59,7 +59,7 @@ def measure(options: argparse.Namespace) -> Result:
         loads = [(f"{s:.0%} of capacity, entries of {ENTRY}", capacity * s, ENTRY) for s in SHARES]
         loads.append(("entries of one", options.singles, 1))
         for seed, (load, per_second, batch) in enumerate(loads, 20):
-            count = max(200 * batch, round(per_second * (options.seconds + WARM_UP_SECONDS)))
+            count = max(5 * batch, round(per_second * (options.seconds + WARM_UP_SECONDS)))
             sent, found = ledger.send(
                 uniform(accounts, count, seed=seed), batch=batch, per_second=per_second / batch
             )

@@ -1,0 +1,222 @@
+"""Reading from a large ledger: the balance of an account, and its last 100 postings.
+
+The ledger is filled with flushes of 20,000 transfers, decided and encoded by the engine's own
+code and copied by two connections at once, as two workers do. One account is credited by a
+twentieth of all transfers; the others are drawn alike. Then balances and histories are asked
+of accounts that nobody has asked of before, through the views that everybody uses, and held
+against what the transfers add up to and which came last.
+
+Beside it the layout without runs: a btree over (stripe, version) of every posting, made
+afterwards, and the last 100 postings by it; and what both indexes take on disk.
+
+Not measured: a cold disk. What was just written is in the system's memory where it fits.
+
+Example: python -m benchmarks.history --postings 100000000
+"""
+
+import argparse
+import asyncio
+import time
+import uuid
+from collections import deque
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import numpy as np
+
+from benchmarks.baseline import FLUSH, Copies, copy_flush, make_flush, new_book
+from benchmarks.report import Result, Row, Size, note, run
+from benchmarks.serving import new_ledger
+from benchmarks.workload import SHARDS, Accounts, Transfers, make_accounts, make_transfers
+
+SIZES = {
+    "postings": Size(10_000_000, 400_000, "in the ledger"),
+    "accounts": Size(100_000, 5_000, "with postings"),
+    "samples": Size(200, 50, "accounts asked of"),
+}
+WORKERS = 2
+HOT = SHARDS
+LIMIT = 100
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+
+BALANCE = "SELECT credits_posted - debits_posted FROM ledger.balances WHERE account_id = $1"
+HISTORY = f"SELECT transfer_id FROM ledger.history($1, {LIMIT})"  # noqa: S608 - a number of ours
+PLAIN_HISTORY = f"""
+SELECT transfer_id FROM ledger.posted
+WHERE stripe = (SELECT number * 1024 + shard FROM ledger.accounts WHERE id = $1)
+ORDER BY version DESC LIMIT {LIMIT}
+"""  # noqa: S608 - as above
+SIZES_ON_DISK = """
+SELECT relname AS name, pg_relation_size(oid) / 1000000 AS mb FROM pg_class
+WHERE relnamespace = 'ledger'::regnamespace
+  AND relname IN ('posted', 'posted_run', 'posted_plain', 'spent', 'spent_pkey')
+ORDER BY 1
+"""
+
+
+class Watch:
+    """What must be found of some accounts.
+
+    Args:
+        chosen: Their places.
+        count: Of all accounts.
+    """
+
+    def __init__(self, chosen: np.ndarray, count: int) -> None:
+        self._watched = np.zeros(count, bool)
+        self._watched[chosen] = True
+        self.balances = dict.fromkeys(chosen.tolist(), 0)
+        self.last: dict[int, deque[bytes]] = {one: deque(maxlen=LIMIT) for one in self.balances}
+
+    def note(self, made: Transfers) -> None:
+        """Take in a flush."""
+        rows = np.flatnonzero(self._watched[made.debit] | self._watched[made.credit])
+        columns = (made.debit, made.credit, made.moved, made.rows["id"])
+        for debit, credit, amount, one in zip(*(c[rows].tolist() for c in columns), strict=True):
+            for place, change in ((debit, -amount), (credit, amount)):
+                if place in self.balances:
+                    self.balances[place] += change
+                    self.last[place].append(one)
+
+
+def draw(accounts: Accounts, turn: int) -> Transfers:
+    """A flush of transfers."""
+    rng = np.random.default_rng(turn)
+    count = len(accounts.ids) - HOT - 1
+    debit = HOT + 1 + rng.integers(0, count, FLUSH)
+    credit = HOT + 1 + (debit - HOT + rng.integers(0, count - 1, FLUSH)) % count
+    credit[rng.random(FLUSH) < 0.05] = HOT
+    return make_transfers(accounts, debit, credit, turn)
+
+
+async def fill(dsn: str, accounts: Accounts, flushes: int, watch: Watch) -> None:
+    """Write so many flushes, the next ones being made while some are copied."""
+    pool = [
+        await asyncpg.connect(dsn, server_settings={"synchronous_commit": "off"})
+        for _ in range(WORKERS)
+    ]
+    numbers = {
+        row["id"].bytes: row["number"]
+        for row in await pool[0].fetch("SELECT id, number FROM ledger.accounts")
+    }
+    book = new_book(accounts, [numbers[one] for one in accounts.ids.tolist()])
+
+    def make(first: int) -> list[Copies]:
+        made = []
+        for turn in range(first, min(first + WORKERS, flushes + 1)):
+            transfers = draw(accounts, turn)
+            watch.note(transfers)
+            made.append(make_flush(book, transfers.rows, turn))
+        return made
+
+    worker = uuid.uuid4()
+    await pool[0].executemany(
+        "INSERT INTO ledger.flushes (worker, sequence, number, kind, time, transfers, postings)"
+        " VALUES ($1, $2, $2, 'flush', $3, $4, 2 * $4::integer)",
+        [(worker, n, BEGAN + timedelta(seconds=n), FLUSH) for n in range(1, flushes + 1)],
+    )
+    ready = make(1)
+    for first in range(1, flushes + 1, WORKERS):
+        making = asyncio.create_task(asyncio.to_thread(make, first + WORKERS))
+        await asyncio.gather(*map(copy_flush, pool, ready))
+        ready = await making
+        if first % (100 * WORKERS) == 1:
+            note(f"{first * FLUSH * 2:,} postings")
+    for table in ("posted", "spent", "accounts", "flushes"):
+        await pool[0].execute(f"VACUUM ANALYZE ledger.{table}")
+    for connection in pool:
+        await connection.close()
+
+
+async def ask(
+    connection: asyncpg.Connection, query: str, ids: list[uuid.UUID]
+) -> tuple[list[float], list[list[Any]]]:
+    """Ask of each account, once; returns the milliseconds and the answers."""
+    statement = await connection.prepare(query)
+    taken, answers = [], []
+    for one in ids:
+        began = time.perf_counter()
+        rows = await statement.fetch(one)
+        taken.append((time.perf_counter() - began) * 1000)
+        answers.append([row[0] for row in rows])
+    return taken, answers
+
+
+async def look(dsn: str, accounts: Accounts, watch: Watch) -> tuple[list[Row], list[str]]:
+    """Ask, and compare."""
+    connection = await asyncpg.connect(dsn)
+    rows: list[Row] = []
+    faults = []
+    chosen = [one for one in watch.balances if one != HOT]
+
+    async def of(what: str, query: str, places: list[int], expected: list[list[Any]]) -> None:
+        ids = [uuid.UUID(bytes=accounts.ids[place].tobytes()) for place in places]
+        taken, answers = await ask(connection, query, ids)
+        wrong = sum(found != want for found, want in zip(answers, expected, strict=True))
+        if wrong:
+            faults.append(f"{what}: {wrong} of {len(answers)} answers are wrong")
+        median, most = np.quantile(taken, (0.5, 0.99)).tolist()
+        rows.append(
+            {"what": what, "asked": len(taken), "median_ms": round(median, 3),
+             "p99_ms": round(most, 3), "most_ms": round(max(taken), 3)}
+        )  # fmt: skip
+
+    def last(places: list[int]) -> list[list[uuid.UUID]]:
+        return [[uuid.UUID(bytes=one) for one in reversed(watch.last[at])] for at in places]
+
+    # One account is asked of beforehand and not counted: plans are made, catalogues read.
+    first, *others = chosen
+    hot = [HOT] * 20
+    for query in (BALANCE, HISTORY):
+        await ask(connection, query, [uuid.UUID(bytes=accounts.ids[first].tobytes())])
+    sums = watch.balances
+    await of("balance", BALANCE, others, [[sums[place]] for place in others])
+    await of("balance, hot account", BALANCE, hot, [[sums[HOT]]] * len(hot))
+    await of(f"last {LIMIT} postings", HISTORY, others, last(others))
+    await of(f"last {LIMIT} postings, hot account", HISTORY, hot, last(hot))
+    await connection.execute(
+        "CREATE UNIQUE INDEX posted_plain ON ledger.posted (stripe, version)", timeout=3600
+    )
+    await ask(connection, PLAIN_HISTORY, [uuid.UUID(bytes=accounts.ids[first].tobytes())])
+    await of(f"last {LIMIT} postings by a plain index", PLAIN_HISTORY, others, last(others))
+    sizes = [dict(row) for row in await connection.fetch(SIZES_ON_DISK)]
+    await connection.close()
+    note(", ".join(f"{one['name']} {one['mb']:,} MB" for one in sizes))
+    return [*rows, *({"what": f"size of {o['name']}", "mb": o["mb"]} for o in sizes)], faults
+
+
+def measure(options: argparse.Namespace) -> Result:
+    accounts = make_accounts(options.accounts + 1)
+    flushes = max(WORKERS, options.postings // (2 * FLUSH))
+    rng = np.random.default_rng(11)
+    chosen = HOT + 1 + rng.choice(options.accounts, options.samples, replace=False)
+    watch = Watch(np.r_[chosen, HOT], len(accounts.ids))
+    with new_ledger(accounts) as ledger:
+        began = time.perf_counter()
+        asyncio.run(fill(ledger.dsn, accounts, flushes, watch))
+        seconds = time.perf_counter() - began
+        rows, faults = asyncio.run(look(ledger.dsn, accounts, watch))
+        kept = asyncio.run(count(ledger.dsn))
+    postings = flushes * 2 * FLUSH
+    if kept != postings:
+        faults.append(f"{kept:,} postings are kept, not {postings:,}")
+    asked = [row for row in rows if "asked" in row]
+    sizes = [row for row in rows if "mb" in row]
+    summary = {"postings": postings, "fill_seconds": round(seconds, 1)}
+    return Result(asked, faults, summary, {"On disk": sizes})
+
+
+async def count(dsn: str) -> int:
+    connection = await asyncpg.connect(dsn)
+    kept: int = await connection.fetchval("SELECT count(*) FROM ledger.posted")
+    await connection.close()
+    return kept
+
+
+def main(arguments: list[str] | None = None) -> None:
+    run(__doc__, measure, SIZES, arguments=arguments)
+
+
+if __name__ == "__main__":
+    main()

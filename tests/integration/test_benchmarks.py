@@ -1,0 +1,113 @@
+"""Every benchmark runs, says what it measured, and fails where its result does not add up."""
+
+import asyncio
+import json
+import subprocess
+import sys
+
+import asyncpg
+import pytest
+
+from benchmarks import report, stages
+from benchmarks.report import Result
+from benchmarks.serving import new_ledger, running_engine
+from benchmarks.workload import declined, fund, holds, make_accounts
+
+TINY = {
+    "end_to_end": "--transfers 3000 --accounts 50 --stages",
+    "batches": "--transfers 2000 --accounts 50",
+    "singles": "--transfers 100 --accounts 50",
+    "client": "--transfers 300 --accounts 50",
+    "latency": "--seconds 1 --capacity 2000 --singles 100 --accounts 50",
+    "workloads": "--transfers 2000 --accounts 50 --only plain --workers 1",
+    "function": "--seconds 1 --transfers 500 --accounts 50 --scale 1",
+    "history": "--postings 80000 --accounts 1000 --samples 5",
+    "memory": "--accounts 2000",
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_benchmark_runs_and_its_result_adds_up(name):
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--json", *TINY[name].split()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(done.stdout.splitlines()[-1])
+    assert measured["rows"]
+    if name == "end_to_end":
+        assert measured["transfers_per_second"] > 0
+        assert measured["bare_copy_transfers_per_second"] > 0
+        assert measured["ratio"] > 0
+        (costs,) = measured["details"].values()
+        called = {cost["stage"] for cost in costs if cost["calls"]}
+        # All accounts are there and all ids are new: nothing is looked up again.
+        assert called >= stages.STAGES.keys() - {"look up"}
+
+
+def test_decoding_deciding_and_encoding_give_what_they_must():
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--benchmark-disable", "benchmarks/test_columns.py"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+TRIGGERS = "ALTER TABLE ledger.posted {0} TRIGGER keep; ALTER TABLE ledger.spent {0} TRIGGER keep"
+ONE_POSTING = "(SELECT max(number) FROM ledger.posted)"
+ONE_ID = "(SELECT max(number) FROM ledger.spent WHERE outcome = {})"
+DAMAGES = {
+    "a posting is missing": f"DELETE FROM ledger.posted WHERE number = {ONE_POSTING}",
+    "a posting stands twice": "INSERT INTO ledger.posted SELECT number, stripe, version, amount,"
+    " pending_amount, debits_pending, debits_posted, credits_pending, credits_posted, transfer_id,"
+    f" 0 FROM ledger.posted WHERE number = {ONE_POSTING}",
+    "a posting has another amount": "UPDATE ledger.posted SET amount = amount + 1"
+    f" WHERE number = {ONE_POSTING}",
+    "a posting has another version": "UPDATE ledger.posted SET version = version + 1, run = 0"
+    f" WHERE number = {ONE_POSTING}",
+    "a hold is open": f"UPDATE ledger.posted SET pending_amount = 1 WHERE number = {ONE_POSTING}",
+    "a posting is another account's": "UPDATE ledger.posted SET run = 0,"
+    f" stripe = (SELECT min(stripe) FROM ledger.posted) WHERE number = {ONE_POSTING}",
+    "a transfer is missing": f"DELETE FROM ledger.spent WHERE number = {ONE_ID.format(0)}",
+    "a declined one is missing": f"DELETE FROM ledger.spent WHERE number = {ONE_ID.format(54)}",
+    "a transfer stands twice": "INSERT INTO ledger.spent (id, number, flags, shard, outcome)"
+    " VALUES (gen_random_uuid(), 1, 0, 0, 0)",
+}
+
+
+async def execute(dsn: str, *statements: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    for statement in statements:
+        await connection.execute(statement)
+    await connection.close()
+
+
+def test_a_ledger_that_was_damaged_fails_the_audit_and_the_run(capsys):
+    accounts = make_accounts(20)
+    with new_ledger(accounts) as ledger:
+        with running_engine(ledger, 2):
+            for transfers in (fund(accounts), holds(accounts, 300, lag_max=50)):
+                assert ledger.send(transfers)[1] == []
+            mixed = declined(accounts, 1000)
+            mixed.created[0] = not mixed.created[0]
+            assert ledger.send(mixed)[1] == ["1 were answered otherwise, 0 not at all"]
+            mixed.created[0] = not mixed.created[0]
+        assert ledger.audit() == []
+        copies = [f"CREATE TABLE {t}_kept AS TABLE ledger.{t}" for t in ("posted", "spent")]
+        asyncio.run(execute(ledger.dsn, TRIGGERS.format("DISABLE"), *copies))
+        for what, damage in DAMAGES.items():
+            asyncio.run(execute(ledger.dsn, damage))
+            with pytest.raises(SystemExit) as ended:
+                report.run("A title", lambda _: Result([], ledger.audit()), {}, arguments=[])
+            assert ended.value.code == 1, what
+            assert "it does not add up" in capsys.readouterr().err
+            for table in ("posted", "spent"):
+                again = f"INSERT INTO ledger.{table} TABLE {table}_kept"
+                asyncio.run(execute(ledger.dsn, f"TRUNCATE ledger.{table}", again))
+        assert ledger.audit() == []
