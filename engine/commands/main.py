@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "history": "engine.commands.balance:history",
     "status": "engine.commands.status:status",
     "verify": "engine.commands.verify:verify",
+    "bench": "benchmarks.command:bench",
 }
 """Where each command is, in the order of `engine --help`."""
 

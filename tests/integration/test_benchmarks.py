@@ -26,6 +26,21 @@ TINY = {
 }
 
 
+def test_the_command_is_the_benchmark():
+    command = [sys.executable, "-m", "engine.commands.main", "bench", "--json"]
+    done = subprocess.run(
+        [*command, "--transfers", "1000", "--workers", "1"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(done.stdout.splitlines()[-1])
+    assert [row["transfers"] for row in measured["rows"]] == [1000]
+    assert measured["ratio"] > 0
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_a_benchmark_runs_and_its_result_adds_up(name):
     done = subprocess.run(
