@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import signal
+import sys
 import time
 import types
 from collections.abc import Callable, Coroutine, Generator
@@ -22,7 +23,7 @@ BEGIN_SIGNAL = signal.SIGUSR1
 
 STAGES = {
     "read": ["engine.streams:Streams.read"],
-    "decode": ["engine.session:understand"],
+    "decode": ["engine.inbox:understand"],
     "decide": [
         "engine.deciding:Deciding.__init__",
         "engine.deciding:Deciding.advance",
@@ -38,12 +39,12 @@ STAGES = {
     ],
     "encode": [
         "engine.book:Book.post",
-        "engine.session:copies_of",
-        "engine.store.postgres:small_arguments",
+        "engine.store.copying:copies_of",
+        "engine.store.small:small_arguments",
     ],
     "flush": ["engine.store.postgres:PostgresStore.flush"],
     "answer": [
-        "engine.aftermath:encode_answer",
+        "engine.wire.answers:encode_answer",
         "engine.streams:Streams.answer",
         "engine.streams:Streams.remove",
     ],
@@ -142,7 +143,9 @@ def _step_by_step(
 
 
 def put_on(clocks: Clocks) -> None:
-    """Put clocks on every function of every stage."""
+    """Put clocks on every function of every stage, wherever it was imported to."""
+    import_module("engine.commands.worker")
+    loaded = [module for name, module in sys.modules.items() if name.startswith("engine.")]
     for stage, functions in STAGES.items():
         for name in functions:
             module, _, path = name.partition(":")
@@ -150,7 +153,11 @@ def put_on(clocks: Clocks) -> None:
             *parts, last = path.split(".")
             for part in parts:
                 holder = getattr(holder, part)
-            setattr(holder, last, clocked(clocks, stage, getattr(holder, last)))
+            plain = getattr(holder, last)
+            with_clocks = clocked(clocks, stage, plain)
+            for one in (holder, *loaded):
+                if vars(one).get(last) is plain:
+                    setattr(one, last, with_clocks)
 
 
 def table(stages: dict[str, Any], transfers: int) -> list[dict[str, Any]]:
