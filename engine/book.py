@@ -135,7 +135,7 @@ class Book:
         at = self.find(other._table.words(slots))  # noqa: SLF001 - another of its kind
         here = np.flatnonzero(at >= 0)
         self.closed[at[here]] = other.closed[here]
-        here = here[self.mine[at[here]]]
+        here = here[self.stripe[at[here]] == other.stripe[here]]
         self.version[at[here]] = other.version[here]
         self.own[:, at[here]] = other.own[:, here]
         self.others[:, at[here]] = other.others[:, here]
@@ -150,7 +150,25 @@ class Book:
         Called only while everything decided is committed.
         """
         order = np.argsort(self.used[: self.accounts], kind="stable")
-        slots = np.sort(order[max(len(order) - keep, 0) :])
+        self._keep(np.sort(order[max(len(order) - keep, 0) :]))
+
+    def change_owned(self, owned: Collection[int]) -> None:
+        """Other shards are owned now: what is to be written through other stripes is forgotten.
+
+        Called only while everything decided is committed.
+        """
+        before = self.owned.copy()
+        self.owned[:] = False
+        self.owned[list(owned)] = True
+        self.owns_all = bool(self.owned.all())
+        stays = (before == self.owned)[self.home[: self.accounts]]
+        if not self.owned[self.writing_shard]:
+            self.writing_shard = min(owned, default=0)
+            stays &= self.mine[: self.accounts]
+        self._keep(np.flatnonzero(stays))
+
+    def _keep(self, slots: Slots) -> None:
+        """Forget all accounts but these, which keep their order."""
         table = IdTable(max(len(slots), 8))
         table.add(self._table.words(slots))
         self._table = table

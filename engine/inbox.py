@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 import numpy as np
@@ -53,7 +53,7 @@ class Inbox:
     """A bounded queue with one wake-up for everything that a worker waits for.
 
     Args:
-        transfers_max: `put` waits while so many are inside.
+        transfers_max: There is no room while so many are inside.
     """
 
     def __init__(self, transfers_max: int) -> None:
@@ -67,9 +67,12 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._arrivals)
 
-    async def put(self, arrivals: list[Arrival]) -> None:
-        """Add at the end, once there is room."""
+    async def room(self) -> None:
+        """Wait until there is room."""
         await self._room.wait()
+
+    def put(self, arrivals: list[Arrival]) -> None:
+        """Add at the end."""
         self._arrivals.extend(arrivals)
         self._transfers += sum(len(arrival.rows) for arrival in arrivals)
         if self._transfers >= self._max:
@@ -96,3 +99,11 @@ class Inbox:
         if self._transfers < self._max:
             self._room.set()
         return taken
+
+    def drop(self, shards: Collection[int]) -> None:
+        """Take out what came by the streams of some shards: another worker decides it."""
+        kept = [arrival for arrival in self._arrivals if arrival.entry.shard not in shards]
+        self._arrivals = deque(kept)
+        self._transfers = sum(len(arrival.rows) for arrival in kept)
+        if self._transfers < self._max:
+            self._room.set()

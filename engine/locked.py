@@ -44,6 +44,7 @@ async def decide_locked(
     sequence: int,
     time: int,
     owned: Mapping[int, Owned],
+    writing_shard: int,
     shard_count: int,
 ) -> LockedResult:
     """Decide entries, and whatever lapses, under the locks of all owners concerned; commit.
@@ -55,6 +56,7 @@ async def decide_locked(
         sequence: The next number of the own chain.
         time: Microseconds since 1970; raised above that of every shard concerned.
         owned: The worker's own shards.
+        writing_shard: That one of them through whose stripes others' accounts are credited.
         shard_count: Of the ledger.
 
     Raises:
@@ -69,7 +71,7 @@ async def decide_locked(
             time = max([time, *(one.time + 1 for one in concerned.values())])
             since = {shard: one.time for shard, one in concerned.items()}
             due = sorted(await store.load_due(since, time, locked=True))
-            book = Book(concerned, min(owned), shard_count)
+            book = Book(concerned, writing_shard, shard_count)
             deciding = Deciding(book, batch, [hold_id for _, hold_id in due], time, careful=True)
             newest = await look_up(deciding, book, store, locked=True)
             more = {shard for found in deciding.locks().values() for shard in found}

@@ -5,8 +5,7 @@ that rests on it is thrown away and decided again from the entries, which are st
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import structlog
@@ -16,20 +15,20 @@ from engine.batch import Batch
 from engine.book import Book
 from engine.deciding import Deciding
 from engine.errors import EngineError, InvariantBroken, LostOwnershipError, TryAgainError
+from engine.flights import Flights
 from engine.holds import DueHolds
 from engine.inbox import Arrival, Inbox
 from engine.locked import decide_locked
 from engine.looking_up import look_up
 from engine.nouns import MICROSECONDS
+from engine.open_flush import OpenFlush, part
 from engine.rows import Decided
 from engine.settings import WorkerSettings
 from engine.statistics import WorkerStatistics
 from engine.store.connection import ConflictError, FundsArrivedError
-from engine.store.copying import copies_of
 from engine.store.postgres import PostgresStore
-from engine.store.rows import DeadLetter, Flush, Owned
-from engine.store.small import is_small
-from engine.telling import dead_letters, positions_of, tell
+from engine.store.rows import Flush, Owned
+from engine.telling import dead_letters, tell
 
 _log = structlog.get_logger()
 
@@ -37,25 +36,6 @@ FUNDS_ARRIVED_MAX = 2
 """So often in a row a flush may find that what it declined need not be; then it locks first."""
 
 FIRST_CAME_ANOTHER = (ConflictError, LostOwnershipError)
-
-
-class OpenFlush:
-    """What is decided since the last flush was sent, and from which entries."""
-
-    __slots__ = ("dead_letters", "decided", "due", "time", "told", "transfers")
-
-    def __init__(self, time: int, due: list[bytes]) -> None:
-        self.time = time
-        self.due = due
-        self.decided: list[Decided] = []
-        self.dead_letters: list[DeadLetter] = []
-        self.told: list[Told] = []
-        self.transfers = 0
-
-    @property
-    def arrivals(self) -> list[Arrival]:
-        """The entries, in order."""
-        return [one.arrival for one in self.told]
 
 
 class Pipeline:
@@ -69,6 +49,7 @@ class Pipeline:
         settings: Sizes and durations.
         clock: Microseconds since 1970.
         shard_count: Of the ledger.
+        on_lost: Called with shards that another worker took.
     """
 
     def __init__(
@@ -80,6 +61,7 @@ class Pipeline:
         settings: WorkerSettings,
         clock: Callable[[], int],
         shard_count: int,
+        on_lost: Callable[[set[int]], None],
     ) -> None:
         self._store = store
         self._inbox = inbox
@@ -88,11 +70,10 @@ class Pipeline:
         self._settings = settings
         self._clock = clock
         self._shard_count = shard_count
+        self._on_lost = on_lost
         self.owned: dict[int, Owned] = {}
+        self._flights = Flights(store, self._committed)
         self._open: OpenFlush | None = None
-        self._flight: asyncio.Task[None] | None = None
-        self._flown: OpenFlush | None = None
-        self._sealed: tuple[OpenFlush, Flush] | None = None
         self._conflicts = 0
         self._arrived = 0
         self._careful = False
@@ -100,30 +81,75 @@ class Pipeline:
     async def load(self) -> None:
         """Begin from what is committed, with an empty book."""
         ownership = await self._store.load_ownership()
-        self._next_sequence = ownership.sequence + 1
-        await self._reserve(ownership.number)
         self.owned = ownership.shards
-        self._reached = {shard: owned.position for shard, owned in self.owned.items()}
+        await self._flights.begin(ownership.sequence + 1, ownership.number, self.owned)
         self._time = max((owned.time for owned in self.owned.values()), default=0)
         self._book = Book(self.owned, min(self.owned, default=0), self._shard_count)
         self._due = DueHolds()
         self._open = None
-        self._sealed = None
 
-    async def _reserve(self, number: int) -> None:
-        """Numbers for the next two flushes: one may be sealed while another is in flight."""
-        self._numbers = deque([number, await self._store.reserve_number()])
+    # Shards come and go.
+
+    async def finish(self) -> None:
+        """See all committed that is decided, or back in the inbox."""
+        while self.is_busy():
+            await self.go_on(decide=False)
+
+    async def claim(self, shards: Collection[int]) -> set[int]:
+        """Take over shards that are free or whose owners' leases have ended.
+
+        Returns:
+            Those of them that are this worker's now. Raises as `Owning.claim`.
+        """
+        taken: set[int] = set()
+        for owner in await self._store.owning.owners(shards):
+            await self.finish()
+            time = max(self._clock(), self._time + 1)
+            found = await self._store.owning.claim(
+                owner, shards, sequence=self._flights.sequence, time=time
+            )
+            if found:
+                self.owned |= found
+                taken |= found.keys()
+                await self._rest_on_owned()
+        return taken
+
+    async def release(
+        self, shards: Collection[int], paused_seconds: float, *, leaving: bool = False
+    ) -> None:
+        """Give shards back, when nothing of them is in the inbox. Raises as `Owning.release`."""
+        if self.is_busy():
+            raise InvariantBroken("shards are given back while something is undecided")
+        await self._store.owning.release(
+            shards,
+            sequence=self._flights.sequence,
+            time=max(self._clock(), self._time + 1),
+            paused_seconds=paused_seconds,
+            leaving=leaving,
+        )
+        for shard in shards:
+            del self.owned[shard]
+        if not leaving:
+            await self._rest_on_owned()
+
+    async def _rest_on_owned(self) -> None:
+        """What is in memory rests on other shards from now on; nothing is under way."""
+        self._time = max([self._time, *(owned.time for owned in self.owned.values())])
+        self._due = DueHolds()
+        self._open = None
+        self._book.change_owned(self.owned)
+        number = await self._store.reserve_number()
+        await self._flights.begin(self._flights.sequence + 1, number, self.owned)
 
     async def close(self) -> None:
         """Wait for a flush under way, whatever becomes of it: it may be committed."""
-        if self._flight is not None:
-            await asyncio.wait([self._flight])
-            self._flight.exception()
+        await self._flights.close()
 
     async def go_on(self, *, decide: bool = True) -> None:
         """One step: land, decide what is there, send; or, where another came first, redo."""
         try:
-            if self._flight is not None and self._flight.done():
+            flights = self._flights
+            if flights.in_flight is not None and flights.in_flight.done():
                 await self._land()
             if decide and not self._is_full():
                 arrivals = self._inbox.take(self._room())
@@ -131,18 +157,19 @@ class Pipeline:
                     await self._decide(arrivals)
             # A full flush is made ready while another is in flight; one that is not full may
             # still grow, until there is nothing in flight.
-            if self._sealed is None and (self._is_full() or self._flight is None or not decide):
+            is_free = flights.in_flight is None
+            if not flights.is_one_ready and (self._is_full() or is_free or not decide):
                 self._seal()
-            if self._sealed is not None and self._flight is None:
-                self._launch()
+            if flights.is_one_ready and is_free:
+                flights.launch()
             elif self._is_full() or not decide:
                 await self._land()
         except FIRST_CAME_ANOTHER as error:
-            await self._redo(error)
+            await self.redo(error)
 
     def is_busy(self) -> bool:
         """Whether anything is decided and not yet seen committed."""
-        return not (self._open is None and self._sealed is None and self._flight is None)
+        return self._open is not None or self._flights.are_under_way
 
     def _room(self) -> int:
         return self._settings.flush_transfers_max - (self._open.transfers if self._open else 0)
@@ -157,7 +184,8 @@ class Pipeline:
         if next_at is not None:
             seconds = min(seconds, max(next_at - self._clock(), 0) / MICROSECONDS + 0.001)
         woken = asyncio.ensure_future(self._inbox.wake.wait())
-        waits: list[asyncio.Future[Any]] = [woken, *([self._flight] if self._flight else [])]
+        flight = self._flights.in_flight
+        waits: list[asyncio.Future[Any]] = [woken, *([flight] if flight else [])]
         try:
             await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -173,36 +201,8 @@ class Pipeline:
     def _seal(self) -> None:
         """Close what is open and make it ready to be sent; the next decisions open another."""
         opened, self._open = self._open, None
-        if opened is None or not (opened.told or any(len(one.slots) for one in opened.decided)):
-            return
-        posted = self._book.post(opened.decided)
-        positions = positions_of(posted, opened.arrivals, self._reached)
-        flush = Flush(
-            self._next_sequence,
-            self._numbers.popleft(),
-            opened.time,
-            opened.decided,
-            posted,
-            positions,
-            opened.dead_letters,
-        )
-        if not is_small(flush):
-            flush.copies = copies_of(opened.decided, posted, flush.number)
-        self._next_sequence += 1
-        self._reached |= positions
-        self._book.begin_flush()
-        self._sealed = opened, flush
-
-    def _launch(self) -> None:
-        if self._sealed is None:
-            raise InvariantBroken("there is nothing ready to be sent")
-        self._flown, flush = self._sealed
-        self._sealed = None
-        self._flight = asyncio.create_task(self._fly(flush, self._flown.told))
-
-    async def _fly(self, flush: Flush, told: list[Told]) -> None:
-        self._numbers.append(await self._store.flush(flush))
-        self._committed(flush, told)
+        if opened is not None and (opened.told or any(len(one.slots) for one in opened.decided)):
+            self._flights.seal(opened, self._book)
 
     def _committed(self, flush: Flush, told: list[Told]) -> None:
         for shard, position in flush.positions.items():
@@ -216,19 +216,14 @@ class Pipeline:
             created = int((one.outcomes == 0).sum())
             statistics.created += created
             statistics.refused += len(one.outcomes) - created
+        for each in told:
+            statistics.load.add(each.arrival.entry.shard, len(each.arrival.rows))
         if told:
             self._aftermath.add(told)
 
     async def _land(self) -> None:
         """Wait for the flush in flight and take its failure, if it failed."""
-        if self._flight is None:
-            return
-        flight = self._flight
-        await asyncio.wait([flight])
-        self._flight = None
-        await flight
-        self._flown = None
-        self._book.land_flush()
+        await self._flights.land(self._book)
         if self._book.accounts > self._settings.accounts_max and not self.is_busy():
             self._book.forget_unused(self._settings.accounts_max // 2)
 
@@ -236,12 +231,12 @@ class Pipeline:
         """Flush all that is decided and see it committed."""
         while self.is_busy():
             await self._land()
-            if self._sealed is None:
+            if not self._flights.is_one_ready:
                 self._seal()
-            if self._sealed is not None:
-                self._launch()
+            if self._flights.is_one_ready:
+                self._flights.launch()
 
-    async def _redo(self, error: EngineError) -> None:
+    async def redo(self, error: EngineError) -> None:
         """Another came first: forget what was decided and begin from the entries again."""
         self._statistics.conflicts += 1
         self._conflicts += 1
@@ -252,18 +247,17 @@ class Pipeline:
         _log.info("decided_again", reason=str(error))
         if self._open is not None:
             self._inbox.put_back(self._open.arrivals)
-        if self._sealed is not None:
-            self._inbox.put_back(self._sealed[0].arrivals)
-        if self._flight is not None:
-            await asyncio.wait([self._flight])
-            self._flight.exception()
-            self._flight = None
-        if self._flown is not None:
-            self._inbox.put_back(self._flown.arrivals)
-            self._flown = None
-        before = {shard: owned.position for shard, owned in self.owned.items()}
+        self._inbox.put_back(await self._flights.take_back())
+        before = self.owned
         await self.load()
-        if before != {shard: owned.position for shard, owned in self.owned.items()}:
+        lost = before.keys() - self.owned.keys()
+        if lost:
+            _log.warning("shards_lost", shards=sorted(lost))
+            self._on_lost(lost)
+        if any(
+            shard not in before or before[shard].position != owned.position
+            for shard, owned in self.owned.items()
+        ):
             raise TryAgainError("shards or positions are others now: beginning again")
         self._arrived += isinstance(error, FundsArrivedError)
         self._careful = isinstance(error, ConflictError)
@@ -282,7 +276,7 @@ class Pipeline:
             locks = await self._decide_here(undecided)
             if not locks:
                 return
-            free, behind = _part(undecided, locks)
+            free, behind = part(undecided, locks)
             if free and not await self._decide_here(free):
                 undecided = behind
             await self.drain()
@@ -343,9 +337,9 @@ class Pipeline:
         for one in found:
             self._due.add(*one)
         # Postgres does not show yet what is decided and not committed.
-        sealed = self._sealed[0] if self._sealed is not None else None
-        for uncommitted in (self._flown, sealed, self._open):
-            for decided in uncommitted.decided if uncommitted is not None else ():
+        open_ = [self._open] if self._open is not None else []
+        for uncommitted in [*self._flights.uncommitted(), *open_]:
+            for decided in uncommitted.decided:
                 self._watch(decided)
 
     async def _decide_locked(self, arrivals: list[Arrival], shards: set[int]) -> None:
@@ -354,33 +348,16 @@ class Pipeline:
             self._store,
             arrivals,
             shards,
-            sequence=self._next_sequence,
+            sequence=self._flights.sequence,
             time=max(self._clock(), self._time + 1),
             owned=self.owned,
+            writing_shard=self._book.writing_shard,
             shard_count=self._shard_count,
         )
         self._time = result.flush.time
         self._statistics.locked += 1
-        self._next_sequence += 1
-        # Numbers reserved before are lower than that of the locked flush: no more of use.
-        await self._reserve(result.next_number)
-        self._reached |= {s: p for s, p in result.flush.positions.items() if s in self.owned}
         self._committed(result.flush, result.told)
+        # Numbers reserved before are lower than that of the locked flush: no more of use.
+        await self._flights.begin(self._flights.sequence + 1, result.next_number, self.owned)
         self._book.take_over(result.book)
         self._watch(result.decided)
-
-
-def _part(
-    arrivals: Sequence[Arrival], locks: dict[int, set[int]]
-) -> tuple[list[Arrival], list[Arrival]]:
-    """Entries before which nothing of their stream waits for a lock, and the others."""
-    if -1 in locks:  # a hold lapses first
-        return [], list(arrivals)
-    waiting: set[int] = set()
-    free: list[Arrival] = []
-    behind: list[Arrival] = []
-    for at, arrival in enumerate(arrivals):
-        if at in locks:
-            waiting.add(arrival.entry.shard)
-        (behind if arrival.entry.shard in waiting else free).append(arrival)
-    return free, behind

@@ -1,6 +1,11 @@
-"""A session of a worker: from a load of what it owns to the first server that is away."""
+"""A session of a worker: from a load of what it owns to the first server that is away.
+
+Shards come and go in between: two tasks look around, keep the worker alive and say what is
+to be done; the one that decides does it, when nothing is under way.
+"""
 
 import asyncio
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import anyio
@@ -9,8 +14,10 @@ import structlog
 from engine.aftermath import Aftermath
 from engine.errors import ConfigurationError, EngineError, InvariantBroken, TryAgainError
 from engine.inbox import Inbox, understand
-from engine.pipeline import Pipeline
+from engine.intake import Intake
+from engine.pipeline import FIRST_CAME_ANOTHER, Pipeline
 from engine.streams import Entry
+from shards.placement import Step, next_step
 
 if TYPE_CHECKING:
     from engine.worker import Worker
@@ -27,6 +34,7 @@ class Session:
         self._streams = worker.streams
         self._settings = worker.settings
         self.inbox = Inbox(worker.settings.inbox_transfers_max)
+        self._intake = Intake(worker.streams, self.inbox, worker.settings.block_ms)
         self._aftermath = Aftermath(worker.streams)
         self._pipeline = Pipeline(
             worker.store,
@@ -36,20 +44,31 @@ class Session:
             worker.settings,
             worker.clock,
             worker.shard_count,
+            self._lose,
         )
+        self._step: Step | None = None
+        self._stepped = asyncio.Event()
+
+    @property
+    def owned(self) -> set[int]:
+        """The shards that are this worker's, as far as it knows."""
+        return set(self._pipeline.owned)
 
     async def run(self) -> None:
         """Work until the worker stops, or until a server is away; see `Worker.run`."""
+        self._worker.statistics.sessions += 1
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._beat)
+                tasks.start_soon(self._clear_the_way)
                 tasks.start_soon(self._aftermath.run)
-                complete = await self._take_over()
-                await self._look_below()
-                tasks.start_soon(self._read)
-                if complete:
-                    self._worker.ready.set()
-                await self._work(complete=complete)
+                await self._pipeline.load()
+                self._worker.joined &= self._worker.owned <= self.owned
+                await self._begin(self.owned)
+                tasks.start_soon(self._intake.run)
+                tasks.start_soon(self._watch)
+                await self._work()
+                await self._release(self.owned, leaving=True)
                 with anyio.move_on_after(self._settings.lease_seconds):
                     await self._aftermath.finish()
                 tasks.cancel_scope.cancel()
@@ -59,27 +78,127 @@ class Session:
             with anyio.CancelScope(shield=True):
                 await self._pipeline.close()
 
-    async def _take_over(self) -> bool:
-        """Claim, then load what the book rests on. Returns whether all wanted is owned."""
-        worker = self._worker
-        worker.statistics.sessions += 1
-        taken = await self._store.owning.claim(worker.wanted, worker.clock())
-        if taken:
-            _log.info("shards_claimed", shards=taken)
-        await self._pipeline.load()
-        return worker.wanted <= self._pipeline.owned.keys()
+    async def _work(self) -> None:
+        """Decide and flush, each as soon as it can, until stopping."""
+        while not self._worker.stopping:
+            self.inbox.wake.clear()
+            await self._pipeline.go_on()
+            if self._step is not None:
+                await self._take(self._step)
+            if not self.inbox:
+                await self._pipeline.wait()
 
-    async def _look_below(self) -> None:
-        """Decide what an older Redis brought back below the positions, then move it forward."""
-        for shard, owned in list(self._pipeline.owned.items()):
-            while True:
-                entries = await self._streams.read_below(shard, owned.position)
-                if entries:
-                    await self._decide_below(entries)
-                    continue
-                await self._streams.move_forward(shard, owned.position)
-                if not await self._streams.read_below(shard, owned.position):
-                    break
+    # Being alive, and looking around.
+
+    async def _beat(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._store.owning.beat(self._settings.lease_seconds)
+            rates = self._worker.statistics.load.rates(self.owned, loop.time())
+            await self._store.owning.measure(rates)
+            await asyncio.sleep(self._settings.lease_seconds / 3)
+
+    async def _clear_the_way(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.claim_seconds)
+            await self._store.owning.clear_the_way()
+
+    async def _watch(self) -> None:
+        """Look who owns what, whenever it changes or a lease ends, and say what is to be done."""
+        worker = self._worker
+        while not worker.stopping:
+            holdings, workers = await self._store.owning.look()
+            step = next_step(self._store.worker, holdings, workers, joined=worker.joined)
+            if step.owned - self.owned:
+                raise TryAgainError("shards are owned that are not worked on: beginning again")
+            await self._store.owning.refuse(step.refuse)
+            if step.ask:
+                await self._store.owning.ask(step.ask)
+            if step.complete and step.owned <= self._intake.shards:
+                worker.joined = True
+                worker.ready.set()
+            else:
+                worker.ready.clear()
+            seconds = min(step.look_again_seconds, self._settings.lease_seconds / 3)
+            if step.release or step.claim:
+                self._step = step
+                self._stepped.clear()
+                self.inbox.wake.set()
+                await self._stepped.wait()
+                seconds = min(seconds, self._settings.claim_seconds)
+            await self._store.owning.changes(max(seconds, 0.0))
+
+    # Shards come and go.
+
+    async def _take(self, step: Step) -> None:
+        """Do what is to be done, between two flushes."""
+        self._step = None
+        try:
+            await self._release(set(step.release))
+            if step.claim:
+                taken = await self._pipeline.claim(step.claim)
+                if taken:
+                    _log.info("shards_claimed", shards=sorted(taken))
+                    await self._begin(taken)
+        except FIRST_CAME_ANOTHER as error:
+            await self._pipeline.redo(error)
+        self._stepped.set()
+
+    async def _begin(self, shards: Collection[int]) -> None:
+        """Read on from where these shards got."""
+        owned = self._pipeline.owned
+        positions = {shard: owned[shard].position for shard in shards}
+        for shard in sorted(await self._streams.out_of_step(positions)) if shards else ():
+            await self._look_below(shard)
+        self._worker.owned = self.owned
+        positions = {s: owned.position for s, owned in self._pipeline.owned.items() if s in shards}
+        await self._intake.start(positions)
+        await self._store.owning.done(shards)
+
+    def _lose(self, shards: set[int]) -> None:
+        """Another took these shards: what came of them is its to decide."""
+        self._intake.stop(shards)
+        self.inbox.drop(shards)
+        self._worker.owned = self.owned
+        self._worker.joined = False
+
+    async def _release(self, shards: set[int], *, leaving: bool = False) -> None:
+        """Decide no more of these shards, see all committed, and give them back."""
+        loop = asyncio.get_running_loop()
+        paused_at = loop.time()
+        self._intake.stop(shards)
+        while shards:
+            self.inbox.drop(shards)
+            await self._pipeline.finish()
+            # What was not committed is in the inbox again.
+            self.inbox.drop(shards)
+            with anyio.move_on_after(self._settings.lease_seconds / 3):
+                await self._aftermath.finish()
+            shards &= self.owned
+            if not shards:
+                return
+            try:
+                paused_seconds = loop.time() - paused_at
+                await self._pipeline.release(shards, paused_seconds, leaving=leaving)
+            except FIRST_CAME_ANOTHER as error:
+                await self._pipeline.redo(error)
+                continue
+            self._worker.owned = self.owned
+            self._worker.left = leaving
+            _log.info("shards_released", shards=sorted(shards))
+            return
+
+    async def _look_below(self, shard: int) -> None:
+        """Decide what an older Redis brought back below the position, then move it forward."""
+        while shard in self._pipeline.owned:
+            position = self._pipeline.owned[shard].position
+            entries = await self._streams.read_below(shard, position)
+            if entries:
+                await self._decide_below(entries)
+                continue
+            await self._streams.move_forward(shard, position)
+            if not await self._streams.read_below(shard, position):
+                return
 
     async def _decide_below(self, entries: list[Entry]) -> None:
         arrivals = [understand(entry, self._streams.prefix) for entry in entries]
@@ -92,46 +211,14 @@ class Session:
                 position = arrival.entry.position.entry_id
                 _log.warning("entry_below_position", shard=arrival.entry.shard, entry=position)
                 undecided.append(arrival)
-        self.inbox.put_back(undecided)
-        while self.inbox or self._pipeline.is_busy():
-            await self._pipeline.go_on(decide=bool(self.inbox))
-        await self._aftermath.finish()
+        if undecided:
+            self._intake.hold()
+            self.inbox.put_back(undecided)
+            while self.inbox or self._pipeline.is_busy():
+                await self._pipeline.go_on(decide=bool(self.inbox))
+            self._intake.go_on()
+            await self._aftermath.finish()
         await self._streams.remove(entries)
-
-    async def _beat(self) -> None:
-        while True:
-            await self._store.owning.beat(self._settings.lease_seconds)
-            await asyncio.sleep(self._settings.lease_seconds / 3)
-
-    async def _read(self) -> None:
-        at = {shard: owned.position for shard, owned in self._pipeline.owned.items()}
-        while not self._worker.stopping:
-            if not at:
-                await asyncio.sleep(self._settings.block_ms / 1000)
-                continue
-            entries = await self._streams.read(at, self._settings.block_ms)
-            for entry in entries:
-                at[entry.shard] = entry.position
-            # In pieces, so that the inbox stays near its bound and others get their turn.
-            for start in range(0, len(entries), 64):
-                piece = entries[start : start + 64]
-                await self.inbox.put([understand(e, self._streams.prefix) for e in piece])
-                await asyncio.sleep(0)
-
-    async def _work(self, *, complete: bool) -> None:
-        """Decide and flush, each as soon as it can, until stopping.
-
-        Where not all shards asked for could be had, this ends after a moment, to try again.
-        """
-        loop = asyncio.get_running_loop()
-        ends_at = None if complete else loop.time() + self._settings.claim_seconds
-        while not self._worker.stopping and (ends_at is None or loop.time() < ends_at):
-            self.inbox.wake.clear()
-            await self._pipeline.go_on()
-            if not self.inbox:
-                await self._pipeline.wait()
-        while self._pipeline.is_busy():
-            await self._pipeline.go_on(decide=False)
 
 
 def _gravest(group: BaseExceptionGroup[BaseException]) -> BaseException:

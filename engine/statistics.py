@@ -1,11 +1,43 @@
 """What a worker counts."""
 
+from collections import Counter
+from collections.abc import Collection
+
+
+class Load:
+    """What is decided of each shard, between one measurement and the next."""
+
+    def __init__(self) -> None:
+        self._measured_at = 0.0
+        self._transfers: Counter[int] = Counter()
+
+    def add(self, shard: int, transfers: int) -> None:
+        """So many more are decided."""
+        self._transfers[shard] += transfers
+
+    def rates(self, shards: Collection[int], now: float) -> dict[int, float]:
+        """Transfers a second of these shards since it was asked last; `now` in seconds."""
+        elapsed, self._measured_at = now - self._measured_at, now
+        rates = {shard: self._transfers[shard] / elapsed for shard in shards} if elapsed > 0 else {}
+        self._transfers.clear()
+        return rates
+
 
 class WorkerStatistics:
     """What a worker did since it started."""
 
-    __slots__ = ("conflicts", "created", "flushes", "locked", "refused", "sessions", "unreadable")
+    __slots__ = (
+        "conflicts",
+        "created",
+        "flushes",
+        "load",
+        "locked",
+        "refused",
+        "sessions",
+        "unreadable",
+    )
 
     def __init__(self) -> None:
         self.sessions = self.flushes = self.locked = self.conflicts = 0
         self.created = self.refused = self.unreadable = 0
+        self.load = Load()

@@ -77,6 +77,7 @@ class Streams:
         self._connect = connect or connect_redis
         self._reader: Any = None
         self._writer: Any = None
+        self._reader_id = 0
         self._count = 16
 
     async def open(self) -> None:
@@ -85,7 +86,7 @@ class Streams:
         with _translated():
             self._reader = self._connect(self._url)
             self._writer = self._connect(self._url)
-            await self._reader.ping()
+            self._reader_id = await self._reader.client_id()
             await self._writer.ping()
 
     async def close(self) -> None:
@@ -133,6 +134,11 @@ class Streams:
             wanted = int(READ_BYTES * len(entries) / max(size, 1))
             self._count = max(1, min(READ_ENTRIES_MAX, wanted, self._count * 4))
 
+    async def interrupt(self) -> None:
+        """Let a `read` that waits for entries return at once."""
+        with _translated():
+            await self._client(self._writer).execute_command("CLIENT UNBLOCK", self._reader_id)
+
     async def read_below(self, shard: int, position: Position) -> list[Entry]:
         """Entries at or below a committed position, which should be none but after a crash."""
         with _translated():
@@ -142,6 +148,32 @@ class Streams:
         return [
             Entry(shard, _position(e[0], position.generation), e[1], below=True) for e in answer
         ]
+
+    async def out_of_step(self, positions: Mapping[int, Position]) -> set[int]:
+        """Shards whose streams have entries at or below the position, or may get them.
+
+        Found in one round trip; for the others nothing is left to be looked at.
+        """
+        with _translated():
+            pipeline = self._client(self._writer).pipeline(transaction=False)
+            for shard, position in positions.items():
+                name = stream_name(self.prefix, shard)
+                pipeline.execute_command("XRANGE", name, "-", position.entry_id, "COUNT", 1)
+                # Asked after the entries: whatever is added later has a higher id than this.
+                pipeline.execute_command("XINFO STREAM", name)
+                pipeline.execute_command("EXISTS", f"{name}:poisoned")
+            answers = await pipeline.execute(raise_on_error=False)
+        found = set()
+        for at, (shard, position) in enumerate(positions.items()):
+            below, info, poisoned = answers[3 * at : 3 * at + 3]
+            last = Position(position.generation)
+            if isinstance(info, list):
+                facts = dict(zip(info[::2], info[1::2], strict=True))
+                last = _position(facts[b"last-generated-id"], position.generation)
+            is_in_step = below == [] and poisoned == 0 and position <= last
+            if not is_in_step or max(last.ms, last.seq) > POSITION_MAX:
+                found.add(shard)
+        return found
 
     async def move_forward(self, shard: int, position: Position) -> None:
         """Let the stream's next id be above `position`, as in a Redis that came back older.

@@ -27,7 +27,7 @@ class Worker:
     Args:
         store: The ledger; its `worker` is this worker's id.
         streams: The streams.
-        shards: The shards to claim; None for all.
+        shards: The shards to work on, those and only those; None for its share of all.
         clock: Microseconds since 1970.
         settings: Sizes and durations.
     """
@@ -45,10 +45,15 @@ class Worker:
         self.settings = settings or WorkerSettings()
         self.statistics = WorkerStatistics()
         self.ready = asyncio.Event()
-        """Set while all shards asked for are this worker's and are being read."""
+        """Set while all shards that it is to have are this worker's and are being read."""
         self.clock = clock
-        self.wanted: set[int] = set() if shards is None else set(shards)
-        self._all = shards is None
+        self.owned: set[int] = set()
+        """Its shards."""
+        self.joined = False
+        """Whether it has had its share: then it asks others for theirs no more."""
+        self.left = False
+        """Whether it has given its shards back and is not alive any more."""
+        self._listed = None if shards is None else frozenset(shards)
         self._stopping = asyncio.Event()
         self._session: Session | None = None
         self.shard_count = 0
@@ -94,28 +99,33 @@ class Worker:
                 self.store.drop()
                 self.ready.clear()
                 self._session = None
-        await self._leave()
+        if not self.left:
+            await self._leave()
+        await self.streams.close()
 
     async def _register(self) -> None:
         self.shard_count = await self.store.shard_count()
-        if self._all:
-            self.wanted = set(range(self.shard_count))
-        self._check_wanted()
-        await self.store.owning.register(self.settings.lease_seconds)
-
-    def _check_wanted(self) -> None:
-        beyond = sorted(shard for shard in self.wanted if not 0 <= shard < self.shard_count)
+        beyond = sorted(s for s in self._listed or () if not 0 <= s < self.shard_count)
         if beyond:
             raise ConfigurationError(
                 f"there is no shard {beyond[0]}: the ledger has {self.shard_count}, from 0",
             )
+        await self.store.owning.register(self.settings.lease_seconds, self._listed)
 
     async def _leave(self) -> None:
+        """Say goodbye, where the last session could not."""
         try:
             await self.store.open()
-            await self.store.owning.release(self.clock())
+            ownership = await self.store.load_ownership()
+            times = [owned.time for owned in ownership.shards.values()]
+            if ownership.shards:
+                await self.store.owning.release(
+                    ownership.shards,
+                    sequence=ownership.sequence + 1,
+                    time=max([self.clock(), *(time + 1 for time in times)]),
+                    leaving=True,
+                )
             await self.store.owning.expire()
         except TryAgainError as error:
             _log.warning("shards_not_released", reason=str(error))
         self.store.drop()
-        await self.streams.close()

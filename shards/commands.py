@@ -17,8 +17,8 @@ from engine.verify.report import Report
 from engine.verify.run import checks, run_check
 from engine.verify.streams import check_streams
 
-CHECKS: Final = frozenset({"flushes", "positions"})
-"""Those of `engine verify` that concern who wrote, and how far the streams were read."""
+CHECKS: Final = frozenset({"flushes", "positions", "ownership", "versions"})
+"""Those of `engine verify` that concern who wrote for which shard, and in which order."""
 
 app = typer.Typer(
     name="shards",

@@ -58,7 +58,7 @@ def up(
 async def _serve(servers: Servers, shards: int | None, workers: int, *, json: bool) -> None:
     addresses = servers.addresses
     _, count = await make_ledger(addresses.postgres_dsn, shards)
-    crew = Crew(addresses, deal_shards(range(count), workers))
+    crew = Crew(addresses, deal_shards(None, workers))
 
     def announce() -> None:
         if json:

@@ -27,8 +27,8 @@ def worker(
         typer.Option(
             "--shards",
             metavar="SHARDS",
-            help="The shards to work on, as 0-7 or 0,2,5; all if not given. They are split "
-            "among the workers.",
+            help="The shards to work on, those and only those, as 0-7 or 0,2,5, split among "
+            "the workers here; if not given, each takes its share of all.",
         ),
     ] = None,
     postgres_dsn: PostgresDsn = None,
@@ -39,10 +39,12 @@ def worker(
 ) -> None:
     """Run workers: read the streams, decide, write to Postgres. Until Ctrl-C or TERM.
 
-    A worker takes its shards as soon as no living worker has them, so that a
-    second one with the same shards stands by for the first.
+    Workers share the shards, wherever they run: one more takes over some of each,
+    and when one stops or dies the others take what it had. A worker with --shards
+    takes those as soon as no other such worker has them: a second one with the
+    same shards stands by for the first.
 
-    Example: engine worker --shards 0-7
+    Example: engine worker --workers 2
     """
     configure_logs(log_level)
     addresses = find_addresses(postgres_dsn, redis_url, data)
@@ -54,15 +56,15 @@ async def _work(
 ) -> None:
     async with open_reports(addresses.postgres_dsn) as reports:
         count = await reports.shard_count()
-    shards = list(range(count)) if wanted is None else wanted
-    if shards[-1] >= count:
-        raise ConfigurationError(f"no shard {shards[-1]}: the ledger has {count}, from 0")
-    crew = Crew(addresses, deal_shards(shards, workers))
+    if wanted is not None and wanted[-1] >= count:
+        raise ConfigurationError(f"no shard {wanted[-1]}: the ledger has {count}, from 0")
+    crew = Crew(addresses, deal_shards(wanted, workers))
 
     def announce() -> None:
         if json:
             print_json({"event": "ready", "pid": os.getpid(), "workers": crew.describe()})
         else:
-            out.print(f"Working on {len(shards)} of {count} shards. Ctrl-C stops.")
+            shards = sum(len(worker["shards"]) for worker in crew.describe())
+            out.print(f"Working on {shards} of {count} shards. Ctrl-C stops.")
 
     await run_until_signal(lambda: crew.run(announce), crew.stop)

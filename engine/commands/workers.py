@@ -49,12 +49,18 @@ def parse_shards(text: str | None) -> list[int] | None:
     return sorted(shards)
 
 
-def deal_shards(shards: Sequence[int], workers: int) -> list[list[int]]:
+def deal_shards(shards: Sequence[int] | None, workers: int) -> list[list[int] | None]:
     """Give each of some workers its shards, one after the other in turn.
+
+    Args:
+        shards: Those to work on, and only those; None where each takes its share of all.
+        workers: How many.
 
     Raises:
         BadParameter: When a worker would have none.
     """
+    if shards is None:
+        return [None] * workers
     if workers > len(shards):
         raise typer.BadParameter(f"{workers} workers for {len(shards)} shards: some would idle")
     return [list(shards[first::workers]) for first in range(workers)]
@@ -65,11 +71,10 @@ class Crew:
 
     Args:
         addresses: The servers.
-        deal: For each worker, its shards.
+        deal: For each worker, its shards; None for its share.
     """
 
-    def __init__(self, addresses: Addresses, deal: Sequence[Sequence[int]]) -> None:
-        self._deal = deal
+    def __init__(self, addresses: Addresses, deal: Sequence[Sequence[int] | None]) -> None:
         self._workers = [
             Worker(
                 PostgresStore(addresses.postgres_dsn, uuid.uuid4().bytes),
@@ -120,8 +125,8 @@ class Crew:
     def describe(self) -> list[dict[str, Any]]:
         """Each worker's id and its shards."""
         return [
-            {"worker": str(uuid.UUID(bytes=worker.store.worker)), "shards": list(shards)}
-            for worker, shards in zip(self._workers, self._deal, strict=True)
+            {"worker": str(uuid.UUID(bytes=worker.store.worker)), "shards": sorted(worker.owned)}
+            for worker in self._workers
         ]
 
 

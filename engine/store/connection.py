@@ -127,6 +127,7 @@ def is_connection_lost(error: BaseException) -> bool:
         error,
         OSError
         | TimeoutError
+        | asyncpg.InternalClientError  # its driver, where the server ends a COPY in the middle
         | asyncpg.PostgresConnectionError
         | asyncpg.OperatorInterventionError
         | asyncpg.CannotConnectNowError,

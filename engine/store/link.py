@@ -1,14 +1,21 @@
-"""A worker's connections to Postgres: one writes, the other reads for the next batch meanwhile."""
+"""A worker's connections to Postgres: to write, to read meanwhile, and to watch.
+
+The one that watches keeps the worker alive and hears of shards, however long a read takes.
+"""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeAlias
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import asyncpg
 
 from engine.errors import TryAgainError
 from engine.store.connection import STATEMENT_SECONDS_MAX, connect, statement, translated
+
+SHARDS_CHANNEL: Final = "ledger_shards"
+"""Where Postgres tells that an owner or a move has changed."""
 
 Connect: TypeAlias = Callable[..., Coroutine[Any, Any, asyncpg.Connection]]
 """As `engine.store.connection.connect`."""
@@ -31,7 +38,13 @@ class Link:
         self._connect = connect
         self._writer: asyncpg.Connection | None = None
         self._reader: asyncpg.Connection | None = None
+        self._watcher: asyncpg.Connection | None = None
         self._reading = asyncio.Lock()
+        self._watching = asyncio.Lock()
+        self.changed = asyncio.Event()
+        """Set when an owner or a move has changed, or may have."""
+        self.waits_since: float | None = None
+        """Since when what is written may wait for the locks of others, by the loop's clock."""
 
     async def open(self) -> None:
         """Connect, again where a connection was lost. Raises as `connect`."""
@@ -40,6 +53,14 @@ class Link:
             self._writer = await self.connect(statement_seconds_max=None)
         if self._reader is None or self._reader.is_closed():
             self._reader = await self._connect(self._dsn, f"{self.name} reading")
+        if self._watcher is None or self._watcher.is_closed():
+            self._watcher = await self._connect(self._dsn, f"{self.name} watching")
+            with translated():
+                await self._watcher.add_listener(SHARDS_CHANNEL, self._hear)
+            self.changed.set()
+
+    def _hear(self, *_: object) -> None:
+        self.changed.set()
 
     async def connect(
         self, *, statement_seconds_max: float | None = STATEMENT_SECONDS_MAX
@@ -51,10 +72,10 @@ class Link:
 
     def drop(self) -> None:
         """Cut all connections; whatever was under way in them is rolled back."""
-        for connection in (self._writer, self._reader):
+        for connection in (self._writer, self._reader, self._watcher):
             if connection is not None:
                 connection.terminate()
-        self._writer = self._reader = None
+        self._writer = self._reader = self._watcher = None
 
     @property
     def writer(self) -> asyncpg.Connection:
@@ -71,8 +92,7 @@ class Link:
         Args:
             name: Of the statement.
             args: Of the statement.
-            locked: Read on the connection that writes, within what it has under way. The
-                other one is shared by loads and the heartbeat.
+            locked: Read on the connection that writes, within what it has under way.
         """
         with translated():
             if locked:
@@ -83,6 +103,24 @@ class Link:
                 async with self._reading:
                     rows = await _there(self._reader).fetch(self.text(name), *args)
         return rows
+
+    async def watch(self, name: str, *args: Any) -> list[asyncpg.Record]:
+        """Rows of a named statement, on the connection that watches."""
+        with translated():
+            async with self._watching:
+                rows: list[asyncpg.Record] = await _there(self._watcher).fetch(
+                    self.text(name), *args
+                )
+        return rows
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """What is done in the block may wait for the locks of others."""
+        self.waits_since = asyncio.get_running_loop().time()
+        try:
+            yield
+        finally:
+            self.waits_since = None
 
     async def reserve_number(self) -> int:
         """A number for a flush, above that of everything written before."""

@@ -1,16 +1,32 @@
-"""Who owns which shard: workers come, stay alive, claim and release, all in rows."""
+"""Who owns which shard: workers come, stay alive, claim and release, all in rows.
 
+Whatever changes here inserts the next number in the chains of both workers, the one that
+loses and the one that gains; in its own chain a worker inserts the number that it expects.
+"""
+
+import asyncio
 import os
 import socket
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+import structlog
 
 from engine.nouns import ID_ZERO
 from engine.store.connection import translated
+from engine.store.decoding import owned_of
 from engine.store.link import Link
+from engine.store.rows import Owned
+from engine.store.settling import finish
+from shards.placement import Holding, LiveWorker, OpenMove
 
 NOBODY: Final = ID_ZERO
 """The worker that owns what nobody owns."""
+
+IN_THE_WAY_SECONDS: Final = 0.5
+"""Who waits for longer looks whether somebody frozen is in the way."""
+
+_log = structlog.get_logger()
 
 
 class Owning:
@@ -23,80 +39,202 @@ class Owning:
     def __init__(self, link: Link) -> None:
         self._link = link
 
-    async def register(self, lease_seconds: float) -> None:
-        """Enter this worker, with an empty chain."""
-        arguments = self._link.worker, socket.gethostname(), os.getpid(), lease_seconds
+    # Being alive.
+
+    async def register(self, lease_seconds: float, shards: Collection[int] | None = None) -> None:
+        """Enter this worker, with an empty chain.
+
+        Args:
+            lease_seconds: How long it is alive without a heartbeat.
+            shards: Those it was told to work on; None where it takes its fair share.
+        """
+        listed = None if shards is None else sorted(shards)
+        arguments = self._link.worker, socket.gethostname(), os.getpid(), lease_seconds, listed
         await self._link.read("register_worker", *arguments, locked=True)
 
     async def beat(self, lease_seconds: float) -> None:
         """Stay alive for another lease, by Postgres's clock."""
-        await self._link.read("beat", self._link.worker, lease_seconds)
+        await self._link.watch("beat", self._link.worker, lease_seconds)
 
     async def expire(self) -> None:
-        """Let the worker's shards be taken at once: it stops."""
-        await self._link.read("expire_worker", self._link.worker)
+        """Be alive no more: what it still owns may be taken at once."""
+        await self._link.watch("expire_worker", self._link.worker)
 
-    async def claim(self, shards: Collection[int], time: int) -> list[int]:
-        """Take over those of `shards` that are free or whose owner's heartbeat has expired.
+    async def measure(self, rates: Mapping[int, float]) -> None:
+        """Write down what is decided of each shard. Units: transfers a second."""
+        arguments = self._link.worker, list(rates), list(rates.values())
+        await self._link.watch("measure", *arguments)
 
-        One transaction a former owner: both rows locked in order, tested again in the next
-        statement, and a row in both chains, so that whatever the former owner still has
-        under way fails.
+    async def clear_the_way(self) -> None:
+        """Where a write has been waiting: end the backends of frozen workers that it waits for."""
+        since = self._link.waits_since
+        if since is None or asyncio.get_running_loop().time() - since < IN_THE_WAY_SECONDS:
+            return
+        pid = self._link.writer.get_server_pid()
+        for row in await self._link.watch("clear_the_way", pid, self._link.worker):
+            _log.warning("frozen_backend_ended", backend=row["application_name"])
+
+    # Looking.
+
+    async def changes(self, seconds_max: float) -> None:
+        """Wait until an owner or a move has changed, but not for longer than this."""
+        try:
+            await asyncio.wait_for(self._link.changed.wait(), seconds_max)
+        except TimeoutError:
+            return
+
+    async def look(self) -> tuple[list[Holding], list[LiveWorker]]:
+        """Who owns what, what is asked for, and who is alive; changes from now on are heard."""
+        self._link.changed.clear()
+        shards = await self._link.watch("look_at_shards")
+        workers = await self._link.watch("look_at_workers")
+        return [_holding(row) for row in shards], [
+            LiveWorker(
+                row["worker"],
+                None if row["shards"] is None else frozenset(row["shards"]),
+                row["drained"],
+            )
+            for row in workers
+        ]
+
+    async def positions(self, shards: Collection[int]) -> dict[int, Owned]:
+        """How far shards got, whose owners are locked or which are this worker's."""
+        rows = await self._link.read("newest_positions", list(shards), locked=True)
+        return {row["shard"]: owned_of(row) for row in rows}
+
+    # Asking for shards.
+
+    async def ask(self, sources: Mapping[int, bytes]) -> None:
+        """Ask for shards, from their owners."""
+        me = [self._link.worker] * len(sources)
+        shards, owners = list(sources), list(sources.values())
+        await self._link.watch("ask_moves", None, shards, owners, me, self._link.name)
+
+    async def refuse(self, moves: Mapping[int, str]) -> None:
+        """Let moves come to nothing, each for its reason."""
+        for move, why in moves.items():
+            await self._link.watch("refuse_moves", [move], why)
+
+    async def done(self, shards: Collection[int]) -> None:
+        """Say that these shards are read on."""
+        if shards:
+            await self._link.watch("moves_done", list(shards), self._link.worker)
+
+    # Claiming and releasing.
+
+    async def owners(self, shards: Collection[int]) -> list[bytes]:
+        """The owners of shards other than this worker, sorted."""
+        rows = await self._link.read("owners", list(shards), locked=True)
+        return sorted({row["worker"] for row in rows} - {self._link.worker})
+
+    async def claim(
+        self, owner: bytes, shards: Collection[int], *, sequence: int, time: int
+    ) -> dict[int, Owned]:
+        """Take over those of `shards` that are `owner`'s, if it is nobody or has expired.
+
+        Both rows are locked in order, all is tested again in the next statement, and both
+        chains get a row, so that whatever the former owner has under way fails.
+
+        Args:
+            owner: The former owner.
+            shards: Those wanted.
+            sequence: The next number of the own chain.
+            time: Microseconds since 1970.
 
         Returns:
-            The shards that are this worker's now, by this call.
-        """
-        taken: list[int] = []
-        rows = await self._link.read("owners", list(shards), locked=True)
-        for owner in sorted({row["worker"] for row in rows} - {self._link.worker}):
-            taken += await self._claim_from(owner, shards, time)
-        return taken
+            The shards that are this worker's by this call, and how far they got; where there
+            are any, `sequence` is used up.
 
-    async def _claim_from(self, owner: bytes, shards: Collection[int], time: int) -> list[int]:
+        Raises:
+            LostOwnershipError: Another wrote in this worker's chain; nothing is claimed.
+            ConflictError: A lock could not be had in time.
+            TryAgainError: Postgres is out of reach; whether it is claimed may be unknown.
+        """
         link = self._link
         connection = link.writer
-        with translated():
+        with translated(), link.waiting():
             await connection.execute("BEGIN")
             try:
                 await connection.fetch(link.text("lock_workers"), sorted([link.worker, owner]))
+                # The next statement: one that waits for a lock reads what was before.
                 rows = await connection.fetch(link.text("owners"), list(shards))
                 taken = [r["shard"] for r in rows if r["worker"] == owner and not r["alive"]]
-                if taken:
-                    sequence = await connection.fetchval(link.text("newest_sequence"), link.worker)
-                    number = await link.reserve_number()
-                    await connection.execute(
-                        link.text("fence"),
-                        *(link.worker, sequence + 1, number, "claim", time, 0, 0, 0),
-                    )
-                    await connection.execute(link.text("lend"), [owner], "claim", time, number)
-                    await connection.execute(link.text("set_owner"), taken, link.worker)
-                await connection.execute("COMMIT")
+                if not taken:
+                    await connection.execute("ROLLBACK")
+                    return {}
+                number = await self._change("claim", taken, owner, link.worker, sequence, time)
+                await connection.execute(link.text("moves_claimed"), taken, link.worker)
             except BaseException:
                 await link.roll_back()
                 raise
-        return taken
+            await finish(link, sequence, number, connection.execute("COMMIT"))
+        return await self.positions(taken)
 
-    async def release(self, time: int) -> list[int]:
-        """Give all shards back, so that others need not wait for the heartbeat to expire.
+    async def release(
+        self,
+        shards: Collection[int],
+        *,
+        sequence: int,
+        time: int,
+        paused_seconds: float = 0.0,
+        leaving: bool = False,
+    ) -> None:
+        """Give shards back; one that is asked for is kept free for who asked.
 
-        Returns:
-            The shards that are nobody's now.
+        Args:
+            shards: All of them this worker's, with nothing of them undecided or under way.
+            sequence: The next number of the own chain.
+            time: Microseconds since 1970.
+            paused_seconds: Since when nothing of them was decided.
+            leaving: The worker stops: it is not alive any more.
+
+        Raises:
+            LostOwnershipError, ConflictError, TryAgainError: As `claim`.
         """
         link = self._link
         connection = link.writer
-        with translated():
+        with translated(), link.waiting():
             await connection.execute("BEGIN")
             try:
                 await connection.fetch(link.text("lock_workers"), sorted([link.worker, NOBODY]))
-                rows = await connection.fetch(link.text("owned_by"), link.worker)
-                if rows:
-                    chains = sorted([link.worker, NOBODY])
-                    await connection.execute(link.text("lend"), chains, "release", time, None)
-                    await connection.execute(
-                        link.text("set_owner"), [row["shard"] for row in rows], NOBODY
-                    )
-                await connection.execute("COMMIT")
+                number = await self._change("release", shards, link.worker, NOBODY, sequence, time)
+                await connection.execute(link.text("moves_released"), list(shards), paused_seconds)
+                if leaving:
+                    await connection.execute(link.text("expire_worker"), link.worker)
             except BaseException:
                 await link.roll_back()
                 raise
-        return [row["shard"] for row in rows]
+            await finish(link, sequence, number, connection.execute("COMMIT"))
+
+    async def _change(
+        self,
+        kind: str,
+        shards: Collection[int],
+        former: bytes,
+        worker: bytes,
+        sequence: int,
+        time: int,
+    ) -> int:
+        """Write a change of owner, both workers being locked; returns its number."""
+        link = self._link
+        connection = link.writer
+        number: int = await link.reserve_number()
+        fence = (link.worker, sequence, number, kind, time, 0, 0, 0)
+        await connection.execute(link.text("fence"), *fence)
+        other = former if worker == link.worker else worker
+        named = number if kind == "claim" else None
+        await connection.execute(link.text("lend"), [other], kind, time, named)
+        await connection.execute(link.text("change_owner"), list(shards), former, worker, number)
+        return number
+
+
+def _holding(row: Any) -> Holding:
+    move = row["move"]
+    return Holding(
+        row["shard"],
+        row["worker"],
+        row["seconds_left"],
+        None
+        if move is None
+        else OpenMove(move, row["planned"], row["source"], row["target"], row["state"]),
+    )

@@ -115,8 +115,7 @@ class PostgresStore:
 
     async def load_positions(self, shards: Collection[int]) -> dict[int, Owned]:
         """How far other workers' shards got; within a locked flush."""
-        rows = await self._link.read("newest_positions", list(shards), locked=True)
-        return {row["shard"]: owned_of(row) for row in rows}
+        return await self.owning.positions(shards)
 
     async def shard_count(self) -> int:
         """Into how many shards the ledger is cut."""
@@ -139,7 +138,7 @@ class PostgresStore:
                 unknown, and nothing of it may be answered.
         """
         connection = self._link.writer
-        with translated():
+        with translated(), self._link.waiting():
             if is_small(flush):
                 return await self._flush_small(connection, flush)
             await connection.execute("BEGIN")
@@ -171,7 +170,7 @@ class PostgresStore:
             TryAgainError: Postgres is out of reach, or the owners kept changing.
         """
         connection = self._link.writer
-        with translated():
+        with translated(), self._link.waiting():
             for _ in range(LOCK_ROUNDS_MAX):
                 before = await self._owners(connection, shards)
                 await connection.execute("BEGIN")
@@ -200,7 +199,7 @@ class PostgresStore:
             The number for the next flush.
         """
         connection = self._link.writer
-        with translated():
+        with translated(), self._link.waiting():
             try:
                 next_number = await self._write(connection, flush)
                 await connection.execute(

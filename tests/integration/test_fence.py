@@ -7,8 +7,9 @@ import pytest
 
 from engine.errors import LostOwnershipError
 from engine.rows import POSTED
+from engine.store.owning import NOBODY
 from engine.store.postgres import PostgresStore
-from engine.store.rows import DeadLetter, Flush, Position
+from engine.store.rows import DeadLetter, Flush, Owned, Position
 from tests.ledgers import Ledger, clock, make_ledger
 from tests.verifying import assert_verified
 
@@ -20,13 +21,17 @@ async def opened(ledger: Ledger, lease_seconds: float) -> PostgresStore:
     return store
 
 
+async def claim(store: PostgresStore, owner: bytes, sequence: int) -> dict[int, Owned]:
+    return await store.owning.claim(owner, [0], sequence=sequence, time=clock())
+
+
 @pytest.mark.parametrize("by_copy", [False, True], ids=["one statement", "by COPY"])
 async def test_who_was_taken_over_commits_nothing(
     by_copy: bool, postgres_dsn: str, redis_url: str
 ) -> None:
     ledger = await make_ledger(postgres_dsn, redis_url, shard_count=1)
     paused, taker = await opened(ledger, 0), await opened(ledger, 60)
-    assert await paused.owning.claim([0], clock()) == [0]
+    assert await claim(paused, NOBODY, 1)
     before = await paused.load_ownership()
 
     def flush(sequence: int, number: int) -> Flush:
@@ -36,11 +41,11 @@ async def test_who_was_taken_over_commits_nothing(
         return Flush(sequence, number, clock(), [], rows, {0: position}, letters)
 
     number = await paused.flush(flush(before.sequence + 1, before.number))
-    assert await taker.owning.claim([0], clock()) == [0]
+    assert await claim(taker, paused.worker, 1)
     with pytest.raises(LostOwnershipError):
         await paused.flush(flush(before.sequence + 2, number))
     # The living one is not to be robbed in turn.
-    assert await paused.owning.claim([0], clock()) == []
+    assert not await claim(paused, taker.worker, before.sequence + 3)
     owned = await taker.load_ownership()
     assert owned.shards[0].position == Position(0, 1000 + before.sequence + 1, 0)
     await taker.flush(flush(owned.sequence + 1, owned.number))

@@ -374,7 +374,7 @@ flushes                     | "sequence" |
     UPDATE ledger.flushes SET declined = 0 WHERE declined > 0
 flushes                     | "sequence" |
     UPDATE ledger.flushes SET sequence = sequence + 100 WHERE kind = 'release'
-flushes positions           | "lent" |
+flushes ownership           | "lent" |
     UPDATE ledger.flushes SET other = (SELECT number FROM ledger.flushes WHERE kind = 'flush'
                                        LIMIT 1) WHERE kind = 'lent'
 flushes                     | "claim" |
@@ -405,6 +405,20 @@ positions                   | "shard":1 |
 positions                   | "shard":1 |
     UPDATE ledger.positions SET time = time + interval '1 microsecond'
     WHERE shard = 1
+ownership                   | "shard":9 |
+    DELETE FROM ledger.ownership WHERE shard = 9
+    AND worker <> '00000000-0000-0000-0000-000000000000'
+ownership                   | "shard":9 |
+    UPDATE ledger.owners SET worker = (SELECT worker FROM ledger.flushes WHERE kind = 'locked'
+                                       LIMIT 1) WHERE shard = 9
+ownership                   | "shard":9 |
+    UPDATE ledger.ownership SET worker = o.worker FROM ledger.ownership o
+    WHERE ledger.ownership.shard = 9 AND o.shard = 1
+      AND ledger.ownership.former <> ledger.ownership.worker
+      AND ledger.ownership.worker <> '00000000-0000-0000-0000-000000000000'
+      AND o.worker <> '00000000-0000-0000-0000-000000000000'
+ownership                   | "shard":9 |
+    DELETE FROM ledger.ownership WHERE shard = 9
 due                         | <stays> |
     UPDATE ledger.spent SET timeout = 1, expires_at = expires_at - interval '7199 seconds'
     WHERE id = <stays>

@@ -1,5 +1,7 @@
--- A new worker with an empty chain, alive for the length of a lease.
+-- A new worker with an empty chain, alive for the length of a lease; $5 are the shards that it
+-- was told to work on, null where it takes its share.
 WITH new AS (
-    INSERT INTO ledger.workers (worker, host, process) VALUES ($1, $2, $3) RETURNING worker)
+    INSERT INTO ledger.workers (worker, host, process, shards) VALUES ($1, $2, $3, $5)
+    RETURNING worker)
 INSERT INTO ledger.heartbeats (worker, expires_at)
 SELECT worker, clock_timestamp() + make_interval(secs => $4) FROM new

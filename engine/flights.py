@@ -1,0 +1,125 @@
+"""Flushes on their way to Postgres: one in flight, and another made ready meanwhile."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from engine.aftermath import Told
+from engine.book import Book
+from engine.errors import InvariantBroken
+from engine.inbox import Arrival
+from engine.open_flush import OpenFlush
+from engine.store.copying import copies_of
+from engine.store.postgres import PostgresStore
+from engine.store.rows import Flush, Owned, Position
+from engine.store.small import is_small
+from engine.telling import positions_of
+
+
+class Flights:
+    """The end of a worker's chain, and what is about to be added to it.
+
+    Args:
+        store: The ledger.
+        on_committed: Called with each flush that is committed, and what is to be told of it.
+    """
+
+    def __init__(
+        self, store: PostgresStore, on_committed: Callable[[Flush, list[Told]], None]
+    ) -> None:
+        self._store = store
+        self._on_committed = on_committed
+        self._numbers: deque[int] = deque()
+        self._sealed: tuple[OpenFlush, Flush] | None = None
+        self._flown: OpenFlush | None = None
+        self.in_flight: asyncio.Task[None] | None = None
+        self.sequence = 0
+        """The next number in the worker's chain."""
+        self.reached: dict[int, Position] = {}
+        """How far each shard gets by all that is on its way."""
+
+    async def begin(self, sequence: int, number: int, owned: Mapping[int, Owned]) -> None:
+        """Go on from here; nothing is under way.
+
+        Args:
+            sequence: The next number in the chain.
+            number: Reserved, above that of everything written.
+            owned: The shards of the worker.
+        """
+        self.sequence = sequence
+        # One flush may be made ready while another is in flight.
+        self._numbers = deque([number, await self._store.reserve_number()])
+        self.reached = {shard: one.position for shard, one in owned.items()}
+        self._sealed = None
+
+    @property
+    def are_under_way(self) -> bool:
+        """Whether anything is made ready or in flight."""
+        return self._sealed is not None or self.in_flight is not None
+
+    @property
+    def is_one_ready(self) -> bool:
+        """Whether one is made ready."""
+        return self._sealed is not None
+
+    def uncommitted(self) -> list[OpenFlush]:
+        """What is under way, the oldest first."""
+        sealed = [self._sealed[0]] if self._sealed is not None else []
+        return [self._flown, *sealed] if self._flown is not None else sealed
+
+    def seal(self, opened: OpenFlush, book: Book) -> None:
+        """Make a flush ready to be sent."""
+        posted = book.post(opened.decided)
+        positions = positions_of(posted, opened.arrivals, self.reached)
+        flush = Flush(
+            self.sequence,
+            self._numbers.popleft(),
+            opened.time,
+            opened.decided,
+            posted,
+            positions,
+            opened.dead_letters,
+        )
+        if not is_small(flush):
+            flush.copies = copies_of(opened.decided, posted, flush.number)
+        self.sequence += 1
+        self.reached |= positions
+        book.begin_flush()
+        self._sealed = opened, flush
+
+    def launch(self) -> None:
+        """Send the one that is ready."""
+        if self._sealed is None or self.in_flight is not None:
+            raise InvariantBroken("there is nothing ready to be sent, or something in flight")
+        self._flown, flush = self._sealed
+        self._sealed = None
+        self.in_flight = asyncio.create_task(self._fly(flush, self._flown.told))
+
+    async def _fly(self, flush: Flush, told: list[Told]) -> None:
+        self._numbers.append(await self._store.flush(flush))
+        self._on_committed(flush, told)
+
+    async def land(self, book: Book) -> None:
+        """Wait for the one in flight and take its failure, if it failed."""
+        if self.in_flight is None:
+            return
+        flight = self.in_flight
+        await asyncio.wait([flight])
+        self.in_flight = None
+        await flight
+        self._flown = None
+        book.land_flush()
+
+    async def take_back(self) -> list[Arrival]:
+        """Give up all that is under way; returns its entries, in order."""
+        await self.close()
+        self.in_flight = None
+        arrivals = [arrival for one in self.uncommitted() for arrival in one.arrivals]
+        self._flown = self._sealed = None
+        return arrivals
+
+    async def close(self) -> None:
+        """Wait for the one in flight, whatever becomes of it: it may be committed."""
+        if self.in_flight is not None:
+            await asyncio.wait([self.in_flight])
+            self.in_flight.exception()

@@ -1,1 +1,0 @@
-SELECT shard FROM ledger.owners WHERE worker = $1

@@ -1,0 +1,183 @@
+"""Which shards a worker takes, asks for and lets go of: rules alone, without a server.
+
+A worker that was told its shards has those and only those. All others share what is left:
+each takes free shards up to its share, and one that joins while the others have more asks
+the richest of them, until it has its share, once. From then on only an operator moves shards
+between living workers.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal
+
+import msgspec
+
+MARGIN_SECONDS: Final = 0.02
+"""A lease is looked at again so long after its end."""
+
+
+class OpenMove(msgspec.Struct, frozen=True):
+    """A shard that is to go from one worker to another."""
+
+    move: int
+    planned: bool
+    """Asked for by an operator; else by a worker, for its share."""
+    source: bytes
+    target: bytes
+    state: Literal["asked", "released", "claimed"]
+
+
+class Holding(msgspec.Struct, frozen=True):
+    """A shard, its owner, and for how long the owner's lease still runs: none for nobody."""
+
+    shard: int
+    worker: bytes
+    seconds_left: float
+    move: OpenMove | None = None
+
+
+class LiveWorker(msgspec.Struct, frozen=True):
+    """A worker that is alive."""
+
+    worker: bytes
+    listed: frozenset[int] | None
+    """The shards it was told to work on; None where it takes its share."""
+    drained: bool = False
+
+
+class Step(msgspec.Struct):
+    """What a worker does next about its shards."""
+
+    release: list[int] = []
+    claim: list[int] = []
+    ask: dict[int, bytes] = {}
+    """By shard, the worker to ask."""
+    refuse: dict[int, str] = {}
+    """By move, why it comes to nothing."""
+    owned: set[int] = set()
+    """What Postgres says is this worker's."""
+    complete: bool = False
+    """Whether it has what it is to have."""
+    look_again_seconds: float = math.inf
+    """When a lease ends, at the earliest."""
+
+
+def next_step(
+    me: bytes, holdings: Sequence[Holding], workers: Sequence[LiveWorker], *, joined: bool
+) -> Step:
+    """What a worker does next.
+
+    Args:
+        me: The worker.
+        holdings: All shards.
+        workers: All that are alive.
+        joined: Whether it had its share before: then it does not ask others for theirs.
+    """
+    alive = {one.worker: one for one in workers}
+    step = Step(owned={one.shard for one in holdings if one.worker == me})
+    left = [one.seconds_left for one in holdings if one.worker != me and one.seconds_left > 0]
+    step.look_again_seconds = min(left, default=math.inf) + MARGIN_SECONDS
+    if me not in alive:  # until the next heartbeat
+        return step
+    _let_go(step, me, holdings, alive)
+    if alive[me].listed is None:
+        _take_share(step, me, holdings, alive, joined=joined)
+    else:
+        _take_listed(step, me, holdings, alive)
+    return step
+
+
+def _let_go(
+    step: Step, me: bytes, holdings: Sequence[Holding], alive: Mapping[bytes, LiveWorker]
+) -> None:
+    for one in holdings:
+        move = one.move
+        if move is None or move.state != "asked" or one.worker != me:
+            continue
+        target = alive.get(move.target)
+        if move.source != me:
+            step.refuse[move.move] = "the shard has another owner by now"
+        elif target is None:
+            step.refuse[move.move] = "the target is not alive"
+        elif not may_have(target, one.shard):
+            step.refuse[move.move] = "the target was told to work on other shards"
+        else:
+            step.release.append(one.shard)
+
+
+def may_have(worker: LiveWorker, shard: int) -> bool:
+    """Whether a worker may have a shard."""
+    return worker.listed is None or shard in worker.listed
+
+
+def _is_free(one: Holding, me: bytes, alive: Mapping[bytes, LiveWorker]) -> bool:
+    """Whether a shard is to be had, and not kept free for another."""
+    if one.worker == me or one.seconds_left > 0:
+        return False
+    move = one.move
+    return move is None or move.target == me or move.target not in alive
+
+
+def _take_listed(
+    step: Step, me: bytes, holdings: Sequence[Holding], alive: Mapping[bytes, LiveWorker]
+) -> None:
+    for one in holdings:
+        if not may_have(alive[me], one.shard) or one.worker == me:
+            continue
+        owner = alive.get(one.worker)
+        if _is_free(one, me, alive):
+            step.claim.append(one.shard)
+        elif owner is not None and owner.listed is None and one.move is None:
+            step.ask[one.shard] = one.worker
+    listed = alive[me].listed or frozenset()
+    step.complete = listed <= step.owned
+
+
+def _take_share(
+    step: Step,
+    me: bytes,
+    holdings: Sequence[Holding],
+    alive: Mapping[bytes, LiveWorker],
+    *,
+    joined: bool,
+) -> None:
+    listed = {shard for worker in alive.values() for shard in worker.listed or ()}
+    fixed = {one.shard for one in holdings if one.worker in alive and alive[one.worker].listed}
+    pool = [one for one in holdings if one.shard not in listed | fixed]
+    sharing = sorted(one.worker for one in alive.values() if one.listed is None and not one.drained)
+    mine = len([one for one in pool if one.worker == me and one.shard not in step.release])
+    for_me = [one.shard for one in holdings if one.move and one.move.target == me != one.worker]
+    free = [one.shard for one in holdings if _is_free(one, me, alive)]
+    step.claim = [shard for shard in free if shard in for_me]
+    if me not in sharing:  # drained
+        step.complete = True
+        return
+    candidates = [one.shard for one in pool if one.shard in free and one.shard not in for_me]
+    # Each begins elsewhere, so that not all try for the same ones.
+    start = len(candidates) * sharing.index(me) // len(sharing)
+    room = math.ceil(len(pool) / len(sharing)) - mine - len(for_me)
+    step.claim += (candidates[start:] + candidates[:start])[: max(room, 0)]
+    least = len(pool) // len(sharing)
+    step.complete = mine >= least and not step.claim
+    planned = any(one.move is not None and one.move.planned for one in holdings)
+    missing = least - mine - len(set(step.claim) | set(for_me))
+    if not joined and not planned and missing > 0:
+        step.ask = _ask_richest(pool, [one for one in sharing if one != me], missing, least)
+
+
+def _ask_richest(
+    pool: Sequence[Holding], others: Sequence[bytes], missing: int, least: int
+) -> dict[int, bytes]:
+    """Of whom to ask for which shards: always of who has most, and never below the share."""
+    settled = [one for one in pool if one.move is None and one.worker in others]
+    has = Counter(one.worker for one in settled)
+    asked: dict[int, bytes] = {}
+    while len(asked) < missing and has:
+        richest = max(has, key=lambda worker: (has[worker], worker))
+        if has[richest] <= least:
+            break
+        shard = max(s.shard for s in settled if s.worker == richest and s.shard not in asked)
+        asked[shard] = richest
+        has[richest] -= 1
+    return asked
