@@ -105,6 +105,7 @@ class Forms:
         self._tie_repeats(words)
         if len(self.resolving):
             self.resolves = named & ((flags == POST) | (flags == VOID)) & (rows["timeout"] == 0)
+            self.resolves &= ~self.chained  # the last of a chain carries no flag of it
             self._tie_holds(words, flags)
         self.moves[self._unlike] = self.resolves[self._unlike] = False
         self._group(count)

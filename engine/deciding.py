@@ -57,6 +57,7 @@ class Deciding:
         self._book = book
         self._batch = batch
         self._due = due
+        self._lapsing = frozenset(due)
         self._time = time
         # What became of ids that were looked up; None for those that are free.
         self._looked_up: dict[bytes, Known | None] = {}
@@ -86,6 +87,8 @@ class Deciding:
         for one in ids:
             self._looked_up[one] = None
         self._learn(known)
+        free = set(ids) - {one.transfer.id for one in known}
+        self._learn(self._book.lately(free & self._lapsing).values())
 
     def _learn(self, known: Iterable[Known]) -> None:
         open_here = []
@@ -169,7 +172,9 @@ class Deciding:
     def _ask_ids(self, wanted: set[bytes]) -> Needs | None:
         missing = wanted - self._looked_up.keys()
         if missing:
-            lately = self._book.lately(missing)
+            # Of a hold that lapses Postgres tells first: a flush under way may have taken its id
+            # for a new one, and will be refused.
+            lately = self._book.lately(missing - self._lapsing)
             self._learn(lately.values())
             missing -= lately.keys()
         return Needs([], [], list(missing)) if missing else None

@@ -73,3 +73,11 @@ def test_a_post_of_a_hold_that_was_refused_in_the_same_batch_finds_none() -> Non
     (outcomes,) = decide(accounts, (0, batch))
     refused = [Outcome.exceeds_credits, Outcome.pending_transfer_not_found]
     assert outcomes == [*refused, Outcome.id_already_failed]
+
+
+def test_a_post_that_ends_a_chain_falls_with_it() -> None:
+    """It carries no flag of the chain itself."""
+    accounts = [account(1, LIMITED), account(2)]
+    hold, chain = move(1, 2, 1, 3, PENDING), [move(2, 1, 2, 20, LINKED), post(3, hold=1)]
+    _, outcomes = decide(accounts, (0, [hold]), (0, chain))
+    assert outcomes == [Outcome.exceeds_credits, Outcome.linked_event_failed]

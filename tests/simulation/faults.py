@@ -145,7 +145,7 @@ class Faults:
 
     async def _reaches(self, one: Participant) -> bool:
         statement = self.random.choice(STATEMENTS)
-        name = one.worker.store._link.name
+        name = one.connection_name
         gate = self.world.database.gate(statement, name, after=self.random.random() < 0.5)
         try:
             async with asyncio.timeout(3):

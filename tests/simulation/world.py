@@ -75,6 +75,11 @@ class Participant:
     def name(self) -> str:
         return self.process.name
 
+    @property
+    def connection_name(self) -> str:
+        """What its connections are called in Postgres."""
+        return f"engine {uuid.UUID(bytes=self.id)}"
+
     def clock(self) -> int:
         """Microseconds since 1970, by its own clock."""
         seconds = asyncio.get_running_loop().time() + self.skew
