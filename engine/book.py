@@ -166,6 +166,7 @@ class Book:
             self.writing_shard = min(owned, default=0)
             stays &= self.mine[: self.accounts]
         self._keep(np.flatnonzero(stays))
+        self.holds.forget(np.flatnonzero(before & ~self.owned).tolist())
 
     def _keep(self, slots: Slots) -> None:
         """Forget all accounts but these, which keep their order."""
@@ -264,6 +265,32 @@ class Book:
         It is kept that long since something looked up before it landed may be decided after.
         """
         self._lately.popleft()
+
+    def take_back(self, posted: Iterable[Decided], noted: Iterable[Decided]) -> bool:
+        """Forget what was decided and will not be committed; all else stands as committed.
+
+        Args:
+            posted: Decisions of flushes that were made ready.
+            noted: Those of the flush that is open.
+
+        Returns:
+            Whether that was possible: not where accounts were closed or reopened.
+        """
+        decided = [*posted, *noted]
+        if any(one.closings for one in decided):
+            return False
+        for one in posted:
+            np.subtract.at(self.version, one.slots, 1)
+        for one in decided:
+            for kind in range(4):
+                np.subtract.at(self.own[kind], one.slots, one.deltas[kind])
+            self.mark_near_overflow(np.unique(one.slots))
+        for one in decided:
+            self.holds.reopen(words_of(one.resolutions.hold_ids))
+        for one in decided:
+            self.holds.end(words_of(one.spent["id"]))
+        self._lately = deque([[], []])
+        return True
 
     def post(self, decided: list[Decided]) -> PostedRows:
         """The postings of a flush: every leg with its version and the counters after it.

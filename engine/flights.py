@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from engine.aftermath import Told
 from engine.book import Book
 from engine.errors import InvariantBroken
-from engine.inbox import Arrival
 from engine.open_flush import OpenFlush
 from engine.store.copying import copies_of
 from engine.store.postgres import PostgresStore
@@ -110,13 +109,15 @@ class Flights:
         self._flown = None
         book.land_flush()
 
-    async def take_back(self) -> list[Arrival]:
-        """Give up all that is under way; returns its entries, in order."""
+    async def take_back(self) -> list[OpenFlush]:
+        """Give up all that is under way; returns what of it is not committed, in order."""
         await self.close()
+        if self.in_flight is not None and self.in_flight.exception() is None:
+            self._flown = None
         self.in_flight = None
-        arrivals = [arrival for one in self.uncommitted() for arrival in one.arrivals]
+        given_up = self.uncommitted()
         self._flown = self._sealed = None
-        return arrivals
+        return given_up
 
     async def close(self) -> None:
         """Wait for the one in flight, whatever becomes of it: it may be committed."""

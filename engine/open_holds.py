@@ -76,6 +76,12 @@ class OpenHolds:
             rows[here] = half.rows[at[here]]
         return found, rows
 
+    def reopen(self, words: Words) -> None:
+        """Those of these that are still here are open after all."""
+        for half in (self._young, self._old):
+            at = half.table.find(words)
+            half.open[at[at >= 0]] = True
+
     def end(self, words: Words) -> None:
         """These are open no more."""
         for half in (self._young, self._old):

@@ -5,7 +5,7 @@ that rests on it is thrown away and decided again from the entries, which are st
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import structlog
@@ -25,9 +25,9 @@ from engine.open_flush import OpenFlush, part
 from engine.rows import Decided
 from engine.settings import WorkerSettings
 from engine.statistics import WorkerStatistics
-from engine.store.connection import ConflictError, FundsArrivedError
+from engine.store.connection import BookStandsError, ConflictError, FundsArrivedError
 from engine.store.postgres import PostgresStore
-from engine.store.rows import Flush, Owned
+from engine.store.rows import Flush, Owned, Ownership
 from engine.telling import dead_letters, tell
 
 _log = structlog.get_logger()
@@ -80,13 +80,18 @@ class Pipeline:
 
     async def load(self) -> None:
         """Begin from what is committed, with an empty book."""
-        ownership = await self._store.load_ownership()
+        await self._begin(await self._store.load_ownership())
+        self._book = self._empty_book()
+
+    async def _begin(self, ownership: Ownership) -> None:
         self.owned = ownership.shards
         await self._flights.begin(ownership.sequence + 1, ownership.number, self.owned)
         self._time = max((owned.time for owned in self.owned.values()), default=0)
-        self._book = Book(self.owned, min(self.owned, default=0), self._shard_count)
         self._due = DueHolds()
         self._open = None
+
+    def _empty_book(self) -> Book:
+        return Book(self.owned, min(self.owned, default=0), self._shard_count)
 
     # Shards come and go.
 
@@ -245,11 +250,16 @@ class Pipeline:
                 f"{self._conflicts} conflicts in a row without a flush in between: {error}",
             ) from error
         _log.info("decided_again", reason=str(error))
-        if self._open is not None:
-            self._inbox.put_back(self._open.arrivals)
-        self._inbox.put_back(await self._flights.take_back())
+        ready = await self._flights.take_back()
+        noted = [self._open] if self._open is not None else []
+        self._inbox.put_back([arrival for one in (*ready, *noted) for arrival in one.arrivals])
         before = self.owned
-        await self.load()
+        expected = self._flights.sequence - len(ready)
+        ownership = await self._store.load_ownership()
+        await self._begin(ownership)
+        stands = isinstance(error, BookStandsError) and ownership.sequence + 1 == expected
+        if not (stands and self._book.take_back(_all_of(ready), _all_of(noted))):
+            self._book = self._empty_book()
         lost = before.keys() - self.owned.keys()
         if lost:
             _log.warning("shards_lost", shards=sorted(lost))
@@ -260,7 +270,7 @@ class Pipeline:
         ):
             raise TryAgainError("shards or positions are others now: beginning again")
         self._arrived += isinstance(error, FundsArrivedError)
-        self._careful = isinstance(error, ConflictError)
+        self._careful = not isinstance(error, FundsArrivedError | LostOwnershipError)
 
     # Deciding.
 
@@ -361,3 +371,7 @@ class Pipeline:
         await self._flights.begin(self._flights.sequence + 1, result.next_number, self.owned)
         self._book.take_over(result.book)
         self._watch(result.decided)
+
+
+def _all_of(flushes: Iterable[OpenFlush]) -> list[Decided]:
+    return [decided for one in flushes for decided in one.decided]

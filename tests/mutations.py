@@ -79,6 +79,9 @@ MUTATIONS = [
     Mutation("book.py", "rank = np.arange(1, count + 1)", "rank = np.arange(count)", EQUAL),
     Mutation("book.py", "            self.closed[slot] = closed\n", "            pass\n", EQUAL),
     Mutation("book.py", "sums + np.repeat(before", "sums + np.repeat(0 * before", EQUAL),
+    Mutation("book.py", "np.subtract.at(self.version, one.slots, 1)", "pass", EQUAL),
+    Mutation("book.py", "np.subtract.at(self.own[kind], one.slots, one.deltas[kind])", "pass", EQUAL),
+    Mutation("book.py", "            self.holds.reopen(words_of(one.resolutions.hold_ids))\n", "            pass\n", EQUAL),
     # The flush and what surrounds it.
     Mutation("store/queries/fence.sql", "SELECT me.worker, $2,", "SELECT me.worker, $2 + 0 * $3 + (SELECT coalesce(max(sequence), 0) FROM ledger.flushes f WHERE f.worker = $1) - $2 + 1,", FENCE),
     Mutation("store/owning.py", '        await connection.execute(link.text("lend"), [other], kind, time, named)\n', "", FENCE),

@@ -224,9 +224,17 @@ class ByColumns:
         self.versions: dict[int, tuple[int, tuple[int, ...]]] = {}
 
     def step(
-        self, wait: float, entries: Sequence[Entry], *, forgetful: bool = False
+        self,
+        wait: float,
+        entries: Sequence[Entry],
+        *,
+        forgetful: bool = False,
+        again: bool = False,
     ) -> list[list[Outcome]]:
-        """Decide; `forgetful` as when the filter of ids seen lately has lost them."""
+        """Decide; `forgetful` as when the filter of ids seen lately has lost them.
+
+        With `again` as when another flush came first, where nothing else is under way.
+        """
         self.time += int(wait * MICROSECONDS) or 1
         due = [one for _, _, one in sorted(t for t in self.timed if t[0] <= self.time)]
         self.timed = [t for t in self.timed if t[0] > self.time]
@@ -242,6 +250,9 @@ class ByColumns:
             # Postgres would refuse such a flush; then every id is looked up first.
             deciding = self._look_up(Deciding(self.book, batch, due, self.time, careful=True))
         decided = deciding.finish()
+        if again and not (self.open or self.flying):
+            anew = Deciding(self.book, batch, due, self.time, careful=True)
+            decided = self._take_back(decided, anew)
         for row in decided.spent[decided.spent["expires_at"] > 0]:
             at = (int(row["expires_at"]), int(row["shard"]), row["id"].tobytes())
             self.timed.append(at)
@@ -250,6 +261,18 @@ class ByColumns:
         outcomes = [Outcome(int(o)) for o in decided.outcomes]
         ends = batch.ends
         return [outcomes[a:b] for a, b in pairwise(ends)]
+
+    def _take_back(self, decided: Decided, anew: Deciding) -> Decided:
+        if decided.closings:
+            assert not self.book.take_back([], [decided])
+            return decided
+        if len(decided.slots) % 2:
+            assert self.book.take_back([], [decided])
+        else:
+            self.book.post([decided])
+            self.book.begin_flush()
+            assert self.book.take_back([decided], [])
+        return self._look_up(anew).finish()
 
     def _look_up(self, deciding: Deciding) -> Deciding:
         while (needs := deciding.advance()) is not None:

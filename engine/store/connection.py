@@ -34,7 +34,11 @@ class ConflictError(TryAgainError):
     """Another flush came first (a version, an id, a hold, a deadlock): decide again."""
 
 
-class FundsArrivedError(ConflictError):
+class BookStandsError(ConflictError):
+    """A conflict about an id or a lock: what the book rests on is as it was."""
+
+
+class FundsArrivedError(BookStandsError):
     """What was declined for want of funds need not be: others have brought some since."""
 
 
@@ -151,13 +155,15 @@ def translated() -> Iterator[None]:
     except asyncpg.UniqueViolationError as error:
         if error.constraint_name == "flushes_pkey":
             raise LostOwnershipError(f"another wrote in this worker's chain: {error}") from error
+        if error.constraint_name == "spent_pkey":
+            raise BookStandsError(f"an id was spent by another flush: {error}") from error
         raise ConflictError(str(error)) from error
     except (
         asyncpg.DeadlockDetectedError,
         asyncpg.LockNotAvailableError,
         asyncpg.SerializationError,
     ) as error:
-        raise ConflictError(str(error)) from error
+        raise BookStandsError(str(error)) from error
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
         raise ConfigurationError(f"{error}; run `engine init` first") from error
     except (asyncpg.InvalidPasswordError, asyncpg.InvalidCatalogNameError) as error:
