@@ -25,12 +25,12 @@ from engine.book import Book
 from engine.by_rules import run_rules
 from engine.elsewhere import Elsewhere
 from engine.id_table import IdTable, words_of
-from engine.limits import Legs, Moves, find_refusals
+from engine.limits import Moves, find_refusals
 from engine.making import Made, make_decided
 from engine.nouns import ID_MAX, ID_ZERO
 from engine.outcomes import Outcome
 from engine.page import HoldStatus, Known, Page
-from engine.resolving import Resolves, find_resolves
+from engine.resolving import Resolves, find_resolves, given_legs
 from engine.rows import Decided, kept_rows
 
 
@@ -223,7 +223,7 @@ class Deciding:
             page, self._batch, np.flatnonzero(rules), self._due, self._time
         )
         moves, resolves = self._moves(rules), self._ends(rules)
-        given = _given(page, slots, leg_rows, moves, resolves)
+        given = given_legs(page, slots, leg_rows, moves, resolves)
         decided = find_refusals(self._book, moves, given)
         if decided is None:
             # No set reproduced itself: the rules take all that touches a limit.
@@ -243,7 +243,7 @@ class Deciding:
             slots=slots,
             moves=moves.part(decided.outcomes == 0),
             resolves=resolves.part(ended),
-            given=given.part(_happen(given, decided.outcomes)),
+            given=given.part(given.happening(decided.outcomes)),
             outcomes=outcomes,
             lacking=lacking,
             by_rules=rules,
@@ -376,35 +376,3 @@ class Deciding:
         decided = make_decided(self._book, self._batch, self._made, self._time)
         self._book.note(decided)
         return decided
-
-
-def _happen(given: Legs, decided: npt.NDArray[np.uint8]) -> Mask:
-    happen = given.needs < 0
-    happen[~happen] = decided[given.needs[~happen]] == 0
-    return happen
-
-
-def _given(
-    page: Page, slots: dict[bytes, int], leg_rows: list[Ints], moves: Moves, resolves: Resolves
-) -> Legs:
-    """What happens to accounts beside the moves: by the rules, and by ends of holds."""
-    deltas = [
-        (leg.debits_pending, leg.debits_posted, leg.credits_pending, leg.credits_posted)
-        for leg in page.legs
-    ]
-    count = len(page.legs)
-    needs = np.where(resolves.made >= 0, np.searchsorted(moves.rows, resolves.made), -1)
-    ends = np.zeros((4, len(resolves.rows), 2), np.int64)
-    ends[0, :, 0] = ends[2, :, 1] = -resolves.held
-    ends[1, :, 0] = ends[3, :, 1] = resolves.moved
-    return Legs(
-        np.concatenate([*leg_rows, np.repeat(resolves.rows, 2)]).astype(np.int64),
-        np.concatenate(
-            [
-                np.array([slots[leg.account.id] for leg in page.legs], np.int64),
-                np.stack([resolves.debit, resolves.credit], axis=1).ravel(),
-            ]
-        ),
-        np.concatenate([np.array(deltas, np.int64).reshape(count, 4).T, ends.reshape(4, -1)], 1),
-        np.concatenate([np.full(count, -1), np.repeat(needs, 2)]),
-    )

@@ -38,6 +38,12 @@ class Legs(NamedTuple):
     needs: Ints
     """Of each leg, the move without which it does not happen; -1 for none."""
 
+    def happening(self, outcomes: npt.NDArray[np.uint8]) -> Mask:
+        """Those that happen, given the outcomes of the moves."""
+        happening = self.needs < 0
+        happening[~happening] = outcomes[self.needs[~happening]] == 0
+        return happening
+
     def part(self, mask: Mask) -> "Legs":
         """Those of `mask`."""
         return Legs(self.rows[mask], self.slots[mask], self.deltas[:, mask], self.needs[mask])

@@ -11,7 +11,9 @@ import numpy as np
 from engine.batch import CLOSING, POST, VOID, Batch, Forms, Ints, Mask
 from engine.book import LARGE, Book
 from engine.id_table import Slots, words_of
+from engine.limits import Legs, Moves
 from engine.nouns import MICROSECONDS
+from engine.page import Page
 from engine.rows import SPENT, SpentRows
 
 
@@ -118,6 +120,32 @@ def resolved_rows(book: Book, batch: Batch, resolves: Resolves) -> SpentRows:
     kept["shard"] = batch.shards[resolves.rows]
     kept["timeout"] = kept["expires_at"] = 0
     return kept
+
+
+def given_legs(
+    page: Page, slots: dict[bytes, int], leg_rows: list[Ints], moves: Moves, resolves: Resolves
+) -> Legs:
+    """What happens to accounts beside the moves: by the rules, and by ends of holds."""
+    deltas = [
+        (leg.debits_pending, leg.debits_posted, leg.credits_pending, leg.credits_posted)
+        for leg in page.legs
+    ]
+    count = len(page.legs)
+    needs = np.where(resolves.made >= 0, np.searchsorted(moves.rows, resolves.made), -1)
+    ends = np.zeros((4, len(resolves.rows), 2), np.int64)
+    ends[0, :, 0] = ends[2, :, 1] = -resolves.held
+    ends[1, :, 0] = ends[3, :, 1] = resolves.moved
+    return Legs(
+        np.concatenate([*leg_rows, np.repeat(resolves.rows, 2)]).astype(np.int64),
+        np.concatenate(
+            [
+                np.array([slots[leg.account.id] for leg in page.legs], np.int64),
+                np.stack([resolves.debit, resolves.credit], axis=1).ravel(),
+            ]
+        ),
+        np.concatenate([np.array(deltas, np.int64).reshape(count, 4).T, ends.reshape(4, -1)], 1),
+        np.concatenate([np.full(count, -1), np.repeat(needs, 2)]),
+    )
 
 
 AS_REQUESTED = (
