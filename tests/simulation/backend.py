@@ -1,6 +1,7 @@
 """A backend of the simulated Postgres: it runs one client's statements, one after the other."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import asyncpg
@@ -96,21 +97,37 @@ class Execution:
         other.waiters.append(future)
         await self.backend.wait(self.transaction, future, lambda: [other])
 
-    async def update(self, name: str, key: Any, changes: Row) -> bool:
-        """Change the row of a primary key, as it is once its lock is had."""
-        table = self.table(name)
-        if self.one(name, f"{name}_pkey", key) is None:
+    async def update(
+        self, name: str, key: Any, changes: Row, when: Callable[[Row], bool] = lambda _: True
+    ) -> bool:
+        """Change the row of a primary key, as it is once its lock is had, if it still fits."""
+        seen = self.one(name, f"{name}_pkey", key)
+        if seen is None or not when(seen):
             return False
         await self.lock(name, key)
-        versions = table.by[f"{name}_pkey"].entries.get(key, [])
-        newest = next(version for version in versions if version.ended is None)
+        if not when(self._newest(name, key).row):
+            return False
+        self._replace(name, key, changes)
+        return True
+
+    async def change(self, name: str, key: Any, changes: Row) -> None:
+        """Change the row of a primary key, whether or not the statement's snapshot sees it."""
+        await self.lock(name, key)
+        self._replace(name, key, changes)
+
+    def _replace(self, name: str, key: Any, changes: Row) -> None:
+        table = self.table(name)
+        newest = self._newest(name, key)
         newest.ended = self.transaction
         self.transaction.ended.append((table, newest))
         version = Version(newest.row | changes, self.transaction)
         for index in table.unique:
             index.add(version)
         table.keep(version)
-        return True
+
+    def _newest(self, name: str, key: Any) -> Version:
+        versions = self.table(name).by[f"{name}_pkey"].entries[key]
+        return next(version for version in versions if version.ended is None)
 
     async def breathe(self) -> None:
         """Between two parts of a statement others may get ahead."""
@@ -132,6 +149,8 @@ class Backend:
         self.name = name
         self.pid = database.new_pid()
         self.transaction: Transaction | None = None
+        self.listener: Any = None
+        """Called with each notification, once it listens."""
         self.on_close: Any = None
         """Called with an exception when the server ends this backend by itself."""
         self._block = False

@@ -115,6 +115,18 @@ class Connection:
         data = b"".join([bytes(piece) async for piece in source])
         return str(await self._call(f"COPY {table}", (columns, data), None))
 
+    async def add_listener(self, channel: str, callback: Any) -> None:
+        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+
+        def tell() -> None:
+            if not self._closed:
+                callback(self, 0, channel, "")
+
+        def notify() -> None:
+            loop.call_later(self._network.delay(), tell, context=context.copy())
+
+        await self._call("LISTEN", (notify,), None)
+
     # One call at a time.
 
     async def _call(self, command: str, args: Any, seconds: float | None) -> Any:

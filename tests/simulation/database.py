@@ -19,6 +19,9 @@ START = 1_700_000_000_000_000
 
 DEADLOCK_SECONDS = 1.0
 
+NOTIFYING = ("owners", "moves")
+"""Tables whose triggers tell the workers."""
+
 
 class Commit(msgspec.Struct, gc=False):
     """What one transaction committed, for whoever judges the run."""
@@ -83,11 +86,13 @@ class Database:
         self.gates: list[Gate] = []
         self.row_locks: dict[tuple[str, Any], RowLock] = {}
         self.flush_numbers = itertools.count(1)
+        self.move_numbers = itertools.count(1)
         self._pids = itertools.count(101)
         self._transactions = itertools.count(1)
         self._account_numbers = itertools.count(1)
         made = self.begin(None)
-        self._put("workers", {"worker": ID_ZERO, "host": "nobody"}, made)
+        nobody = {"worker": ID_ZERO, "host": "nobody", "process": 0, "shards": None}
+        self._put("workers", nobody, made)
         for shard in range(shard_count):
             self._put("owners", {"shard": shard, "worker": ID_ZERO}, made)
         self.commit(made, "init")
@@ -173,6 +178,10 @@ class Database:
                 Commit(len(self.commits) + 1, time, name, pid, made, locked, owners, seen)
             )
             transaction.commit = len(self.commits)
+            if any(table in NOTIFYING for table, _ in made):
+                for backend in self.backends.values():
+                    if backend.listener is not None:
+                        backend.listener()
         transaction.state = "committed"
         self._end(transaction)
 

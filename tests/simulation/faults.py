@@ -2,14 +2,15 @@
 
 import asyncio
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from tests.simulation.world import Participant, World
 
 STATEMENTS = (
     "BEGIN", "COMMIT", "flush_small", "fence", "COPY spent", "COPY posted", "lock_workers",
-    "owners", "lend", "set_owner", "ownership", "accounts_by_id", "other_stripes", "spent_by_id",
-    "move_positions", "resolve_holds", "find_flush",
+    "owners", "lend", "change_owner", "look_at_shards", "ownership", "accounts_by_id",
+    "other_stripes", "spent_by_id", "move_positions", "resolve_holds", "find_flush",
 )  # fmt: skip
 
 
@@ -40,17 +41,17 @@ class Faults:
     # Workers.
 
     def open_crew(self) -> None:
-        """The first workers: shards dealt out, or wanted by all."""
+        """The first workers: each with its shards, or with its share."""
         count = self.random.choice([1, 2, 2, 3])
         shards = list(range(self.world.database.shard_count))
         self.random.shuffle(shards)
-        competing = self.random.random() < 0.2
+        sharing = self.random.random() < 0.5
         for number in range(count):
-            wanted = shards if competing else sorted(shards[number::count])
-            if wanted:
+            wanted = None if sharing else sorted(shards[number::count])
+            if wanted != []:
                 self._start(f"w{number}", wanted)
 
-    def _start(self, slot: str, shards: list[int]) -> None:
+    def _start(self, slot: str, shards: Sequence[int] | None) -> None:
         self._starts += 1
         made = self.world.participant(f"{slot}#{self._starts}", shards)
         if self.random.random() < 0.4:
@@ -93,7 +94,7 @@ class Faults:
                 one.thaw()
         for slot, one in list(self.crew.items()):
             if not one.running:
-                self._start(slot, sorted(one.worker.wanted))
+                self._start(slot, one.shards)
 
     async def _kill(self) -> None:
         found = self._anyone()
@@ -102,7 +103,7 @@ class Faults:
         slot, one = found
         one.kill()
         await asyncio.sleep(self.random.choice([0.0, 0.5, 3.0]))
-        self._start(slot, sorted(one.worker.wanted))
+        self._start(slot, one.shards)
 
     async def _replace(self) -> None:
         """A clean stop, and another in its place; perhaps their shards change hands."""
@@ -111,11 +112,11 @@ class Faults:
             return
         slot, one = found
         other = self.random.choice(list(self.crew))
-        wanted = sorted(one.worker.wanted)
+        wanted = one.shards
         self.world.trace(one.name, "stops")
         one.worker.stop()
         if other != slot and self.crew[other].running:
-            theirs = sorted(self.crew[other].worker.wanted)
+            theirs = self.crew[other].shards
             self.crew[other].worker.stop()
             await asyncio.sleep(self.random.choice([0.0, 0.05]))
             self._start(other, wanted)
@@ -130,7 +131,7 @@ class Faults:
     async def _pause(self, one: Participant) -> None:
         if self.random.random() < 0.5:
             # A stand-by, so that somebody takes over.
-            self._start(f"standby of {one.name}", sorted(one.worker.wanted))
+            self._start(f"standby of {one.name}", one.shards)
         one.freeze()
         lease = self.world.settings.lease_seconds
         await asyncio.sleep(self.random.choice([0.1, lease * 1.2, lease * 3]))

@@ -29,11 +29,16 @@ class LogClient:
         self._pending: asyncio.Future | None = None
         self._epoch = 0
         server.clients[self] = None
+        self._number = server.new_client()
         if self._process is not None:
             self._process.sockets[self] = None
 
     async def ping(self) -> Any:
         return await self.execute_command("PING")
+
+    async def client_id(self) -> int:
+        await self.execute_command("PING")
+        return self._number
 
     async def aclose(self) -> None:
         self._server.clients.pop(self, None)
@@ -99,7 +104,7 @@ class LogClient:
         names = words[words.index("STREAMS") + 1 :]
         half = len(names) // 2
         answer = await self._server.read(
-            options["COUNT"], options["BLOCK"], names[:half], names[half:]
+            self._number, options["COUNT"], options["BLOCK"], names[:half], names[half:]
         )
         self._reply([answer], future, fate, context)
 
@@ -134,6 +139,9 @@ class LogPipeline:
     def __init__(self, client: LogClient) -> None:
         self._client = client
         self._commands: list[tuple[Any, ...]] = []
+
+    def execute_command(self, *command: Any) -> None:
+        self._commands.append(command)
 
     def xdel(self, name: str, *ids: str) -> None:
         self._commands.append(("XDEL", name, *ids))

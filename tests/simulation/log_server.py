@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -52,9 +53,10 @@ class LogServer:
         self.streams: dict[bytes, Stream] = {}
         self.up = True
         self.clients: dict[Any, None] = {}
+        self._numbers = itertools.count(1)
         self.on_add: list[Callable[[bytes, Id, list[bytes]], None]] = []
         """Called with each entry that is added."""
-        self._readers: list[asyncio.Future] = []
+        self._readers: dict[int, asyncio.Future] = {}
 
     # What tests do to it.
 
@@ -76,6 +78,10 @@ class LogServer:
             self.streams = streams
         self.trace("redis", "up", "as it was" if streams is None else "older")
 
+    def new_client(self) -> int:
+        """The number of the next connection."""
+        return next(self._numbers)
+
     # Commands.
 
     def run(self, *command: Any) -> Any:
@@ -84,18 +90,18 @@ class LogServer:
         Raises:
             ResponseError: Redis refuses it.
         """
-        words = " ".join(str(part) for part in command[:2]).split()
-        name = words[0].upper()
-        if name in ("XINFO", "XGROUP"):
-            parts = " ".join([str(command[0])]).split() + list(command[1:])
-            return getattr(self, f"_{name.lower()}_{str(parts[1]).lower()}")(*parts[2:])
-        method = getattr(self, f"_{name.lower()}", None)
+        words = [*str(command[0]).lower().split(), *command[1:]]
+        length = 2 if words[0] in ("xinfo", "xgroup", "client") else 1
+        name = "_".join(str(word).lower() for word in words[:length])
+        method = getattr(self, f"_{name}", None)
         if method is None:
             raise ResponseError(f"unknown command '{name}'")
-        return method(*command[1:])
+        return method(*words[length:])
 
-    async def read(self, count: int, block_ms: int, names: list[bytes], after: list[str]) -> Any:
-        """XREAD; waits where there is nothing."""
+    async def read(
+        self, client: int, count: int, block_ms: int, names: list[bytes], after: list[str]
+    ) -> Any:
+        """XREAD; waits where there is nothing, unless it is unblocked."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + block_ms / 1000
         while True:
@@ -110,10 +116,24 @@ class LogServer:
             if found or loop.time() >= deadline:
                 return found or None
             future = loop.create_future()
-            self._readers.append(future)
-            timer = loop.call_at(deadline, lambda f=future: None if f.done() else f.set_result(0))
-            await future
+            self._readers[client] = future
+            timer = loop.call_at(
+                deadline, lambda f=future: None if f.done() else f.set_result(False)
+            )
+            unblocked = await future
             timer.cancel()
+            if unblocked:
+                return None
+
+    def _client_unblock(self, client: int) -> int:
+        future = self._readers.pop(client, None)
+        if future is None or future.done():
+            return 0
+        future.set_result(True)
+        return 1
+
+    def _exists(self, name: Any) -> int:
+        return int(_bytes(name) in self.streams)
 
     def _ping(self) -> bytes:
         return b"PONG"
@@ -135,9 +155,9 @@ class LogServer:
         stream.last = entry_id
         for seen in self.on_add:
             seen(key, entry_id, fields)
-        for future in self._readers:
+        for future in self._readers.values():
             if not future.done():
-                future.set_result(None)
+                future.set_result(False)
         self._readers.clear()
         return _text(entry_id)
 

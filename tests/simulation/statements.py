@@ -7,6 +7,7 @@ Postgres does is found by `test_conformance_*`.
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from tests.simulation.statements_owning import OWNING
 from tests.simulation.statements_reading import READING
 from tests.simulation.tables import Row
 
@@ -15,10 +16,6 @@ Statement = Callable[..., Awaitable[Any]]
 
 def _newest_sequence(run: Any, worker: bytes) -> int:
     return max((row["sequence"] for row in run.find("flushes", "worker", worker)), default=0)
-
-
-async def newest_sequence(run: Any, worker: bytes) -> list[Row]:
-    return [{"sequence": _newest_sequence(run, worker)}]
 
 
 def _flush_row(
@@ -151,36 +148,6 @@ async def bury(
     return []
 
 
-async def register_worker(
-    run: Any, worker: bytes, host: str, process: int, seconds: float
-) -> list[Row]:
-    await run.insert("workers", {"worker": worker, "host": host, "process": process})
-    expires_at = run.database.clock() + round(seconds * 1_000_000)
-    await run.insert("heartbeats", {"worker": worker, "expires_at": expires_at})
-    return []
-
-
-async def beat(run: Any, worker: bytes, seconds: float) -> list[Row]:
-    expires_at = run.database.clock() + round(seconds * 1_000_000)
-    await run.update("heartbeats", worker, {"expires_at": expires_at})
-    return []
-
-
-async def expire_worker(run: Any, worker: bytes) -> list[Row]:
-    now = run.database.clock()
-    row = run.one("heartbeats", "heartbeats_pkey", worker)
-    if row is not None and row["expires_at"] > now:
-        await run.update("heartbeats", worker, {"expires_at": now})
-    return []
-
-
-async def set_owner(run: Any, shards: list[int], worker: bytes) -> list[Row]:
-    for shard in shards:
-        if await run.update("owners", shard, {"worker": worker}):
-            await run.lock("workers", worker, "key share")
-    return []
-
-
 async def reserve_number(run: Any) -> list[Row]:
     return [{"number": next(run.database.flush_numbers)}]
 
@@ -197,29 +164,34 @@ async def end_backend(run: Any, pid: int, name: str) -> list[Row]:
     return [{"pg_terminate_backend": run.database.terminate_backend(pid)}]
 
 
+async def listen(run: Any, notify: Any) -> list[Row]:
+    run.backend.listener = notify
+    return []
+
+
 async def commit_own(run: Any) -> list[Row]:
     return [{"pg_current_xact_id": run.transaction.number}]
 
 
-STATEMENTS: dict[str, Statement] = READING | {
-    one.__name__: one
-    for one in (
-        beat,
-        bury,
-        close_accounts,
-        commit_own,
-        end_backend,
-        expire_worker,
-        fence,
-        flush_small,
-        lend,
-        lock_workers,
-        move_positions,
-        newest_sequence,
-        queue_to_decline,
-        register_worker,
-        reserve_number,
-        resolve_holds,
-        set_owner,
-    )
-}
+STATEMENTS: dict[str, Statement] = (
+    READING
+    | OWNING
+    | {
+        one.__name__: one
+        for one in (
+            bury,
+            close_accounts,
+            commit_own,
+            end_backend,
+            fence,
+            flush_small,
+            lend,
+            lock_workers,
+            move_positions,
+            queue_to_decline,
+            reserve_number,
+            resolve_holds,
+        )
+    }
+    | {"LISTEN": listen}
+)

@@ -141,10 +141,6 @@ async def owners(run: Any, shards: list[int]) -> list[Row]:
     return rows
 
 
-async def owned_by(run: Any, worker: bytes) -> list[Row]:
-    return [{"shard": row["shard"]} for row in run.find("owners", "worker", worker)]
-
-
 async def find_flush(run: Any, worker: bytes, sequence: int, number: int) -> list[Row]:
     row = run.one("flushes", "flushes_pkey", (worker, sequence))
     return [{"exists": row is not None and row["number"] == number}]
@@ -162,7 +158,6 @@ READING: dict[str, Callable[..., Awaitable[list[Row]]]] = {
         holds_due,
         newest_positions,
         other_stripes,
-        owned_by,
         owners,
         ownership,
         shard_count,

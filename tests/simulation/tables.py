@@ -136,6 +136,16 @@ def make_tables() -> dict[str, Table]:
     tables = [
         Table("workers", {"workers_pkey": lambda r: r["worker"]}, {}),
         Table("heartbeats", {"heartbeats_pkey": lambda r: r["worker"]}, {}),
+        Table("ownership", {"ownership_pkey": lambda r: (r["shard"], r["flush"])}, {}),
+        Table("loads", {"loads_pkey": lambda r: r["shard"]}, {}),
+        Table(
+            "moves",
+            {
+                "moves_pkey": lambda r: r["move"],
+                "moves_open": lambda r: r["shard"] if r["ended_at"] is None else None,
+            },
+            {},
+        ),
         Table("owners", {"owners_pkey": lambda r: r["shard"]}, {"worker": lambda r: r["worker"]}),
         Table(
             "accounts",

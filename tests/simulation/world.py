@@ -58,6 +58,8 @@ class Participant:
     def __init__(self, world: "World", name: str, shards: Sequence[int] | None) -> None:
         self.world = world
         self.process = Process(name)
+        self.shards = shards
+        """Those that it was told to work on; None where it takes its share."""
         self.skew = 0.0
         """Seconds by which its clock is ahead."""
         self.id = world.random.getrandbits(128).to_bytes(16, "big")
