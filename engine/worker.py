@@ -97,6 +97,7 @@ class Worker:
                 backoff = min(self.settings.backoff_seconds_max, backoff * 2 + 0.02)
             finally:
                 self.store.drop()
+                await self.streams.close()
                 self.ready.clear()
                 self._session = None
         if not self.left:

@@ -52,7 +52,10 @@ class Ledger:
         finally:
             for worker in running:
                 worker.stop()
-            await asyncio.wait_for(asyncio.gather(*tasks), WAIT_SECONDS_MAX)
+            done, stuck = await asyncio.wait(tasks, timeout=WAIT_SECONDS_MAX)
+            assert not stuck, "a worker does not stop"
+            for task in done:
+                await task
 
     def redis(self) -> redis.asyncio.Redis:
         """A plain client of the streams' server."""
@@ -68,11 +71,13 @@ class Ledger:
         return rows
 
 
-async def ready(worker: Worker, task: "asyncio.Task[None]") -> None:
+async def ready(
+    worker: Worker, task: "asyncio.Task[None]", seconds_max: float | None = WAIT_SECONDS_MAX
+) -> None:
     """Wait until a worker reads its shards, or take its failure."""
     waiting = asyncio.create_task(worker.ready.wait())
     done, _ = await asyncio.wait(
-        [waiting, task], timeout=WAIT_SECONDS_MAX, return_when=asyncio.FIRST_COMPLETED
+        [waiting, task], timeout=seconds_max, return_when=asyncio.FIRST_COMPLETED
     )
     waiting.cancel()
     if task in done:

@@ -21,6 +21,7 @@ EQUAL = "tests/property/test_fast_path_equals_rules.py::test_large_worlds_drawn_
 EDGE = "tests/property/test_columns_at_the_edge.py"
 CONTRACT = "tests/integration/test_contract.py"
 FATE = "tests/integration/test_commit_fate.py"
+STANDBY = "tests/integration/test_standby.py"
 TIME = "tests/integration/test_time.py"
 STREAMS = "tests/integration/test_streams.py"
 OWNERS = "tests/integration/test_histories.py::test_who_owns_what_never_changes_an_outcome"
@@ -87,8 +88,12 @@ MUTATIONS = [
     Mutation("store/owning.py", '        await connection.execute(link.text("lend"), [other], kind, time, named)\n', "", FENCE),
     Mutation("store/queries/flush_small.sql", "SELECT me.worker, $2,", "SELECT me.worker, $2 + 1000,", FENCE),
     Mutation("store/owning.py", 'and not r["alive"]', "", FENCE),
-    Mutation("store/settling.py", "if not await _settle(link, lost, sequence, number):", "if True:", FATE),
+    Mutation("store/settling.py", "if not await _settle(link, connection, sequence, number):", "if True:", FATE),
     Mutation("store/settling.py", 'await fresh.fetchval(\n                    link.text("find_flush"), link.worker, sequence, number\n                )', "True", FATE),
+    Mutation("store/queries/end_backend.sql", "WHERE pid = $1", "WHERE false AND pid = $1", FATE),
+    Mutation("store/queries/commit_own.sql", "SELECT pg_logical_emit_message(true, 'engine', 'all that was visible before is confirmed')", "SELECT pg_current_xact_id()", STANDBY),
+    Mutation("store/settling.py", "        if was_warned():\n", "        if False:\n", STANDBY),
+    Mutation("store/settling.py", "        await asyncio.wait([committing])\n        committing.exception()\n", "        committing.cancel()\n", STANDBY),
     Mutation("pipeline.py", "            if newest < opened.time:\n", "            if True:\n", TIME),
     Mutation("pipeline.py", "        for uncommitted in [*self._flights.uncommitted(), *open_]:", "        for uncommitted in ():", TIME),
     Mutation("streams.py", "if _position(entry_id, position.generation) > position:", "if False:", STREAMS),

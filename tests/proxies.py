@@ -1,12 +1,28 @@
-"""A TCP proxy that loses what it is told to lose: between a worker and its Postgres."""
+"""A TCP proxy between a worker and a server: it loses, delays or holds back what it is told to."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
-Loss = Literal["request", "answer"]
+Loss = Literal["request", "answer", "late"]
+
+
+class _Trap(NamedTuple):
+    """What happens, once, to the next message with a marker in it."""
+
+    marker: bytes
+    what: Loss | Literal["hold"]
+    passing: int = 0
+
+
+class _Late(NamedTuple):
+    """A message that its sender believes lost, and the server it is to reach."""
+
+    data: bytes
+    server_in: asyncio.StreamReader
+    server_out: asyncio.StreamWriter
 
 
 class Proxy:
@@ -14,44 +30,98 @@ class Proxy:
 
     `lose("request", marker)`: the message never reaches the server, and the connection is
     cut. `lose("answer", marker)`: the server acts on it, and the connection is cut instead
-    of its answer being passed on.
+    of its answer being passed on. `lose("late", marker)`: the client is cut off, the server
+    is not, and gets the message by `deliver`. `hold(marker)`: it is kept until `release`,
+    and nobody is cut off. `silent`: nothing passes any more, and nobody is told.
     """
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
-        self._marker: bytes | None = None
-        self._loss: Loss = "answer"
+        self._trap: _Trap | None = None
+        self._late: _Late | None = None
+        self._passing = asyncio.Event()
+        self._passing.set()
+        self._released = asyncio.Event()
         self.lost = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.held = asyncio.Event()
 
     def lose(self, loss: Loss, marker: bytes) -> None:
         """Lose, once, what concerns the next message with `marker`."""
-        self._loss, self._marker = loss, marker
+        self._trap = _Trap(marker, loss)
         self.lost.clear()
+
+    def hold(self, marker: bytes, passing: int = 0) -> None:
+        """Keep the next message with `marker` back, but for its first bytes, until `release`."""
+        self._trap = _Trap(marker, "hold", passing)
+        self.held.clear()
+        self._released.clear()
+
+    def release(self) -> None:
+        """Let go of what is held back."""
+        self._released.set()
+
+    async def deliver(self) -> bool:
+        """Give Postgres what came too late; whether it was there to take it, and did it."""
+        assert self._late is not None
+        late, self._late = self._late, None
+        answer = b""
+        with contextlib.suppress(OSError):
+            late.server_out.write(late.data)
+            await late.server_out.drain()
+            answer = await late.server_in.read(65536)
+        late.server_out.close()
+        kinds = []
+        while answer:
+            kinds.append(answer[:1])
+            answer = answer[1 + int.from_bytes(answer[1:5], "big") :]
+        return b"C" in kinds  # CommandComplete
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing passes, without anybody being told."""
+        return not self._passing.is_set()
+
+    @silent.setter
+    def silent(self, silent: bool) -> None:
+        (self._passing.clear if silent else self._passing.set)()
 
     async def serve(
         self, client_in: asyncio.StreamReader, client_out: asyncio.StreamWriter
     ) -> None:
         server_in, server_out = await asyncio.open_connection(self._host, self._port)
         losing = False
+        kept: set[asyncio.StreamWriter] = set()
         tail = b""
 
         async def to_server() -> None:
             nonlocal losing, tail
             while data := await client_in.read(65536):
-                seen = tail + data
-                if self._marker is not None and self._marker in seen:
-                    self._marker = None
-                    if self._loss == "request":
+                await self._passing.wait()
+                trap = self._trap
+                # A marker may come in two pieces, but not wholly from before the trap was set.
+                if trap is not None and trap.marker in tail[1 - len(trap.marker) :] + data:
+                    self._trap = None
+                    if trap.what == "hold":
+                        server_out.write(data[: trap.passing])
+                        await server_out.drain()
+                        self.held.set()
+                        await self._released.wait()
+                        server_out.write(data[trap.passing :])
+                        continue
+                    if trap.what == "late":
+                        self._late = _Late(data, server_in, server_out)
+                        kept.add(server_out)
+                    if trap.what != "answer":
                         self.lost.set()
                         return
                     losing = True
-                tail = seen[-64:]
+                tail = data[-64:]
                 server_out.write(data)
                 await server_out.drain()
 
         async def to_client() -> None:
             while data := await server_in.read(65536):
+                await self._passing.wait()
                 if losing:
                     self.lost.set()
                     return
@@ -64,24 +134,24 @@ class Proxy:
         finally:
             for way in ways:
                 way.cancel()
-            for writer in (client_out, server_out):
+            await asyncio.gather(*ways, return_exceptions=True)
+            for writer in {client_out, server_out} - kept:
                 writer.close()
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
-            await asyncio.gather(*ways, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager
-async def proxied(dsn: str) -> AsyncIterator[tuple[Proxy, str]]:
-    """A proxy before the server of a DSN, and the DSN through it."""
-    parts = urlsplit(dsn)
+async def proxied(url: str) -> AsyncIterator[tuple[Proxy, str]]:
+    """A proxy before the server of a DSN or an address, and the same through it."""
+    parts = urlsplit(url)
     assert parts.hostname is not None
     assert parts.port is not None
     proxy = Proxy(parts.hostname, parts.port)
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    userinfo = parts.netloc.rpartition("@")[0]
-    through = urlunsplit(parts._replace(netloc=f"{userinfo}@127.0.0.1:{port}"))
+    userinfo, at, _ = parts.netloc.rpartition("@")
+    through = urlunsplit(parts._replace(netloc=f"{userinfo}{at}127.0.0.1:{port}"))
     try:
         yield proxy, through
     finally:

@@ -1,6 +1,7 @@
 """Connecting to Postgres: what is set, what is checked, and errors translated at the door."""
 
 import contextlib
+import socket
 import struct
 from collections.abc import Iterator
 from functools import cache
@@ -15,6 +16,8 @@ POSTGRES_VERSION_MIN: Final = 15
 CONNECT_SECONDS_MAX: Final = 10.0
 STATEMENT_SECONDS_MAX: Final = 60.0
 LOCK_SECONDS_MAX: Final = 10
+KEEPALIVE_SECONDS: Final = 5
+KEEPALIVES_MAX: Final = 3
 
 # Postgres counts microseconds from 2000.
 POSTGRES_EPOCH: Final = 946_684_800 * 1_000_000
@@ -25,6 +28,17 @@ _SETTINGS: Final = {
     "lock_timeout": f"{LOCK_SECONDS_MAX}s",
     "jit": "off",
     "timezone": "UTC",
+    # Whatever the role or the database is set to: nothing but us ends what commits, a statement
+    # sees what was committed before it, and Postgres tells us of a COMMIT that was cut short.
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": f"{STATEMENT_SECONDS_MAX:.0f}s",
+    "default_transaction_isolation": "read committed",
+    "client_min_messages": "warning",
+    # A link that is down without a word is noticed by both ends.
+    "tcp_keepalives_idle": f"{KEEPALIVE_SECONDS}",
+    "tcp_keepalives_interval": f"{KEEPALIVE_SECONDS}",
+    "tcp_keepalives_count": f"{KEEPALIVES_MAX}",
+    "tcp_user_timeout": f"{KEEPALIVE_SECONDS * (KEEPALIVES_MAX + 1)}s",
     # The queries are single probes many times over: a sequential scan is never the plan.
     "enable_seqscan": "off",
 }
@@ -73,6 +87,7 @@ async def connect(
             server_settings={"application_name": name, **_SETTINGS},
         )
         try:
+            _keep_alive(connection)
             await _check(connection)
             await connection.set_type_codec(
                 "uuid", schema="pg_catalog", encoder=_same, decoder=_same, format="binary"
@@ -110,6 +125,24 @@ async def _check(connection: asyncpg.Connection) -> None:
         )
 
 
+def _keep_alive(connection: asyncpg.Connection) -> None:
+    """Notice a link that is down without a word: a COMMIT is waited for without a limit."""
+    found = connection._transport.get_extra_info("socket")  # noqa: SLF001 - there is no other way
+    if found is None or found.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    seconds_max = KEEPALIVE_SECONDS * (KEEPALIVES_MAX + 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", KEEPALIVE_SECONDS),
+        ("TCP_KEEPALIVE", KEEPALIVE_SECONDS),  # as macOS calls it
+        ("TCP_KEEPINTVL", KEEPALIVE_SECONDS),
+        ("TCP_KEEPCNT", KEEPALIVES_MAX),
+        ("TCP_USER_TIMEOUT", seconds_max * 1000),
+    ):
+        if hasattr(socket, name):
+            found.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
 def _same(value: bytes) -> bytes:
     return value
 
@@ -134,7 +167,9 @@ def is_connection_lost(error: BaseException) -> bool:
         | asyncpg.InternalClientError  # its driver, where the server ends a COPY in the middle
         | asyncpg.PostgresConnectionError
         | asyncpg.OperatorInterventionError
-        | asyncpg.CannotConnectNowError,
+        | asyncpg.CannotConnectNowError
+        | asyncpg.IdleInTransactionSessionTimeoutError
+        | asyncpg.TransactionTimeoutError,
     )
 
 
@@ -168,6 +203,13 @@ def translated() -> Iterator[None]:
         raise ConfigurationError(f"{error}; run `engine init` first") from error
     except (asyncpg.InvalidPasswordError, asyncpg.InvalidCatalogNameError) as error:
         raise ConfigurationError(f"Postgres refuses: {error}") from error
+    except asyncpg.InsufficientResourcesError as error:
+        raise TryAgainError(f"Postgres has too little of something: {error}") from error
+    except asyncpg.ReadOnlySQLTransactionError as error:
+        raise TryAgainError(
+            f"Postgres takes no writes now, as after a failover: {error}; if it stays so, name the "
+            "primary in ENGINE_POSTGRES_DSN",
+        ) from error
     except Exception as error:
         if is_connection_lost(error):
             reason = str(error) or type(error).__name__

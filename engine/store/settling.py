@@ -1,7 +1,15 @@
-"""The last act of a transaction: COMMIT, and what became of it where no answer came."""
+"""The last act of a transaction: COMMIT, and what became of it where no answer came.
+
+A time limit or a cancellation would send a cancel, and Postgres answers a cancelled COMMIT
+as if it had succeeded, though no synchronous standby has confirmed it: it is visible, and a
+failover loses it. So a COMMIT is waited for, however long it takes; where somebody else cut
+it short, something of our own is committed before anybody is told, since a standby that
+confirms that has confirmed all that came before it.
+"""
 
 import asyncio
-from collections.abc import Coroutine
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Final
 
 import asyncpg
@@ -12,15 +20,16 @@ from engine.store.connection import is_connection_lost
 from engine.store.link import Link
 
 SETTLE_SECONDS_MAX: Final = 30.0
+"""How long Postgres may stay away before a commit of unknown fate is given up."""
+
+SLOW_SECONDS: Final = 10.0
+"""Of a commit that takes longer a word is said; it is waited for."""
 
 _log = structlog.get_logger()
 
 
 async def finish(link: Link, sequence: int, number: int, commit: Coroutine[Any, Any, Any]) -> Any:
     """Wait for what commits, without a time limit and shielded.
-
-    A time limit or a cancellation would send a cancel, and a cancelled COMMIT looks like
-    success where a synchronous standby has not confirmed it.
 
     Args:
         link: The worker's.
@@ -34,21 +43,63 @@ async def finish(link: Link, sequence: int, number: int, commit: Coroutine[Any, 
     Raises:
         TryAgainError: It was not committed; or nobody can say, and nothing may be answered.
     """
-    lost = link.writer
+    connection = link.writer
     committing = asyncio.ensure_future(commit)
     try:
-        return await asyncio.shield(committing)
-    except asyncio.CancelledError:
-        await asyncio.wait([committing])
-        raise
+        with _warned(connection) as was_warned:
+            result = await _waited_for(committing, sequence)
+        if was_warned():
+            _log.warning("commit_cut_short", sequence=sequence)
+            await _commit_own(link, connection)
     except Exception as error:
         if not is_connection_lost(error):
             raise
         _log.warning("commit_of_unknown_fate", sequence=sequence, reason=str(error))
-        if not await _settle(link, lost, sequence, number):
+        if not await _settle(link, connection, sequence, number):
             raise TryAgainError(f"flush {sequence} was not committed: {error}") from error
         await link.open()
         return None
+    if result == "ROLLBACK":
+        raise TryAgainError(f"flush {sequence} was not committed: Postgres rolled it back")
+    return result
+
+
+async def _waited_for(committing: "asyncio.Future[Any]", sequence: int) -> Any:
+    waited_seconds = 0.0
+    try:
+        while not (await asyncio.wait([committing], timeout=SLOW_SECONDS))[0]:
+            waited_seconds += SLOW_SECONDS
+            _log.warning("commit_waits", sequence=sequence, seconds=waited_seconds)
+    except asyncio.CancelledError:
+        await asyncio.wait([committing])
+        committing.exception()
+        raise
+    return committing.result()
+
+
+@contextlib.contextmanager
+def _warned(connection: asyncpg.Connection) -> Iterator[Callable[[], bool]]:
+    """Whether Postgres warned of something meanwhile: so it tells of a COMMIT cut short."""
+    warnings: list[Any] = []
+
+    def listen(_: asyncpg.Connection, message: Any) -> None:
+        if message.severity_en == "WARNING":
+            warnings.append(message)
+
+    connection.add_log_listener(listen)
+    try:
+        yield lambda: bool(warnings)
+    finally:
+        connection.remove_log_listener(listen)
+
+
+async def _commit_own(link: Link, connection: asyncpg.Connection) -> None:
+    """Commit something of our own, which waits for a synchronous standby."""
+    cut_short = True
+    while cut_short:
+        with _warned(connection) as was_warned:
+            await connection.execute(link.text("commit_own"))
+        cut_short = was_warned()
 
 
 async def _settle(link: Link, lost: asyncpg.Connection, sequence: int, number: int) -> bool:
@@ -63,7 +114,7 @@ async def _settle(link: Link, lost: asyncpg.Connection, sequence: int, number: i
     deadline = asyncio.get_running_loop().time() + SETTLE_SECONDS_MAX
     while asyncio.get_running_loop().time() < deadline:
         try:
-            fresh = await link.connect()
+            fresh = await link.connect(statement_seconds_max=None)
             try:
                 while await fresh.fetchval(  # noqa: ASYNC110 - it ends when it ends
                     link.text("end_backend"), pid, link.name
@@ -73,7 +124,7 @@ async def _settle(link: Link, lost: asyncpg.Connection, sequence: int, number: i
                     link.text("find_flush"), link.worker, sequence, number
                 )
                 if committed:
-                    await fresh.execute(link.text("commit_own"))
+                    await _commit_own(link, fresh)
             finally:
                 fresh.terminate()
         except Exception as error:

@@ -1,103 +1,183 @@
-"""Commits whose answer is lost: what was committed is answered `created`, once, and once only.
+"""Commits of unknown fate: what was committed is answered `created`, once, and once only.
 
-The worker talks to Postgres through a proxy that loses the COMMIT itself, or its answer.
+The worker talks to Postgres through a proxy that loses the COMMIT, its answer, or time.
+Flushes of one transfer are one statement; those of 900 go by COPY.
 """
 
 import asyncio
-import json
 import uuid
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from engine.settings import WorkerSettings
 from engine.store.postgres import PostgresStore
 from engine.streams import Streams
 from engine.worker import Worker
-from tests.ledgers import Ledger, clock, make_ledger, until
+from tests.desks import Desk, batch, desk
+from tests.ledgers import clock, ready, until
+from tests.processes import WorkerProcess, working
 from tests.proxies import Loss, proxied
 from tests.verifying import assert_verified
 
-A, B = str(uuid.UUID(int=1 << 80)), str(uuid.UUID(int=2 << 80))
+BOTH_WAYS = pytest.mark.parametrize("size", [1, 900], ids=["one statement", "by COPY"])
 
 
-async def answers(ledger: Ledger, reply: str, count: int) -> list[list[str]]:
-    """The outcomes of the first `count` entries answered, and of any that follow at once."""
-    found: list[Any] = []
-    async with ledger.redis() as redis:
-
-        async def enough() -> bool:
-            nonlocal found
-            found = await redis.xrange(reply)
-            return len(found) >= count
-
-        await until(enough, f"{count} answers")
-    return [json.loads(fields[b"outcomes"]) for _, fields in found]
+def commit_of(transfers: list[dict[str, Any]]) -> bytes:
+    """What stands in the message that commits a flush of these."""
+    return uuid.UUID(transfers[0]["id"]).bytes if len(transfers) == 1 else b"COMMIT\0"
 
 
-def batch(size: int) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": str(uuid.uuid4()),
-            "debit_account_id": A,
-            "credit_account_id": B,
-            "amount": 1,
-            "ledger": 1,
-            "code": 1,
-        }
-        for _ in range(size)
-    ]
+def worker_through(dsn: str, at: Desk, lease_seconds: float = 5.0) -> Worker:
+    store = PostgresStore(dsn, uuid.uuid4().bytes)
+    streams = Streams(at.ledger.redis_url, at.ledger.prefix)
+    return Worker(store, streams, None, clock, WorkerSettings(lease_seconds=lease_seconds))
 
 
-@pytest.mark.parametrize("loss", ["request", "answer"])
-@pytest.mark.parametrize("size", [1, 900], ids=["one statement", "by COPY"])
-async def test_commit_ack_lost(loss: Loss, size: int, postgres_dsn: str, redis_url: str) -> None:
-    """`commit_ack_lost_applied` and `commit_ack_lost_aborted`."""
-    ledger = await make_ledger(postgres_dsn, redis_url, shard_count=1)
-    await ledger.sql(
-        f"INSERT INTO ledger.accounts (id, ledger, code) VALUES ('{A}', 1, 1), ('{B}', 1, 1)"
-    )
-    stream, reply = f"{ledger.prefix}:transfers:{{0000}}", f"{ledger.prefix}:answers:a"
-    async with proxied(ledger.dsn) as (proxy, through):
-        store = PostgresStore(through, uuid.uuid4().bytes)
-        worker = Worker(store, Streams(redis_url, ledger.prefix), None, clock)
-        async with ledger.working(worker), ledger.redis() as redis:
-            first, second = batch(size), batch(size)
-            await redis.xadd(stream, {"json": json.dumps(first), "reply": reply})
-            await answers(ledger, reply, 1)
-            by_statement = uuid.UUID(second[0]["id"]).bytes
-            proxy.lose(loss, by_statement if size == 1 else b"COMMIT\0")
-            await redis.xadd(stream, {"json": json.dumps(second), "reply": reply})
+async def goes_on(at: Desk, size: int, answered: int) -> None:
+    """Another entry is answered, nothing was twice, and the books are right."""
+    await at.send(batch(1))
+    expected = [*[["created"] * size] * answered, ["created"]]
+    assert await at.answers(answered + 1) == expected
+    assert await at.count() == size * answered + 1
+
+
+async def lose_a_commit(loss: Loss, size: int, dsn: str, redis_url: str) -> None:
+    async with desk(dsn, redis_url) as at, proxied(at.ledger.dsn) as (proxy, through):
+        async with at.ledger.working(worker_through(through, at)):
+            await at.send(batch(size))
+            await at.answers(1)
+            second = batch(size)
+            proxy.lose(loss, commit_of(second))
+            await at.send(second)
             await asyncio.wait_for(proxy.lost.wait(), 20)
-            outcomes = await answers(ledger, reply, 2)
-            third = batch(1)
-            await redis.xadd(stream, {"json": json.dumps(third), "reply": reply})
-            outcomes = await answers(ledger, reply, 3)
-    assert outcomes == [["created"] * size, ["created"] * size, ["created"]]
-    kept = await ledger.sql("SELECT count(*) AS n, count(DISTINCT id) AS ids FROM ledger.transfers")
-    assert tuple(kept[0]) == (2 * size + 1, 2 * size + 1)
-    await assert_verified(ledger)
+            await at.answers(2)
+            await goes_on(at, size, 2)
+        await assert_verified(at.ledger)
 
 
-async def test_terminated_backends_lose_nothing(postgres_dsn: str, redis_url: str) -> None:
-    ledger = await make_ledger(postgres_dsn, redis_url, shard_count=1)
-    await ledger.sql(
-        f"INSERT INTO ledger.accounts (id, ledger, code) VALUES ('{A}', 1, 1), ('{B}', 1, 1)"
+@BOTH_WAYS
+async def test_commit_ack_lost_aborted(size: int, postgres_dsn: str, redis_url: str) -> None:
+    """The COMMIT never reached the server: sent again."""
+    await lose_a_commit("request", size, postgres_dsn, redis_url)
+
+
+@BOTH_WAYS
+async def test_commit_ack_lost_applied(size: int, postgres_dsn: str, redis_url: str) -> None:
+    """The server committed, and its answer was lost: told from the ledger, once."""
+    await lose_a_commit("answer", size, postgres_dsn, redis_url)
+
+
+@BOTH_WAYS
+async def test_commit_ack_lost_applied_after_a_read_back(
+    size: int, postgres_dsn: str, redis_url: str
+) -> None:
+    """The COMMIT is on its way while the engine asks after its fate, and arrives afterwards.
+
+    Absence is final only once the backend that was to commit is gone.
+    """
+    async with desk(postgres_dsn, redis_url) as at, proxied(at.ledger.dsn) as (proxy, through):
+        async with at.ledger.working(worker_through(through, at)):
+            await at.send(batch(size))
+            await at.answers(1)
+            late = batch(size)
+            proxy.lose("late", commit_of(late))
+            await at.send(late)
+            await asyncio.wait_for(proxy.lost.wait(), 20)
+            # It read back where it stands, and sends what it decided anew.
+            proxy.hold(commit_of(late) if size == 1 else b"BEGIN\0")
+            await asyncio.wait_for(proxy.held.wait(), 20)
+            assert not await proxy.deliver()
+            proxy.release()
+            await at.answers(2)
+            await goes_on(at, size, 2)
+        await assert_verified(at.ledger)
+
+
+@pytest.mark.parametrize("loss", ["request", "answer"], ids=["aborted", "applied"])
+@BOTH_WAYS
+async def test_commit_ack_lost_then_taken_over(
+    loss: Loss, size: int, postgres_dsn: str, redis_url: str
+) -> None:
+    """Whoever was fenced meanwhile tells what it committed before, and nothing else."""
+    async with desk(postgres_dsn, redis_url) as at, proxied(at.ledger.dsn) as (proxy, through):
+        fenced = worker_through(through, at)
+        async with at.ledger.working(fenced):
+            await at.send(batch(size))
+            await at.answers(1)
+            second = batch(size)
+            proxy.lose(loss, commit_of(second))
+            await at.send(second)
+            await asyncio.wait_for(proxy.lost.wait(), 20)
+            proxy.silent = True
+            await expire(at, uuid.UUID(bytes=fenced.store.worker))
+            async with at.ledger.working():
+                await at.drained()
+                # The other one decided it where it was not committed, and else said nothing.
+                assert len(await at.answered()) == (2 if loss == "request" else 1)
+                sessions = fenced.statistics.sessions
+                proxy.silent = False
+                await at.answers(2)
+                await goes_on(at, size, 2)
+
+                async def came_back() -> bool:
+                    return fenced.statistics.sessions > sessions
+
+                await until(came_back, "the fenced worker to see that it was fenced")
+        assert await at.answered() == [["created"] * size] * 2 + [["created"]]
+        await assert_verified(at.ledger)
+
+
+@BOTH_WAYS
+async def test_restart_same_host_old_commit_lands_late(
+    size: int, postgres_dsn: str, redis_url: str
+) -> None:
+    """A worker died, and its COMMIT is still on its way while its successor claims."""
+    async with desk(postgres_dsn, redis_url) as at, proxied(at.ledger.dsn) as (proxy, through):
+        died = WorkerProcess(at.ledger, dsn=through)
+        async with working(died):
+            await at.send(batch(size))
+            await at.answers(1)
+            late = batch(size)
+            proxy.lose("late", commit_of(late))
+            await at.send(late)
+            await asyncio.wait_for(proxy.lost.wait(), 20)
+        await expire(at, died.worker)
+        successor = at.ledger.worker()
+        claiming = asyncio.create_task(successor.run())
+        if size > 1:  # The old transaction is open, and has its lock.
+            await until(waits_for_a_lock(at), "the claim to wait")
+            assert await proxy.deliver()
+            await ready(successor, claiming)
+            await at.drained()
+            assert len(await at.answered()) == 1
+            await at.send(late)
+            assert (await at.answers(2))[1] == ["exists"] * size
+        else:  # The old statement is yet to begin, and finds its number taken.
+            await ready(successor, claiming)
+            assert not await proxy.deliver()
+            assert await at.answers(2) == [["created"]] * 2
+        assert await at.count() == 2 * size
+        successor.stop()
+        await claiming
+        await assert_verified(at.ledger)
+
+
+async def expire(at: Desk, worker: uuid.UUID) -> None:
+    """End its lease, as if its heartbeats had stayed away for so long."""
+    await at.ledger.sql(
+        "UPDATE ledger.heartbeats SET expires_at = clock_timestamp() WHERE worker = $1",
+        worker,
     )
-    stream, reply = f"{ledger.prefix}:transfers:{{0000}}", f"{ledger.prefix}:answers:a"
-    sent = []
-    async with ledger.working(), ledger.redis() as redis:
-        for size in (1, 900, 1, 900, 40):
-            sent += batch(size)
-            await redis.xadd(stream, {"json": json.dumps(sent[-size:]), "reply": reply})
-            await ledger.sql(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
 
-        async def drained() -> bool:
-            return await redis.xlen(stream) == 0
 
-        await until(drained, "all entries to be decided")
-    rows = await ledger.sql("SELECT id::text FROM ledger.transfers")
-    assert {row["id"] for row in rows} == {transfer["id"] for transfer in sent}
-    await assert_verified(ledger)
+def waits_for_a_lock(at: Desk) -> Callable[[], Awaitable[bool]]:
+    async def waits() -> bool:
+        found = await at.ledger.sql(
+            "SELECT FROM pg_stat_activity WHERE datname = current_database()"
+            " AND application_name LIKE 'engine %' AND wait_event_type = 'Lock'"
+        )
+        return bool(found)
+
+    return waits

@@ -170,7 +170,7 @@ async def listen(run: Any, notify: Any) -> list[Row]:
 
 
 async def commit_own(run: Any) -> list[Row]:
-    return [{"pg_current_xact_id": run.transaction.number}]
+    return [{"pg_logical_emit_message": run.transaction.number}]
 
 
 STATEMENTS: dict[str, Statement] = (

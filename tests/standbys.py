@@ -1,0 +1,82 @@
+"""A synchronous standby of an embedded Postgres: a real one, fed by streaming replication."""
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import asyncpg
+
+from engine.servers import PostgresServer, Servers
+from engine.servers.binaries import find_postgres
+from engine.servers.identity import choose_identity
+from engine.servers.process import run_program
+from tests.ledgers import until
+
+NAME = "standby"
+SETTINGS = {"shared_buffers": "128MB"}
+
+
+class Pair(NamedTuple):
+    """A primary that confirms no commit without its standby, and a Redis."""
+
+    servers: Servers
+    standby: PostgresServer
+
+    async def together(self) -> None:
+        """Have both run, and the standby follow."""
+        if not self.standby.is_running:
+            await asyncio.to_thread(self.standby.start)
+        await until(self._follows, "the standby to follow")
+
+    async def _follows(self) -> bool:
+        connection = await asyncpg.connect(self.servers.postgres.dsn)
+        try:
+            found = await connection.fetch(
+                "SELECT FROM pg_stat_replication WHERE application_name = $1"
+                " AND sync_state = 'sync' AND state = 'streaming'",
+                NAME,
+            )
+        finally:
+            await connection.close()
+        return bool(found)
+
+
+@contextlib.contextmanager
+def paired(directory: Path) -> Iterator[Pair]:
+    """A primary and its standby, both running."""
+    with Servers(directory / "primary", postgres_settings=SETTINGS) as servers:
+        primary = servers.postgres
+        standby = PostgresServer(
+            directory / "standby", settings={**SETTINGS, "wal_retrieve_retry_interval": "50ms"}
+        )
+        standby.directory.mkdir(mode=0o700)
+        shutil.copy(primary.directory / "password", standby.directory / "password")
+        _copy(primary, standby.directory / "data")
+        asyncio.run(_ask(primary, NAME))
+        try:
+            standby.start()
+            yield Pair(servers, standby)
+        finally:
+            asyncio.run(_ask(primary, ""))
+            standby.stop("immediate")
+
+
+def _copy(primary: PostgresServer, data: Path) -> None:
+    binaries = find_postgres()
+    run_as, _ = choose_identity(binaries / "postgres", primary.directory / "data")
+    source = ["-d", f"{primary.dsn}?application_name={NAME}"]
+    backup = [str(binaries / "pg_basebackup"), *source, "-D", str(data), "-R", "-c", "fast"]
+    run_program(backup, run_as=run_as)
+
+
+async def _ask(primary: PostgresServer, names: str) -> None:
+    """Whom the primary asks for confirmation from now on."""
+    connection = await asyncpg.connect(primary.dsn)
+    try:
+        await connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
+        await connection.execute("SELECT pg_reload_conf()")
+    finally:
+        connection.terminate()
