@@ -107,8 +107,8 @@ class Pipeline:
             Those of them that are this worker's now. Raises as `Owning.claim`.
         """
         taken: set[int] = set()
+        await self.finish()
         for owner in await self._store.owning.owners(shards):
-            await self.finish()
             time = max(self._clock(), self._time + 1)
             found = await self._store.owning.claim(
                 owner, shards, sequence=self._flights.sequence, time=time

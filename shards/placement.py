@@ -93,7 +93,11 @@ def _let_go(
 ) -> None:
     for one in holdings:
         move = one.move
-        if move is None or move.state != "asked" or one.worker != me:
+        if move is None or move.state != "asked" or me not in {one.worker, move.target}:
+            continue
+        if one.worker != me:
+            if not may_have(alive[me], one.shard):
+                step.refuse[move.move] = "the target was told to work on other shards"
             continue
         target = alive.get(move.target)
         if move.source != me:
@@ -115,8 +119,8 @@ def _is_free(one: Holding, me: bytes, alive: Mapping[bytes, LiveWorker]) -> bool
     """Whether a shard is to be had, and not kept free for another."""
     if one.worker == me or one.seconds_left > 0:
         return False
-    move = one.move
-    return move is None or move.target == me or move.target not in alive
+    target = alive.get(one.move.target) if one.move is not None else None
+    return target is None or target.worker == me or not may_have(target, one.shard)
 
 
 def _take_listed(

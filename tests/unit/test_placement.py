@@ -115,6 +115,15 @@ def test_a_shard_on_its_way_is_kept_for_its_target_while_that_one_lives() -> Non
     assert 0 in step(C, [NOBODY, A, A, C], sharing(A, C), moves).claim
 
 
+def test_a_shard_is_not_kept_for_who_may_not_have_it() -> None:
+    workers = [LiveWorker(A, None), LiveWorker(B, frozenset({1}))]
+    moves = {0: asked(NOBODY, B)}
+    assert step(A, [NOBODY, B], workers, moves).claim == [0]
+    assert step(B, [NOBODY, B], workers, moves).refuse == {
+        1: "the target was told to work on other shards"
+    }
+
+
 def test_a_drained_worker_takes_nothing_by_itself() -> None:
     workers = [LiveWorker(A, None), LiveWorker(B, None, drained=True)]
     assert not step(B, [NOBODY] * 4, workers).claim
