@@ -12,6 +12,7 @@ from engine.store.connection import LOCK_SECONDS_MAX
 from tests.simulation.locking import RowLock
 from tests.simulation.loop import later
 from tests.simulation.network import Network
+from tests.simulation.statements_owning import new_move
 from tests.simulation.tables import Row, Snapshot, Transaction, make_tables
 
 START = 1_700_000_000_000_000
@@ -125,6 +126,17 @@ class Database:
         self._put("accounts", row, transaction)
         self.commit(transaction, "accounts")
         return number
+
+    def ask_move(self, shard: int, target: bytes) -> None:
+        """As an operator asks for a move, where none is open for the shard."""
+        now = self.snapshot()
+        [owner] = self.tables["owners"].find(now, "owners_pkey", shard)
+        source = owner["worker"]
+        if source == target or self.tables["moves"].one(now, "moves_open", shard) is not None:
+            return
+        transaction = self.begin(None)
+        self._put("moves", new_move(self, ID_ZERO, shard, source, target), transaction)
+        self.commit(transaction, "moves")
 
     def gate(self, statement: str, name: str = "", *, after: bool = False) -> Gate:
         """Hold whoever comes to a statement next."""

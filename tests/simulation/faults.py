@@ -34,7 +34,7 @@ class Faults:
         kinds = [
             self._kill, self._kill, self._freeze, self._freeze, self._freeze_at, self._freeze_at,
             self._replace, self._cut, self._cut_at, self._postgres, self._redis, self._redis_older,
-            self._skew, self._storm,
+            self._skew, self._storm, self._move, self._move, self._move,
         ]  # fmt: skip
         self.kinds = chance.sample(kinds, chance.choice([0, 1, 2, 3, 5]))
 
@@ -122,6 +122,16 @@ class Faults:
             self._start(other, wanted)
             wanted = theirs
         self._start(slot, wanted)
+
+    async def _move(self) -> None:
+        """An operator moves shards between workers, some of them more than once."""
+        for _ in range(self.random.choice([1, 3, 8])):
+            found = self._anyone()
+            if found is not None and self.world.database.up:
+                shard = self.random.randrange(self.world.database.shard_count)
+                self.world.trace("operator", "moves", shard, "to", found[1].name)
+                self.world.database.ask_move(shard, found[1].id)
+            await asyncio.sleep(self.random.choice([0.0, 0.02, 0.3]))
 
     async def _freeze(self) -> None:
         found = self._anyone()

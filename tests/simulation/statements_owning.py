@@ -61,13 +61,18 @@ async def ask_moves(
     asked_by: str,
 ) -> list[Row]:
     for shard, source, target in zip(shards, sources, targets, strict=True):
-        row = {
-            "move": next(run.database.move_numbers), "plan": plan, "shard": shard,
-            "source": source, "target": target, "asked_by": asked_by, "state": "asked",
-            "ended_at": None, "why": None,
-        }  # fmt: skip
-        await run.insert("moves", row, or_nothing=True)
+        row = new_move(run.database, plan, shard, source, target)
+        await run.insert("moves", row | {"asked_by": asked_by}, or_nothing=True)
     return []
+
+
+def new_move(database: Any, plan: bytes | None, shard: int, source: bytes, target: bytes) -> Row:
+    """A move as it is asked for."""
+    return {
+        "move": next(database.move_numbers), "plan": plan, "shard": shard, "source": source,
+        "target": target, "asked_by": "an operator", "state": "asked", "ended_at": None,
+        "why": None,
+    }  # fmt: skip
 
 
 async def _change_moves(run: Any, wanted: Callable[[Row], bool], **changes: Any) -> list[Row]:
