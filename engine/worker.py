@@ -102,7 +102,6 @@ class Worker:
                 self._session = None
         if not self.left:
             await self._leave()
-        await self.streams.close()
 
     async def _register(self) -> None:
         self.shard_count = await self.store.shard_count()

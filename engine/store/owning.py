@@ -70,6 +70,8 @@ class Owning:
         since = self._link.waits_since
         if since is None or asyncio.get_running_loop().time() - since < IN_THE_WAY_SECONDS:
             return
+        if self._link.writer.is_closed():  # it was lost, and its COMMIT is being looked for
+            return
         pid = self._link.writer.get_server_pid()
         for row in await self._link.watch("clear_the_way", pid, self._link.worker):
             _log.warning("frozen_backend_ended", backend=row["application_name"])

@@ -14,6 +14,7 @@ import pytest
 
 from engine.rows import POSTED
 from engine.servers import PostgresServer
+from engine.store.owning import NOBODY
 from engine.store.postgres import PostgresStore
 from engine.store.rows import DeadLetter, Flush, Position
 from tests.desks import Desk, batch, desk
@@ -109,7 +110,7 @@ async def test_a_cancelled_task_lets_its_commit_wait(size: int, pair: Pair, at: 
     store = PostgresStore(at.ledger.dsn, uuid.uuid4().bytes)
     await store.open()
     await store.owning.register(60)
-    await store.owning.claim([0], clock())
+    await store.owning.claim(NOBODY, [0], sequence=1, time=clock())
     before = await store.load_ownership()
     pair.standby.kill()
     position = Position(0, 1000, 0)
