@@ -5,7 +5,7 @@ resubmitting tells the outcome); an entry that cannot be deleted is deleted late
 """
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ from engine.wire.answers import encode_answer, encode_error
 
 if TYPE_CHECKING:
     from engine.streams import Entry
+
+DELETE_AGAIN_SECONDS: Final = 1.0
 
 _log = structlog.get_logger()
 
@@ -49,9 +51,14 @@ class Aftermath:
         self._queue.put_nowait(told)
 
     async def run(self) -> None:
-        """Tell and delete, for ever."""
+        """Tell and delete, for ever; what could not be deleted is tried again after a while."""
         while True:
-            told = await self._queue.get()
+            try:
+                async with asyncio.timeout(DELETE_AGAIN_SECONDS if self._undeleted else None):
+                    told = await self._queue.get()
+            except TimeoutError:
+                await self._delete()
+                continue
             try:
                 await self._tell(told)
             finally:
@@ -73,6 +80,9 @@ class Aftermath:
         except TryAgainError as error:
             _log.warning("answers_given_up", answers=len(answers), reason=str(error))
         self._undeleted += [one.arrival.entry for one in told]
+        await self._delete()
+
+    async def _delete(self) -> None:
         try:
             await self._streams.remove(self._undeleted)
             self._undeleted.clear()

@@ -13,6 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.simulation.safeguards import SAFEGUARDS
+
 ROOT = Path(__file__).parent.parent
 COPIED = ("engine", "shards", "tests", "pyproject.toml", "README.md")
 
@@ -27,6 +29,10 @@ STREAMS = "tests/integration/test_streams.py"
 OWNERS = "tests/integration/test_histories.py::test_who_owns_what_never_changes_an_outcome"
 FUNDS = "tests/integration/test_funds_of_others.py"
 FENCE = "tests/integration/test_fence.py"
+SIMULATED = "tests.simulation"
+"""Noticed by one of the first seeds of the simulator."""
+
+SEEDS = 400
 
 
 class Mutation(NamedTuple):
@@ -106,6 +112,7 @@ MUTATIONS = [
     Mutation("pipeline.py", "if self._arrived > FUNDS_ARRIVED_MAX:", "if False:", FUNDS),
     Mutation("inbox.py", "        if twice is not None:", "        if False:", CONTRACT),
 ]  # fmt: skip
+MUTATIONS += [Mutation(*changed, SIMULATED) for changed in SAFEGUARDS.values()]
 
 
 def is_noticed(mutation: Mutation) -> bool:
@@ -123,8 +130,11 @@ def is_noticed(mutation: Mutation) -> bool:
         if mutation.old not in text:
             raise SystemExit(f"{mutation.file} no longer has: {mutation.old!r}; mend the mutation")
         file.write_text(text.replace(mutation.old, mutation.new, 1))
+        command = ["pytest", "-x", "-q", mutation.test]
+        if mutation.test == SIMULATED:
+            command = [SIMULATED, "--seeds", str(SEEDS)]
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-x", "-q", mutation.test],
+            [sys.executable, "-m", *command],
             cwd=copy,
             env={**os.environ, "PYTHONPATH": str(copy), "SEEDED_TRANSFERS": "12000"},
             capture_output=True,

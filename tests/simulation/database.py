@@ -83,6 +83,8 @@ class Database:
         self.commits: list[Commit] = []
         self.backends: dict[int, Any] = {}
         self.up = True
+        self.owner_changed = asyncio.Event()
+        """Set with each change of owner."""
         self.lock_seconds_max = float(LOCK_SECONDS_MAX)
         self.gates: list[Gate] = []
         self.row_locks: dict[tuple[str, Any], RowLock] = {}
@@ -190,6 +192,8 @@ class Database:
                 Commit(len(self.commits) + 1, time, name, pid, made, locked, owners, seen)
             )
             transaction.commit = len(self.commits)
+            if any(table == "owners" for table, _ in made):
+                self.owner_changed.set()
             if any(table in NOTIFYING for table, _ in made):
                 for backend in self.backends.values():
                     if backend.listener is not None:

@@ -33,8 +33,9 @@ class Faults:
         self._older: Any = None
         kinds = [
             self._kill, self._kill, self._freeze, self._freeze, self._freeze_at, self._freeze_at,
-            self._replace, self._cut, self._cut_at, self._postgres, self._redis, self._redis_older,
-            self._skew, self._storm, self._move, self._move, self._move,
+            self._zombie, self._zombie, self._replace, self._cut, self._cut_at, self._postgres,
+            self._redis, self._redis_older, self._skew, self._storm, self._move, self._move,
+            self._move,
         ]  # fmt: skip
         self.kinds = chance.sample(kinds, chance.choice([0, 1, 2, 3, 5]))
 
@@ -145,6 +146,23 @@ class Faults:
         one.freeze()
         lease = self.world.settings.lease_seconds
         await asyncio.sleep(self.random.choice([0.1, lease * 1.2, lease * 3]))
+        if one.process.frozen:
+            one.thaw()
+
+    async def _zombie(self) -> None:
+        """Frozen until somebody has taken over, and back in the very moment."""
+        found = self._anyone()
+        if found is None:
+            return
+        one = found[1]
+        owned = set(one.worker.owned)
+        self._start(f"standby of {one.name}", one.shards)
+        await asyncio.sleep(self.random.choice([0.0, 0.05]))
+        one.freeze()
+        while owned and all(self.world.owner_of(shard) == one.id for shard in owned):
+            self.world.database.owner_changed.clear()
+            await self.world.database.owner_changed.wait()
+        await asyncio.sleep(self.random.choice([0.0, 0.002, 0.01]))
         if one.process.frozen:
             one.thaw()
 

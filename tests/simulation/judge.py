@@ -70,6 +70,10 @@ class Judge:
         row = self.replay.spent.get(transfer_id)
         durable = row is not None and self.replay.spent_at[transfer_id] <= answer.commit
         what = (answer.request, transfer_id, "was answered", outcome)
+        since = self.world.appends[answer.request].commit
+        known = row is not None and self.replay.spent_at[transfer_id] <= since
+        if known and not outcome.startswith(("exists", "id_already_failed", "linked_event")):
+            raise broken("once", *what, "and was spent before", row)
         if outcome in NUMBERS:
             if row is None or not durable or row["outcome"] != NUMBERS[outcome]:
                 raise broken("answered is durable", *what, "and is", row)

@@ -14,6 +14,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 
+CANCELLED_MAX = 64
+"""So many cancelled timers are kept before they are forgotten together."""
+
+
 class StuckError(Exception):
     """Nothing is ready and no timer is set: nothing will ever happen again."""
 
@@ -75,7 +79,11 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         scheduled, ready = self._scheduled, self._ready
+        if self._timer_cancelled_count > CANCELLED_MAX:
+            self._forget_cancelled()
+            scheduled = self._scheduled
         while scheduled and scheduled[0]._cancelled:
+            self._timer_cancelled_count -= 1
             heapq.heappop(scheduled)._scheduled = False
         if not ready:
             if not scheduled:
@@ -96,6 +104,17 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                 process.parked.append(handle)
             else:
                 handle._run()
+
+    def _forget_cancelled(self) -> None:
+        kept = []
+        for handle in self._scheduled:
+            if handle._cancelled:
+                handle._scheduled = False
+            else:
+                kept.append(handle)
+        heapq.heapify(kept)
+        self._scheduled = kept
+        self._timer_cancelled_count = 0
 
 
 class Process:

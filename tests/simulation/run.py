@@ -57,7 +57,9 @@ def _check_errors(loop: SimulatedLoop) -> None:
 
 async def _live(world: World, chance: random.Random) -> None:
     traffic = Traffic(world, chance)
-    faults = Faults(world, chance, seconds=chance.choice([1.0, 4.0]))
+    seconds = chance.choice([1.0, 4.0])
+    faults = Faults(world, chance, seconds)
+    world.pauses = chance.choice([world.pauses, (0, 0.2, seconds / 3, seconds / 2)])
     try:
         faults.open_crew()
         producers = [

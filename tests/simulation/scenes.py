@@ -103,10 +103,7 @@ class Scene(World):
 
     def owner(self, shard: int) -> str:
         """The name of who owns a shard."""
-        snapshot = self.database.snapshot()
-        row = self.database.tables["owners"].one(snapshot, "owners_pkey", shard)
-        assert row is not None
-        return self.name_of(row["worker"])
+        return self.name_of(self.owner_of(shard))
 
     def count(self, table: str, **wanted: Any) -> int:
         """How many committed rows of a table are like this."""

@@ -118,7 +118,7 @@ class Producer:
             sending.append(task)
             if waits:
                 await task
-            await asyncio.sleep(self.random.choice([0, 0, 0.01, 0.3]))
+            await asyncio.sleep(self.random.choice(self.world.pauses))
         for task in sending:
             await task
 

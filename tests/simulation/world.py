@@ -123,7 +123,7 @@ class World:
         self.random = random.Random(seed)
         self.settings = settings
         self.lines: list[tuple[float, tuple[Any, ...]]] = []
-        self.names: dict[str, str] = {}
+        self.names: dict[str, str] = {str(uuid.UUID(int=0)): "nobody"}
         self.network = Network(random.Random(f"network {seed}") if seed is not None else None)
         self.database = Database(shard_count, self.network, self.trace)
         self.log = LogServer(self.trace)
@@ -135,6 +135,8 @@ class World:
         self.answers: list[Answer] = []
         self.heard: dict[str, asyncio.Event] = {}
         """By request, set once it is answered."""
+        self.pauses = (0, 0, 0.01, 0.3)
+        """Seconds between two entries of a producer."""
         self.log_lost = False
         """Whether Redis ever forgot something."""
         self.accounts: dict[bytes, tuple[int, tuple[str, ...]]] = {}
@@ -191,6 +193,12 @@ class World:
             self.trace("answered", request, told)
             if request in self.heard:
                 self.heard[request].set()
+
+    def owner_of(self, shard: int) -> bytes:
+        """The worker that owns a shard."""
+        row = self.database.tables["owners"].one(self.database.snapshot(), "owners_pkey", shard)
+        owner: bytes = row["worker"] if row is not None else b""
+        return owner
 
     # What happened.
 

@@ -1,0 +1,243 @@
+"""Safeguards of the protocol, each taken out by a small change; some seed must notice each.
+
+Where a safeguard is in SQL, what is changed is the function that stands for the statement, or
+the key of its table. Numbers in brackets are the rules of a flush.
+"""
+
+HERE = "../tests/simulation/"
+
+Safeguard = tuple[str, str, str]
+"""The file below `engine`, what stands there, and what is put in its place."""
+
+SAFEGUARDS: dict[str, Safeguard] = {
+    "the expected number in the own chain, flushing (1)": (
+        f"{HERE}statements.py",
+        "_flush_row(run, worker, sequence, number, kind, time, *counts)",
+        "_flush_row(run, worker, 1 + _newest_sequence(run, worker), number, kind, time, *counts)",
+    ),
+    "the expected number in a small flush (1)": (
+        f"{HERE}statements.py",
+        '_flush_row(run, worker, sequence, number, "flush", time, *counts)',
+        '_flush_row(run, worker, 1 + _newest_sequence(run, worker), number, "flush", time, *counts)',
+    ),
+    "the number read in the snapshot of owners and positions (1)": (
+        "store/postgres.py",
+        'rows = await self._link.read("ownership", self.worker, locked=True)\n',
+        'rows = await self._link.read("ownership", self.worker, locked=True)\n'
+        '        later = await self._link.read("ownership", self.worker, locked=True)\n'
+        '        rows = [dict(row, sequence=later[0]["sequence"]) for row in rows]\n',
+    ),
+    "a row in the chain of who loses a shard": (
+        "store/owning.py",
+        '        await connection.execute(link.text("lend"), [other], kind, time, named)\n',
+        "",
+    ),
+    "a row in nobody's chain": (
+        "store/owning.py",
+        '        await connection.execute(link.text("lend"), [other], kind, time, named)\n',
+        "        if other != NOBODY:\n"
+        '            await connection.execute(link.text("lend"), [other], kind, time, named)\n',
+    ),
+    "rows in the chains of lenders": (
+        "store/postgres.py",
+        'self._link.text("lend"), sorted(lenders), "lent"',
+        'self._link.text("lend"), [], "lent"',
+    ),
+    "one index for all spent ids (2)": (
+        f"{HERE}tables.py",
+        '{"spent_pkey": lambda r: r["id"]}',
+        '{"spent_pkey": lambda r: (r["id"], r["shard"])}',
+    ),
+    "the stripe in the key (3)": (
+        f"{HERE}tables.py",
+        '(r["stripe"], r["version"] - r["run"])',
+        '(r["stripe"] >> 10, r["version"] - r["run"])',
+    ),
+    "the versions as optimistic lock (3)": (
+        f"{HERE}tables.py",
+        '(r["stripe"], r["version"] - r["run"])',
+        '(r["stripe"], r["version"], r["number"])',
+    ),
+    "what is open is thrown away (4)": (
+        "pipeline.py",
+        "        self._due = DueHolds()\n        self._open = None\n\n    def _empty",
+        "        self._due = DueHolds()\n\n    def _empty",
+    ),
+    "the book is thrown away (4)": (
+        "pipeline.py",
+        "        if not (stands and self._book.take_back(_all_of(ready), _all_of(noted))):\n",
+        "        if False:\n",
+    ),
+    "what was in flight is decided again (4)": (
+        "flights.py",
+        "        given_up = self.uncommitted()\n",
+        "        given_up = self.uncommitted()[1:]\n",
+    ),
+    "ids are looked up after one was taken (4)": (
+        "pipeline.py",
+        "self._careful = not isinstance(error, FundsArrivedError | LostOwnershipError)",
+        "self._careful = False",
+    ),
+    "answers wait for the commit (5)": (
+        "flights.py",
+        "        self._numbers.append(await self._store.flush(flush))\n"
+        "        self._on_committed(flush, told)\n",
+        "        self._on_committed(flush, told)\n"
+        "        self._numbers.append(await self._store.flush(flush))\n",
+    ),
+    "ids under way are known (5)": (
+        "book.py",
+        "        found: dict[bytes, Known] = {}\n",
+        "        return {}\n        found: dict[bytes, Known] = {}\n",
+    ),
+    "ends of holds under way are known (5)": (
+        "deciding.py",
+        "status = self._book.resolved_lately(found.transfer.id) or found.status",
+        "status = found.status",
+    ),
+    "the id is looked up before a refusal (6)": (
+        "deciding.py",
+        'needs = self._ask_ids(set(self._batch.rows["id"][refused].tolist()))',
+        "needs = None",
+    ),
+    "balances are loaded after the claim (7)": (
+        "pipeline.py",
+        "        self._book.change_owned(self.owned)\n",
+        "        self._book.owned[list(self.owned)] = True\n",
+    ),
+    "the claim tests the owner once it has the locks (7)": (
+        "store/owning.py",
+        'if r["worker"] == owner and not r["alive"]]',
+        'if not r["alive"]]',
+    ),
+    "a claim reads owners in a statement of its own (7)": (
+        "store/owning.py",
+        'await connection.fetch(link.text("lock_workers"), sorted([link.worker, owner]))\n'
+        "                # The next statement: one that waits for a lock reads what was before.\n"
+        '                rows = await connection.fetch(link.text("owners"), list(shards))\n',
+        'rows = await connection.fetch(link.text("owners"), list(shards))\n'
+        '                await connection.fetch(link.text("lock_workers"), sorted([link.worker, owner]))\n',
+    ),
+    "a claim leaves who is alive alone": (
+        "store/owning.py",
+        'if r["worker"] == owner and not r["alive"]]',
+        'if r["worker"] == owner]',
+    ),
+    "absence is final only once the backend is gone, and never supposed (8)": (
+        "store/settling.py",
+        "if not await _settle(link, lost, sequence, number):",
+        "if False:",
+    ),
+    "who is frozen is cleared out of the way (9)": (
+        "store/owning.py",
+        'for row in await self._link.watch("clear_the_way", pid, self._link.worker):',
+        "for row in []:",
+    ),
+    "only who is dead is cleared out of the way (9)": (
+        f"{HERE}statements_owning.py",
+        'if beat["worker"] == worker or beat["expires_at"] > database.clock():',
+        'if beat["worker"] == worker:',
+    ),
+    "refresh before declining, and the look before COMMIT": (
+        "pipeline.py",
+        "newest = await look_up(deciding, self._book, self._store)\n",
+        "deciding._short = lambda *_: None\n"
+        "            newest = await look_up(deciding, self._book, self._store)\n"
+        "            deciding._made = deciding._made._replace(lacking=0 * deciding._made.lacking)\n",
+    ),
+    "never the own stripe in a refresh": (
+        f"{HERE}statements_reading.py",
+        'if row["stripe"] != home]',
+        "if True]",
+    ),
+    "what was brought meanwhile is seen before COMMIT": (
+        "store/postgres.py",
+        "        if flush.relies:\n",
+        "        if False:\n",
+    ),
+    "who declines queues up": (
+        "store/relying.py",
+        '    await link.writer.execute(link.text("queue_to_decline"))\n',
+        "",
+    ),
+    "the locked flush reads the owners again": (
+        "store/postgres.py",
+        "if owners <= before | {self.worker}:",
+        "if True:",
+    ),
+    "a limit on the credit side is decided under lock": (
+        "elsewhere.py",
+        "(moves & ~book.mine[credit] & limited, credit),",
+        "",
+    ),
+    "debits of others are decided under lock": (
+        "elsewhere.py",
+        "(moves & ~book.mine[debit], debit),",
+        "",
+    ),
+    "holds are ended where they were decided": (
+        "elsewhere.py",
+        "return away if hold.transfer.flags & CLOSING else away & {hold.shard}",
+        "return set()",
+    ),
+    "closing locks all owners": (
+        "elsewhere.py",
+        "if flags & CLOSING or book.near",
+        "if book.near",
+    ),
+    "the book takes over what a locked flush wrote": (
+        "pipeline.py",
+        "        self._book.take_over(result.book)\n",
+        "",
+    ),
+    "a flush is later than the shards it writes": (
+        "pipeline.py",
+        "self._time = max((owned.time for owned in self.owned.values()), default=0)",
+        "self._time = 0",
+    ),
+    "a flush is later than what it read of others": (
+        "pipeline.py",
+        "            if newest < opened.time:\n",
+        "            if True:\n",
+    ),
+    "a locked flush is later than every shard concerned": (
+        "locked.py",
+        "time = max([time, *(one.time + 1 for one in concerned.values())])",
+        "pass",
+    ),
+    "a locked flush stores its time in every shard concerned": (
+        "locked.py",
+        "positions = {shard: reached[shard] for shard in shards}",
+        "positions = {}",
+    ),
+    "holds that lapse are seen while they are under way": (
+        "pipeline.py",
+        "for uncommitted in [*self._flights.uncommitted(), *open_]:",
+        "for uncommitted in []:",
+    ),
+    "one index for ends of holds": (
+        f"{HERE}tables.py",
+        '{"resolutions_pkey": lambda r: r["hold_id"]}',
+        '{"resolutions_pkey": lambda r: (r["hold_id"], r["number"])}',
+    ),
+    "what an older Redis brings back is decided": (
+        "session.py",
+        'known.issuperset(arrival.rows["id"].tolist())',
+        "True",
+    ),
+    "streams are moved forward": (
+        "session.py",
+        "            await self._streams.move_forward(shard, position)\n",
+        "",
+    ),
+    "a release comes after all that was decided": (
+        "session.py",
+        "            await self._pipeline.finish()\n            # What",
+        "            # What",
+    ),
+    "in order: what waits for a lock holds back its stream": (
+        "open_flush.py",
+        "(behind if arrival.entry.shard in waiting else free)",
+        "(behind if at in locks else free)",
+    ),
+}
