@@ -13,7 +13,6 @@ import itertools
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-
 CANCELLED_MAX = 64
 """So many cancelled timers are kept before they are forgotten together."""
 
