@@ -56,6 +56,8 @@ class LogServer:
         self._numbers = itertools.count(1)
         self.on_add: list[Callable[[bytes, Id, list[bytes]], None]] = []
         """Called with each entry that is added."""
+        self.before: dict[str, Callable[[], Any]] = {}
+        """By command, what happens just before the next of its kind."""
         self._readers: dict[int, asyncio.Future] = {}
 
     # What tests do to it.
@@ -96,6 +98,9 @@ class LogServer:
         method = getattr(self, f"_{name}", None)
         if method is None:
             raise ResponseError(f"unknown command '{name}'")
+        happens = self.before.pop(name, None)
+        if happens is not None:
+            happens()
         return method(*words[length:])
 
     async def read(

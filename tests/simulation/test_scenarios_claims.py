@@ -198,7 +198,7 @@ async def test_reload_meets_a_borrower(scene: Scene) -> None:
     borrower = await scene.worker("borrower", [0])
     first = await scene.push(0, scene.transfer(a, b, 5), scene.transfer(b, a, 1))
     await scene.answer(first)
-    reload = scene.before("ownership", lender)
+    reload = scene.after("ownership", lender)
     mine = await scene.push(1, scene.transfer(b, a, 1))
     await scene.reached(reload)
     second = await scene.push(0, scene.transfer(b, a, 1))

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.simulation.scenes import Scene, scenario
+from tests.simulation.scenes import DEBIT_LIMIT, Scene, scenario
 
 
 @scenario()
@@ -24,3 +24,113 @@ async def test_a_hold_lapses_while_its_id_is_taken_for_a_new_one(scene: Scene) -
     assert await scene.answer(again) == ["exists"]
     assert await scene.answer(other) == ["created"]
     await scene.until(lambda: scene.count("resolutions", status="expired") == 1, "the lapse")
+
+
+@scenario()
+async def test_post_with_zero_accounts_right_after_pending(scene: Scene) -> None:
+    """The hold is in flight; its accounts are nowhere but there."""
+    a, b = scene.account(0), scene.account(1)
+    worker = await scene.worker("worker")
+    gate = scene.before("flush_small", worker)
+    hold = scene.transfer(a, b, 5, "pending")
+    first = await scene.push(0, hold)
+    await scene.reached(gate)
+    second = await scene.push(0, scene.ending(hold))
+    await asyncio.sleep(0.2)
+    gate.open()
+    assert [await scene.answer(first), await scene.answer(second)] == [["created"], ["created"]]
+    assert scene.balance(b) == (0, 0, 0, 5)
+
+
+@scenario()
+async def test_post_versus_expiry_across_handover_with_clock_set_back(scene: Scene) -> None:
+    """By the old owner's time the hold has lapsed; the new one's clock is before that."""
+    a, b = scene.account(0), scene.account(0)
+    old = await scene.worker("old", [0], skew=5.0)
+    hold = scene.transfer(a, b, 5, "pending", timeout=1)
+    assert await scene.ask(0, hold) == ["created"]
+    await scene.until(lambda: scene.count("resolutions") == 1, "the lapse")
+    old.worker.stop()
+    await scene.worker("new", [0])
+    assert await scene.ask(0, scene.ending(hold)) == ["pending_transfer_expired"]
+    assert scene.balance(b) == (0, 0, 0, 0)
+
+
+@scenario()
+async def test_post_before_expiry_stays_across_handover_with_clock_set_forward(
+    scene: Scene,
+) -> None:
+    a, b = scene.account(0), scene.account(0)
+    old = await scene.worker("old", [0])
+    hold = scene.transfer(a, b, 5, "pending", timeout=2)
+    assert await scene.ask(0, hold, scene.ending(hold)) == ["created", "created"]
+    old.worker.stop()
+    await scene.worker("new", [0], skew=10.0)
+    assert await scene.ask(0, scene.ending(hold)) == ["pending_transfer_already_posted"]
+    assert scene.balance(b) == (0, 0, 0, 5)
+
+
+@scenario()
+async def test_hold_resolved_after_its_accounts_moved(scene: Scene) -> None:
+    """The row knows which shard decided it, whoever owns that and the accounts by now."""
+    a, b = scene.account(0), scene.account(1)
+    old = await scene.worker("old", [0, 1])
+    hold, other = scene.transfer(a, b, 5, "pending"), scene.transfer(a, b, 3, "pending")
+    assert await scene.ask(0, hold, other) == ["created", "created"]
+    old.worker.stop()
+    await scene.worker("zero", [0])
+    await scene.worker("one", [1])
+    assert await scene.ask(1, scene.ending(hold)) == ["created"]
+    assert await scene.ask(0, scene.ending(other, "void_pending_transfer")) == ["created"]
+    assert await scene.ask(0, scene.ending(hold)) == ["pending_transfer_already_posted"]
+    assert scene.balance(b) == (0, 0, 0, 5)
+
+
+@scenario()
+async def test_hold_created_between_look_up_and_refresh(scene: Scene) -> None:
+    """One entry looks for a hold and for funds: what comes in between brings both, or neither."""
+    rich, poor, a = scene.account(0), scene.account(1, DEBIT_LIMIT), scene.account(1)
+    here, there = await scene.worker("here", [0]), await scene.worker("there", [1])
+    hold = scene.transfer(rich, poor, 9, "pending")
+    gate = scene.before("other_stripes", there)
+    request = await scene.push(1, scene.ending(hold), scene.transfer(poor, a, 5))
+    await scene.reached(gate)
+    assert await scene.ask(0, hold, scene.transfer(rich, poor, 5)) == ["created", "created"]
+    gate.open()
+    told = await scene.answer(request)
+    # The funds are there by now, and so is the hold that was created with them.
+    assert told == ["created", "created"]
+    assert here.running
+
+
+@scenario()
+async def test_expired_was_answered_under_lock_then_posted_by_a_slower_clock(scene: Scene) -> None:
+    """The time of the shard is stored by whoever decided for it under lock."""
+    a, b = scene.account(0), scene.account(0)
+    slow = await scene.worker("slow", [0], skew=-3.0)
+    await scene.worker("fast", [1], skew=3.0)
+    hold = scene.transfer(a, b, 5, "pending", timeout=2)
+    assert await scene.ask(0, hold) == ["created"]
+    # By the fast clock it has lapsed, and the hold is ended under the slow one's lock.
+    assert await scene.ask(1, scene.ending(hold)) == ["pending_transfer_expired"]
+    assert await scene.ask(0, scene.ending(hold)) == ["pending_transfer_expired"]
+    assert slow.running
+    assert scene.balance(b) == (0, 0, 0, 0)
+
+
+@scenario(by_copy=True)
+async def test_expiry_twice_is_once(scene: Scene) -> None:
+    """The old owner's lapse is on its way when the new owner writes the same."""
+    a, b = scene.account(0), scene.account(0)
+    old = await scene.worker("old", [0])
+    hold = scene.transfer(a, b, 5, "pending", timeout=1)
+    assert await scene.ask(0, hold) == ["created"]
+    gate = scene.before("BEGIN", old)
+    await scene.reached(gate)
+    old.freeze()
+    gate.open()
+    await scene.worker("new", [0])
+    old.thaw()
+    await scene.until(lambda: scene.count("resolutions", status="expired") == 1, "the lapse")
+    assert await scene.ask(0, scene.transfer(a, b, 1)) == ["created"]
+    assert scene.balance(b) == (0, 0, 0, 1)
