@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import inspect
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -99,10 +100,12 @@ async def make_ledger(dsn: str, redis_url: str, shard_count: int = 16) -> Ledger
 
 
 async def until(condition: Any, what: str, seconds_max: float = WAIT_SECONDS_MAX) -> Any:
-    """Wait for a condition (an async function that returns something true), with a bound."""
+    """Wait, with a bound, for what a function, async or not, returns to be true."""
     deadline = time.monotonic() + seconds_max
     while time.monotonic() < deadline:
-        value = await condition()
+        value = condition()
+        if inspect.isawaitable(value):
+            value = await value
         if value:
             return value
         await asyncio.sleep(0.01)

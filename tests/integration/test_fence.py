@@ -1,28 +1,13 @@
 """A worker whose shard was taken commits nothing more, by either way of flushing."""
 
-import uuid
-
-import numpy as np
 import pytest
 
 from engine.errors import LostOwnershipError
-from engine.rows import POSTED
 from engine.store.owning import NOBODY
-from engine.store.postgres import PostgresStore
-from engine.store.rows import DeadLetter, Flush, Owned, Position
-from tests.ledgers import Ledger, clock, make_ledger
+from engine.store.rows import DeadLetter, Flush, Position
+from tests.ledgers import make_ledger
+from tests.stores import claim, flush_to, opened
 from tests.verifying import assert_verified
-
-
-async def opened(ledger: Ledger, lease_seconds: float) -> PostgresStore:
-    store = PostgresStore(ledger.dsn, uuid.uuid4().bytes)
-    await store.open()
-    await store.owning.register(lease_seconds)
-    return store
-
-
-async def claim(store: PostgresStore, owner: bytes, sequence: int) -> dict[int, Owned]:
-    return await store.owning.claim(owner, [0], sequence=sequence, time=clock())
 
 
 @pytest.mark.parametrize("by_copy", [False, True], ids=["one statement", "by COPY"])
@@ -37,8 +22,7 @@ async def test_who_was_taken_over_commits_nothing(
     def flush(sequence: int, number: int) -> Flush:
         position = Position(0, 1000 + sequence, 0)
         letters = [DeadLetter(0, position, "for the test", [b"a", b"b"])] if by_copy else []
-        rows = np.empty(0, POSTED)
-        return Flush(sequence, number, clock(), [], rows, {0: position}, letters)
+        return flush_to(position, *letters, sequence=sequence, number=number)
 
     number = await paused.flush(flush(before.sequence + 1, before.number))
     assert await claim(taker, paused.worker, 1)

@@ -14,23 +14,11 @@ import pytest
 
 from engine.errors import LostOwnershipError
 from engine.store.owning import NOBODY
-from engine.store.postgres import PostgresStore
-from engine.store.rows import Owned
 from tests.ledgers import Ledger, clock, make_ledger, until
+from tests.stores import claim, opened
 from tests.verifying import assert_verified
 
 A, B = str(uuid.UUID(int=1 << 80)), str(uuid.UUID(int=2 << 80))
-
-
-async def opened(ledger: Ledger, lease_seconds: float = 60) -> PostgresStore:
-    store = PostgresStore(ledger.dsn, uuid.uuid4().bytes)
-    await store.open()
-    await store.owning.register(lease_seconds)
-    return store
-
-
-async def claim(store: PostgresStore, owner: bytes, sequence: int = 1) -> dict[int, Owned]:
-    return await store.owning.claim(owner, [0], sequence=sequence, time=clock())
 
 
 async def behind_a_lock(
