@@ -50,6 +50,14 @@ class Batch:
         self.entries = np.repeat(np.arange(len(requests)), lengths)
         self.words = self.rows.view(np.uint64).reshape(len(self.rows), 16)
 
+    def part(self, start: int, stop: int) -> "Batch":
+        """The requests of some places, no linked chain of which is cut."""
+        part = Batch([], [])
+        part.rows, part.words = self.rows[start:stop], self.words[start:stop]
+        part.shards, part.entries = self.shards[start:stop], self.entries[start:stop]
+        part.ends = np.clip(self.ends, start, stop) - start
+        return part
+
 
 class Needs(NamedTuple):
     """What must be looked up before a batch can be decided: in this order."""

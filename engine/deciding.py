@@ -14,24 +14,30 @@ Nothing is waited for here: `advance` says what must be looked up first. Nothing
 the book until `finish`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from engine.batch import BALANCING, CLOSING, PENDING, RESOLVING, Batch, Forms, Ints, Mask, Needs
+from engine.batch import BALANCING, CLOSING, RESOLVING, Batch, Forms, Ints, Mask, Needs
 from engine.book import Book
 from engine.by_rules import run_rules
 from engine.elsewhere import Elsewhere
 from engine.id_table import IdTable, words_of
-from engine.limits import Moves, find_refusals
+from engine.limits import find_moves, find_refusals
 from engine.making import Made, make_decided
 from engine.nouns import ID_MAX, ID_ZERO
 from engine.outcomes import Outcome
 from engine.page import HoldStatus, Known, Page
 from engine.resolving import Resolves, find_resolves, given_legs
 from engine.rows import Decided, kept_rows
+from engine.spreading import spread
+
+CUT_ROWS: Final = 100
+"""So many requests by the rules are about as much work as a part of a batch in columns."""
 
 
 class Deciding:
@@ -43,6 +49,7 @@ class Deciding:
         due: Ids of holds that lapse before the first request, earliest first.
         time: Microseconds since 1970.
         careful: Look up every id first, as after a flush that met one of them in Postgres.
+        known: What Postgres was found to know of ids just now; None of those that are free.
     """
 
     def __init__(
@@ -53,10 +60,13 @@ class Deciding:
         time: int,
         *,
         careful: bool = False,
+        known: Mapping[bytes, Known | None] | None = None,
     ) -> None:
         self._book = book
         self._batch = batch
         self._due = due
+        self._careful = careful
+        self._known_before = known or {}
         self._lapsing = frozenset(due)
         self._time = time
         # What became of ids that were looked up; None for those that are free.
@@ -66,6 +76,9 @@ class Deciding:
         self._accounts_then = -1
         self._forms = Forms(batch)
         self._seen = book.seen(batch.words[:, 0:2]) | careful
+        self.cuts: list[int] = []
+        """Where the batch is to be cut and decided in `parts`, since the rules would otherwise
+        have to take much of it for the sake of a few requests; mostly empty."""
         self._paper: Made | None = None
         """What is decided, until something is learnt on which it may have to be decided anew."""
         # Requests that went to the rules since columns found no answer.
@@ -77,7 +90,7 @@ class Deciding:
         """Go on as far as possible; returns what is needed first, or None when all is here."""
         if self._paper is None:
             needs = self._find_accounts() or self._sort() or self._find_hold_accounts()
-            if needs is not None or self.locks():
+            if needs is not None or self.cuts or self.locks():
                 return needs
             self._paper = self._decide()
         return self.advance() if self._paper is None else self._check(self._paper)
@@ -150,6 +163,9 @@ class Deciding:
         self._in_order = exactly | broken | self._given_up
         rules = ~self._plain
         self._spread(rules)
+        self.cuts = self._find_cuts(rules)
+        if self.cuts:
+            rules = ~self._plain
         wanted = {one for one in rows["id"][rules].tolist() if one != ID_ZERO}
         pending = forms.resolving[rules[forms.resolving]]
         wanted.update(one for one in rows["pending_id"][pending].tolist() if one != ID_ZERO)
@@ -177,7 +193,35 @@ class Deciding:
             lately = self._book.lately(missing - self._lapsing)
             self._learn(lately.values())
             missing -= lately.keys()
+        before = missing & self._known_before.keys()
+        if before:
+            found = [self._known_before[one] for one in before]
+            self.supply(list(before), [known for known in found if known is not None])
+            missing -= before
         return Needs([], [], list(missing)) if missing else None
+
+    def _find_cuts(self, rules: Mask) -> list[int]:
+        """Between requests that must be decided in order and those that columns can decide.
+
+        Not where locks may be needed, which must be known of an entry as a whole.
+        """
+        if not self._book.owns_all:
+            return []
+        cuts = np.flatnonzero(np.diff(self._in_order)) + 1
+        return cuts.tolist() if len(cuts) * CUT_ROWS < np.count_nonzero(rules) else []
+
+    def parts(self) -> Iterator["Deciding"]:
+        """The batch in parts, each to be finished before the next is taken."""
+        places = [0, *self.cuts, len(self._batch.rows)]
+        for start, stop in pairwise(places):
+            yield Deciding(
+                self._book,
+                self._batch.part(start, stop),
+                self._due if start == 0 else (),
+                self._time,
+                careful=self._careful,
+                known=self._looked_up,
+            )
 
     def _holds(self) -> list[Known]:
         """Holds that the rules may end."""
@@ -222,7 +266,10 @@ class Deciding:
         outcomes, leg_rows = run_rules(
             page, self._batch, np.flatnonzero(rules), self._due, self._time
         )
-        moves, resolves = self._moves(rules), self._ends(rules)
+        moves, resolves = (
+            find_moves(self._batch, self._forms, ~rules, (self._debit, self._credit)),
+            self._ends(rules),
+        )
         given = given_legs(page, slots, leg_rows, moves, resolves)
         decided = find_refusals(self._book, moves, given)
         if decided is None:
@@ -296,49 +343,14 @@ class Deciding:
 
     def _spread(self, rules: Mask) -> Mask:
         """Accounts whose balance the rules must know; `rules` grows by what touches them."""
-        book = self._book
-        dirty = np.zeros(len(book.number) + 1, bool)  # the last is for "no account"
-        in_order = self._in_order & rules
-        for hold in self._holds_exactly():
-            words = words_of(np.frombuffer(hold, "V16"))
-            dirty[book.find(words)] = True
-        conditional = (book.flags != 0) | book.near_overflow
-        conditional = np.r_[conditional, False]
-        exact = self._exactly & rules
-        dirty[self._debit[exact]] = dirty[self._credit[exact]] = True
-        # Also those that are with the rules already: what looked refused for a closed account
-        # is judged by balances once a hold that lapses has opened it.
-        done = fresh = in_order
-        while True:
-            for slots in (self._debit[fresh], self._credit[fresh]):
-                dirty[slots[conditional[slots]]] = True
-            dirty[-1] = False
-            fresh = self._forms.whole(dirty[self._debit] | dirty[self._credit]) & ~done
-            if not fresh.any():
-                return dirty
-            done = done | fresh
-            rules |= fresh
-
-    def _holds_exactly(self) -> list[bytes]:
-        """Accounts that a post, void or lapse may open again."""
-        closing = [hold.transfer for hold in self._holds() if hold.transfer.flags & CLOSING]
-        return [t.debit_account_id for t in closing] + [t.credit_account_id for t in closing]
-
-    def _moves(self, rules: Mask) -> Moves:
-        forms = self._forms
-        rows = np.flatnonzero(~rules & forms.moves & (forms.first == np.arange(len(rules))))
-        unit = np.arange(len(rows))
-        if forms.chained.any():
-            chained = forms.chained[rows]
-            heads = forms.together[rows]
-            unit[chained] = np.searchsorted(rows, heads[chained])
-        return Moves(
-            rows,
-            self._debit[rows],
-            self._credit[rows],
-            self._batch.rows["amount_low"][rows].astype(np.int64),
-            self._batch.rows["flags"][rows] & PENDING != 0,
-            unit,
+        return spread(
+            self._book,
+            self._forms,
+            (self._debit, self._credit),
+            in_order=self._in_order,
+            exactly=self._exactly,
+            opening=[hold.transfer for hold in self._holds() if hold.transfer.flags & CLOSING],
+            rules=rules,
         )
 
     def _ends(self, rules: Mask) -> Resolves:

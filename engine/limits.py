@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from engine.batch import PENDING, Batch, Forms, Ints, Mask
 from engine.book import CREDITS_PENDING, CREDITS_POSTED, DEBITS_PENDING, DEBITS_POSTED, Book
 from engine.id_table import Slots
 from engine.nouns import AccountFlags
@@ -23,9 +24,6 @@ ROUNDS_MAX: Final = 16
 
 DEBIT_LIMIT: Final = int(AccountFlags.debits_must_not_exceed_credits)
 CREDIT_LIMIT: Final = int(AccountFlags.credits_must_not_exceed_debits)
-
-Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 
 class Legs(NamedTuple):
@@ -71,6 +69,31 @@ class Moves(NamedTuple):
             self.pending[mask],
             self.unit[mask],
         )
+
+
+def find_moves(batch: Batch, forms: Forms, columns: Mask, slots: tuple[Slots, Slots]) -> Moves:
+    """The moves and holds among the requests that columns decide.
+
+    Args:
+        batch: The requests.
+        forms: What they are.
+        columns: Which of them columns decide.
+        slots: Of the debit and the credit account of each request.
+    """
+    rows = np.flatnonzero(columns & forms.moves & (forms.first == np.arange(len(columns))))
+    unit = np.arange(len(rows))
+    if forms.chained.any():
+        chained = forms.chained[rows]
+        unit[chained] = np.searchsorted(rows, forms.together[rows][chained])
+    requests = batch.rows[rows]
+    return Moves(
+        rows,
+        slots[0][rows],
+        slots[1][rows],
+        requests["amount_low"].astype(np.int64),
+        requests["flags"] & PENDING != 0,
+        unit,
+    )
 
 
 class _Side:

@@ -4,6 +4,7 @@ import numpy as np
 
 from engine.book import Book
 from engine.deciding import Deciding
+from engine.rows import Decided
 from engine.store.postgres import PostgresStore
 
 
@@ -38,3 +39,22 @@ async def look_up(
         if needs.ids:
             deciding.supply(needs.ids, await store.load_known(needs.ids, locked=locked))
     return newest
+
+
+async def finish_in_parts(
+    deciding: Deciding, book: Book, store: PostgresStore, decided: list[Decided]
+) -> None:
+    """Decide a batch for good, cut where it asks for it; it has been looked up.
+
+    Args:
+        deciding: The batch.
+        book: Its book.
+        store: Where to look.
+        decided: What is decided is added to it, part by part.
+    """
+    if not deciding.cuts:
+        decided.append(deciding.finish())
+        return
+    for part in deciding.parts():
+        await look_up(part, book, store)
+        await finish_in_parts(part, book, store, decided)

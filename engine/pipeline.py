@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import structlog
 
 from engine.aftermath import Aftermath, Told
@@ -19,7 +20,7 @@ from engine.flights import Flights
 from engine.holds import DueHolds
 from engine.inbox import Arrival, Inbox
 from engine.locked import decide_locked
-from engine.looking_up import look_up
+from engine.looking_up import finish_in_parts, look_up
 from engine.nouns import MICROSECONDS
 from engine.open_flush import OpenFlush, part
 from engine.rows import Decided
@@ -74,6 +75,7 @@ class Pipeline:
         self.owned: dict[int, Owned] = {}
         self._flights = Flights(store, self._committed)
         self._open: OpenFlush | None = None
+        self._time = 0
         self._conflicts = 0
         self._arrived = 0
         self._careful = False
@@ -86,7 +88,7 @@ class Pipeline:
     async def _begin(self, ownership: Ownership) -> None:
         self.owned = ownership.shards
         await self._flights.begin(ownership.sequence + 1, ownership.number, self.owned)
-        self._time = max((owned.time for owned in self.owned.values()), default=0)
+        self._time = max([self._time, *(owned.time for owned in self.owned.values())])
         self._due = DueHolds()
         self._open = None
 
@@ -312,19 +314,25 @@ class Pipeline:
             await self.drain()
         locks = deciding.locks()
         if not locks:
-            self._take(opened, arrivals, batch, deciding.finish())
+            opened.due = []
+            first = len(opened.decided)
+            await finish_in_parts(deciding, self._book, self._store, opened.decided)
+            self._take(opened, arrivals, batch, opened.decided[first:])
         return locks
 
     def _take(
-        self, opened: OpenFlush, arrivals: Sequence[Arrival], batch: Batch, decided: Decided
+        self,
+        opened: OpenFlush,
+        arrivals: Sequence[Arrival],
+        batch: Batch,
+        decided: Sequence[Decided],
     ) -> None:
         self._careful = False
-        opened.due = []
-        opened.decided.append(decided)
         opened.dead_letters += dead_letters(arrivals)
-        opened.told += tell(arrivals, batch, decided.outcomes)
+        opened.told += tell(arrivals, batch, np.concatenate([one.outcomes for one in decided]))
         opened.transfers += len(batch.rows) + len(arrivals)
-        self._watch(decided)
+        for one in decided:
+            self._watch(one)
 
     def _watch(self, decided: Decided) -> None:
         for row in decided.spent[decided.spent["expires_at"] > 0]:

@@ -80,7 +80,7 @@ MUTATIONS = [
     Mutation("open_holds.py", "            half.open[at[at >= 0]] = False\n", "            break\n", EQUAL),
     Mutation("deciding.py", "ended[here] = outcomes[resolves.made[here]] == 0", "pass", EQUAL),
     Mutation("deciding.py", "plain &= ~(book.closed[debit] | book.closed[credit])", "plain &= ~book.closed[debit]", EQUAL),
-    Mutation("deciding.py", "dirty[slots[conditional[slots]]] = True", "pass", EQUAL),
+    Mutation("spreading.py", "dirty[column[conditional[column]]] = True", "pass", EQUAL),
     Mutation("deciding.py", "status = self._book.resolved_lately(found.transfer.id) or found.status", "status = found.status", EQUAL),
     Mutation("deciding.py", '        needs = self._ask_ids(set(self._batch.rows["id"][refused].tolist()))\n', "        needs = None\n", EQUAL),
     Mutation("book.py", "rank = np.arange(1, count + 1)", "rank = np.arange(count)", EQUAL),

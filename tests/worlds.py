@@ -230,10 +230,12 @@ class ByColumns:
         *,
         forgetful: bool = False,
         again: bool = False,
+        cut: float | None = None,
     ) -> list[list[Outcome]]:
         """Decide; `forgetful` as when the filter of ids seen lately has lost them.
 
-        With `again` as when another flush came first, where nothing else is under way.
+        With `again` as when another flush came first, where nothing else is under way; with
+        `cut` in parts, the more the smaller it is.
         """
         self.time += int(wait * MICROSECONDS) or 1
         due = [one for _, _, one in sorted(t for t in self.timed if t[0] <= self.time)]
@@ -245,22 +247,43 @@ class ByColumns:
         if forgetful:
             self.book._seen[:] = 0
         deciding = self._look_up(Deciding(self.book, batch, due, self.time))
-        created = batch.rows["id"][deciding._made.outcomes == 0].tolist()
-        if not self.spent.isdisjoint(created):
-            # Postgres would refuse such a flush; then every id is looked up first.
-            deciding = self._look_up(Deciding(self.book, batch, due, self.time, careful=True))
-        decided = deciding.finish()
-        if again and not (self.open or self.flying):
-            anew = Deciding(self.book, batch, due, self.time, careful=True)
-            decided = self._take_back(decided, anew)
+        if deciding.cuts or cut is not None:
+            decided = self._in_parts(Deciding(self.book, batch, due, self.time, careful=True), cut)
+        else:
+            created = batch.rows["id"][deciding._made.outcomes == 0].tolist()
+            if not self.spent.isdisjoint(created):
+                # Postgres would refuse such a flush; then every id is looked up first.
+                deciding = self._look_up(Deciding(self.book, batch, due, self.time, careful=True))
+            decided = [deciding.finish()]
+            if again and not (self.open or self.flying):
+                anew = Deciding(self.book, batch, due, self.time, careful=True)
+                decided = [self._take_back(decided[0], anew)]
+        for one in decided:
+            self._note(one)
+        outcomes = [Outcome(int(o)) for one in decided for o in one.outcomes]
+        return [outcomes[a:b] for a, b in pairwise(batch.ends)]
+
+    def _note(self, decided: Decided) -> None:
         for row in decided.spent[decided.spent["expires_at"] > 0]:
             at = (int(row["expires_at"]), int(row["shard"]), row["id"].tobytes())
             self.timed.append(at)
         self.open.append(decided)
         self.spent.update(decided.spent["id"].tolist(), decided.refused.requests["id"].tolist())
-        outcomes = [Outcome(int(o)) for o in decided.outcomes]
-        ends = batch.ends
-        return [outcomes[a:b] for a, b in pairwise(ends)]
+
+    def _in_parts(self, deciding: Deciding, cut: float | None) -> list[Decided]:
+        """As where the batch asks for it, or cut anywhere but within a linked chain."""
+        self._look_up(deciding)
+        if not deciding.cuts and cut is not None:
+            forms = deciding._forms
+            free = ~(forms.chained[1:] & (forms.together[1:] == forms.together[:-1]))
+            places = np.flatnonzero(free) + 1
+            deciding.cuts = sorted({int(p) for p in places[:: max(int(cut * 20), 1)]})
+        if not deciding.cuts:
+            return [deciding.finish()]
+        decided = []
+        for part in deciding.parts():
+            decided += self._in_parts(part, None)
+        return decided
 
     def _take_back(self, decided: Decided, anew: Deciding) -> Decided:
         if decided.closings:

@@ -56,7 +56,8 @@ def compare(world: World, steps: int, size: int) -> None:
         if again:
             by_columns.flush()
             by_columns.flush()
-        decided = by_columns.step(wait, entries, forgetful=forgetful, again=again)
+        cut = world.random.random() if world.random.random() < 0.2 else None
+        decided = by_columns.step(wait, entries, forgetful=forgetful, again=again, cut=cut)
         assert decided == expected, "\n".join(history)
         assert by_columns.balances() == by_rules.balances(), "\n".join(history)
         if world.random.random() < 0.5:
