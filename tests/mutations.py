@@ -23,6 +23,10 @@ EQUAL = "tests/property/test_fast_path_equals_rules.py::test_large_worlds_drawn_
 EDGE = "tests/property/test_columns_at_the_edge.py"
 CONTRACT = "tests/integration/test_contract.py"
 FATE = "tests/integration/test_commit_fate.py"
+FAILURES = "tests/integration/test_flush_failures.py"
+DUPLICATES = "tests/integration/test_duplicates.py"
+STRIPES = "tests/integration/test_stripes.py"
+TAKEOVER = "tests/integration/test_takeover.py"
 STANDBY = "tests/integration/test_standby.py"
 TIME = "tests/integration/test_time.py"
 STREAMS = "tests/integration/test_streams.py"
@@ -96,6 +100,17 @@ MUTATIONS = [
     Mutation("store/owning.py", 'and not r["alive"]', "", FENCE),
     Mutation("store/settling.py", "if not await _settle(link, connection, sequence, number):", "if True:", FATE),
     Mutation("store/settling.py", 'await fresh.fetchval(\n                    link.text("find_flush"), link.worker, sequence, number\n                )', "True", FATE),
+    Mutation("store/connection.py", "        asyncpg.DeadlockDetectedError,\n", "", FAILURES + "::test_a_deadlock_means_redo"),
+    Mutation("store/connection.py", "        asyncpg.LockNotAvailableError,\n", "", FAILURES + "::test_a_lock_time_out_means_redo"),
+    Mutation("store/connection.py", "        | asyncpg.OperatorInterventionError\n", "", FAILURES + "::test_a_cancelled_statement_means_redo"),
+    Mutation("store/connection.py", '    "statement_timeout": "0",\n', "", FAILURES + "::test_settings_of_the_role_do_not_reach_a_session"),
+    Mutation("store/migrations/0001_tables.sql", "CREATE UNIQUE INDEX posted_run", "CREATE INDEX posted_run", FAILURES + "::test_a_stale_version_means_redo"),
+    Mutation("store/migrations/0001_tables.sql", "ON ledger.posted (stripe, (version - run))", "ON ledger.posted ((stripe >> 10), (version - run))", STRIPES + "::test_second_stripe_first_run_no_conflict"),
+    Mutation("store/queries/flush_small.sql", "WITH me AS (SELECT worker FROM ledger.workers WHERE worker = $1 FOR UPDATE)", "WITH me AS (UPDATE ledger.workers SET host = host WHERE worker = $1 RETURNING worker)", STRIPES + "::test_long_snapshot_open_flush_cost_flat"),
+    Mutation("store/copying.py", "    order = np.argsort(high)\n", "    return np.arange(len(high))\n", DUPLICATES + "::test_opposite_id_order_no_deadlock"),
+    Mutation("store/queries/clear_the_way.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_sigstop_mid_copy_is_taken_over"),
+    Mutation("store/queries/clear_the_way.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_duplicate_behind_a_frozen_flush"),
+    Mutation("store/queries/clear_the_way.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_claimer_frozen_on_a_live_workers_row"),
     Mutation("store/queries/end_backend.sql", "WHERE pid = $1", "WHERE false AND pid = $1", FATE),
     Mutation("store/queries/commit_own.sql", "SELECT pg_logical_emit_message(true, 'engine', 'all that was visible before is confirmed')", "SELECT pg_current_xact_id()", STANDBY),
     Mutation("store/settling.py", "        if was_warned():\n", "        if False:\n", STANDBY),

@@ -1,0 +1,164 @@
+"""Ids that come twice, in every way that two requests can meet: one effect, and the right name."""
+
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
+
+from tests.desks import A, B, Desk, account, batch, desk, transfer
+from tests.ledgers import until
+from tests.verifying import assert_verified
+
+C, D = account(1, 1), account(1, 2)
+"""At home in shard 1."""
+
+BOTH_WAYS = pytest.mark.parametrize("size", [1, 900], ids=["one statement", "by COPY"])
+
+
+@pytest.fixture
+async def at(postgres_dsn: str, redis_url: str) -> AsyncIterator[Desk]:
+    async with desk(postgres_dsn, redis_url, C, D, shard_count=2) as made:
+        yield made
+
+
+async def test_duplicate_in_batch(at: Desk) -> None:
+    one = transfer()
+    other = one | {"amount": 2}
+    async with at.ledger.working():
+        await at.send([one, one, other, *batch(900), one])
+        expected = ["created", "exists", "exists_with_different_amount", *["created"] * 900]
+        assert await at.answers(1) == [[*expected, "exists"]]
+    await assert_verified(at.ledger)
+
+
+@BOTH_WAYS
+async def test_duplicate_in_pipeline(size: int, at: Desk) -> None:
+    """The second comes while the first is decided and not committed."""
+    one = batch(size)
+    async with at.ledger.working():
+        for _ in range(8):
+            await at.send(one)
+        assert await at.answers(8) == [["created"] * size, *[["exists"] * size] * 7]
+    await assert_verified(at.ledger)
+
+
+@BOTH_WAYS
+async def test_duplicate_after_restart(size: int, at: Desk) -> None:
+    one = batch(size)
+    async with at.ledger.working():
+        await at.send(one)
+        await at.answers(1)
+    async with at.ledger.working():
+        await at.send(one)
+        assert await at.answers(2) == [["created"] * size, ["exists"] * size]
+    await assert_verified(at.ledger)
+
+
+async def blocked(
+    at: Desk, shard_first: list[dict[str, Any]], shard_second: list[dict[str, Any]]
+) -> int:
+    """Have both shards flush at the same moment; the deadlocks that their workers met."""
+    workers = at.ledger.worker([0]), at.ledger.worker([1])
+    blocker = await asyncpg.connect(at.ledger.dsn)
+    with capture_logs() as logs:
+        async with at.ledger.working(*workers):
+            await blocker.execute("BEGIN; LOCK TABLE ledger.spent IN SHARE MODE")
+            await at.send(shard_first, shard=0)
+            await at.send(shard_second, shard=1)
+
+            async def both_wait() -> bool:
+                found = await at.ledger.sql(
+                    "SELECT FROM pg_locks WHERE relation = 'ledger.spent'::regclass AND NOT granted"
+                )
+                return len(found) == 2
+
+            await until(both_wait, "two flushes to wait")
+            await blocker.execute("COMMIT")
+            await blocker.close()
+            await at.answers(2)
+    return sum("deadlock" in str(entry.get("reason")) for entry in logs)
+
+
+async def test_opposite_id_order_no_deadlock(at: Desk) -> None:
+    """Two flushes spend the same ids, in opposite orders: they queue up."""
+    ids = [str(uuid.uuid4()) for _ in range(900)]
+    first = [transfer(A, B, id=one) for one in ids]
+    second = [transfer(C, D, id=one) for one in reversed(ids)]
+    assert await blocked(at, first, second) == 0
+    outcomes = await at.answered()
+    assert sorted(outcome[0] for outcome in outcomes) == [
+        "created",
+        "exists_with_different_debit_account_id",
+    ]
+    assert [len(set(outcome)) for outcome in outcomes] == [1, 1]
+    assert await at.count() == 900
+    await assert_verified(at.ledger)
+
+
+@pytest.mark.parametrize("size", [1, 400], ids=["one statement", "by COPY"])
+async def test_same_id_two_shards_created_and_declined(size: int, at: Desk) -> None:
+    """Created in one, refused in the other, at the same moment: one of the two, and it stays."""
+    ids = [str(uuid.uuid4()) for _ in range(size)]
+    first = [transfer(A, B, id=one) for one in ids]
+    second = [transfer(C, account(1, 9), id=one) for one in ids]  # no such account
+    await blocked(at, first, second)
+    rows = await at.ledger.sql("SELECT count(*) AS n, count(DISTINCT id) AS ids FROM ledger.spent")
+    assert tuple(rows[0]) == (size, size)
+    told = {tuple(sorted(set(outcome))) for outcome in await at.answered()}
+    assert told in (
+        {("created",), ("exists_with_different_debit_account_id",)},
+        {("credit_account_not_found",), ("id_already_failed",)},
+    )
+    await assert_verified(at.ledger)
+
+
+async def test_duplicate_with_other_content_in_other_shard(at: Desk) -> None:
+    one = transfer(A, B, 5)
+    async with at.ledger.working(at.ledger.worker([0]), at.ledger.worker([1])):
+        await at.send([one])
+        await at.answers(1)
+        for changed, name in (
+            ({"debit_account_id": C, "credit_account_id": D}, "debit_account_id"),
+            ({"amount": 6}, "amount"),
+            ({"user_data_32": 1}, "user_data_32"),
+            ({"code": 2}, "code"),
+        ):
+            await at.send([one | changed], shard=1)
+            answers = await at.answers(1 + len(await at.answered()))
+            assert answers[-1] == [f"exists_with_different_{name}"]
+        await at.send([one], shard=1)
+        assert (await at.answers(6))[-1] == ["exists"]
+    await assert_verified(at.ledger)
+
+
+async def test_exists_on_uncommitted_id_in_other_shard(at: Desk) -> None:
+    """`exists` is told once what exists is committed, and is no more a lie when it is not."""
+    one = transfer(C, D)
+    async with at.ledger.working(at.ledger.worker([0])):
+        other = await asyncpg.connect(at.ledger.dsn)
+        await other.execute("BEGIN")
+        await other.execute(
+            "INSERT INTO ledger.spent (id, number, debit_account, credit_account, amount, code,"
+            " flags, shard, outcome) SELECT $1, -1, d.number, c.number, 1, 1, 0, 1, 0"
+            " FROM ledger.accounts d, ledger.accounts c WHERE d.id = $2 AND c.id = $3",
+            *(uuid.UUID(each) for each in (one["id"], C, D)),
+        )
+        await at.send([transfer(A, B, id=one["id"])])
+
+        async def waits() -> bool:
+            return bool(
+                await at.ledger.sql(
+                    "SELECT FROM pg_stat_activity WHERE application_name LIKE 'engine %'"
+                    " AND datname = current_database() AND wait_event_type = 'Lock'"
+                )
+            )
+
+        await until(waits, "the flush to wait for the id")
+        assert await at.answered() == []
+        await other.execute("ROLLBACK")
+        await other.close()
+        assert await at.answers(1) == [["created"]]
+    await assert_verified(at.ledger)
