@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from benchmarks.baseline import insert_each
 from benchmarks.report import Result, Row, Size, note, run
-from benchmarks.serving import WORKERS_BEST, funded
+from benchmarks.serving import funded
 from benchmarks.workload import make_accounts, uniform
 
 SIZES = {
@@ -27,7 +27,7 @@ SIZES = {
     "capacity": Size(300_000, 50_000, "transfers to measure the capacity with"),
     "singles": Size(1_000, 1_000, "single transfers a second"),
     "accounts": Size(10_000, 1_000, "between how many accounts"),
-    "workers": Size(WORKERS_BEST, WORKERS_BEST, "in one engine process"),
+    "workers": Size(1, 1, "in one engine process, as `engine up` has it"),
 }
 ENTRY = 100
 SHARES = (0.01, 0.25, 0.5)
