@@ -287,6 +287,7 @@ class Backend:
 
         def check() -> None:
             if not future.done() and is_deadlocked(transaction):
+                transaction.blockers = None  # It is out of it, before it has run again.
                 fail(asyncpg.DeadlockDetectedError("deadlock detected"))
 
         timed_out = asyncpg.LockNotAvailableError("canceling statement due to lock timeout")

@@ -112,12 +112,12 @@ class LogServer:
         while True:
             found = []
             for name, text in zip(names, after, strict=True):
-                stream = self.streams.get(name)
+                stream = self.streams.get(_bytes(name))
                 if stream is None:
                     continue
                 newer = [(i, f) for i, f in sorted(stream.entries.items()) if i > _id(text)]
                 if newer:
-                    found.append([name, [[_text(i), list(f)] for i, f in newer[:count]]])
+                    found.append([_bytes(name), [[_text(i), list(f)] for i, f in newer[:count]]])
             if found or loop.time() >= deadline:
                 return found or None
             future = loop.create_future()

@@ -1,0 +1,125 @@
+"""Streams in memory and in a real Valkey: the same commands, the same answers."""
+
+import asyncio
+import uuid
+from typing import Any
+
+import pytest
+from redis.exceptions import ResponseError
+
+from engine.store.rows import Position
+from engine.streams import Streams, connect_redis
+from tests.simulation.log_client import LogClient
+from tests.simulation.log_server import LogServer
+from tests.simulation.network import Network
+
+TOP = 2**64 - 1
+
+
+@pytest.fixture(params=["memory", "real"])
+def connect(request: pytest.FixtureRequest) -> Any:
+    """What makes a client."""
+    if request.param == "memory":
+        server, network = LogServer(), Network()
+        return lambda _: LogClient(server, network)
+    url = request.getfixturevalue("redis_url")
+    return lambda _: connect_redis(url)
+
+
+async def answers(client: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
+    """What each command is answered; of errors the first word of what they say."""
+    found: list[Any] = []
+    for command in commands:
+        try:
+            found.append(await client.execute_command(*command))
+        except ResponseError as error:
+            found.append(type(error).__name__)
+    return found
+
+
+def story(name: str) -> list[tuple[Any, ...]]:
+    """Commands whose answers depend on no clock."""
+    other = f"{name}:other"
+    return [
+        ("XINFO STREAM", name),
+        ("XRANGE", name, "-", "+", "COUNT", 64),
+        ("EXISTS", name),
+        ("XADD", name, "5-1", "json", "a"),
+        ("XADD", name, "5-1", "json", "b"),
+        ("XADD", name, "5-2", "json", "b", "reply", "x"),
+        ("XADD", name, "7-0", "json", "c"),
+        ("XREAD", "COUNT", 16, "BLOCK", 1, "STREAMS", name, "5-1"),
+        ("XREAD", "COUNT", 1, "BLOCK", 1, "STREAMS", name, other, "0-0", "0-0"),
+        ("XREAD", "COUNT", 16, "BLOCK", 1, "STREAMS", name, "7-0"),
+        ("XRANGE", name, "-", "5-2", "COUNT", 64),
+        ("XRANGE", name, "(5-1", "+", "COUNT", 1),
+        ("XDEL", name, "5-1", "6-6"),
+        ("XLEN", name),
+        ("XSETID", name, "6-0"),
+        ("XSETID", name, "9-9"),
+        ("XADD", name, "9-9", "json", "d"),
+        ("XGROUP", "CREATE", name, "engine", "0", "MKSTREAM"),
+        ("XGROUP", "CREATE", name, "engine", "0", "MKSTREAM"),
+        ("XGROUP", "CREATE", other, "engine", "0"),
+        ("XGROUP", "CREATE", other, "engine", "0", "MKSTREAM"),
+        ("XSETID", other, "3-3"),
+        ("RENAMENX", name, other),
+        ("UNLINK", other),
+        ("RENAMENX", name, other),
+        ("RENAMENX", name, other),
+        ("EXISTS", other),
+        ("XADD", other, f"{TOP}-{TOP}", "json", "e"),
+        ("XADD", other, "*", "json", "f"),
+        ("XRANGE", other, "-", "+"),
+        ("UNLINK", other),
+    ]
+
+
+async def test_commands_are_answered_alike(redis_url: str) -> None:
+    name = f"test:{uuid.uuid4()}"
+    real, memory = connect_redis(redis_url), LogClient(LogServer(), Network())
+    expected = await answers(real, story(name))
+    assert await answers(memory, story(name)) == expected
+    await real.aclose()
+
+
+async def test_a_read_waits_for_what_comes_and_can_be_interrupted(connect: Any) -> None:
+    prefix = f"test{uuid.uuid4().hex}"
+    streams = Streams("redis://", prefix, connect)
+    await streams.open()
+    reading = asyncio.create_task(streams.read({0: Position(), 1: Position()}, 10_000))
+    await asyncio.sleep(0.1)
+    await streams.interrupt()
+    assert await asyncio.wait_for(reading, 5) == []
+    reading = asyncio.create_task(streams.read({0: Position(), 1: Position()}, 10_000))
+    await asyncio.sleep(0.1)
+    other = connect("redis://")
+    await other.execute_command("XADD", f"{prefix}:transfers:{{0001}}", "5-1", "json", "a")
+    (entry,) = await asyncio.wait_for(reading, 5)
+    assert (entry.shard, entry.position, entry.fields) == (1, Position(0, 5, 1), [b"json", b"a"])
+    await streams.remove([entry])
+    assert await streams.read_below(1, Position(0, 9, 9)) == []
+    await other.aclose()
+    await streams.close()
+
+
+async def test_a_stream_is_moved_forward_and_what_is_below_found(connect: Any) -> None:
+    prefix = f"test{uuid.uuid4().hex}"
+    name = f"{prefix}:transfers:{{0000}}"
+    streams, client = Streams("redis://", prefix, connect), connect("redis://")
+    await streams.open()
+    await client.execute_command("XADD", name, "5-1", "json", "a")
+    position = Position(0, 9, 9)
+    assert await streams.out_of_step({0: position, 1: Position()}) == {0}
+    (below,) = await streams.read_below(0, position)
+    assert below.below
+    await streams.remove([below])
+    await streams.move_forward(0, position)
+    assert await streams.out_of_step({0: position}) == set()
+    with pytest.raises(ResponseError):
+        await client.execute_command("XADD", name, "9-8", "json", "b")
+    await streams.answer([(f"{prefix}:answers:a".encode(), {b"request": b"1"})])
+    (answer,) = await client.execute_command("XRANGE", f"{prefix}:answers:a", "-", "+")
+    assert answer[1] == [b"request", b"1"]
+    await client.aclose()
+    await streams.close()
