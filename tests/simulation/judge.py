@@ -191,7 +191,29 @@ class Judge:
             held = hold is not None and hold["outcome"] == 0 and hold["flags"] & PENDING
             if held and self.replay.spent_at[hold_id] <= since:
                 return (transfer, "was refused for a hold that was there")
+            if held and self._came_before(hold_id, hold["shard"], append):
+                return (transfer, "was refused for a hold that came before it")
         return None
+
+    def _came_before(self, transfer_id: bytes, shard: int, append: Append) -> bool:
+        """Whether an id was decided by the stream of an entry, and added to it before."""
+        if self.world.log_lost or append.shard != shard:
+            return False
+        for one in self.world.appends.values():
+            if one is append:
+                return False
+            if one.shard == shard and one in self.appends[transfer_id]:
+                return self._decided_by(one, transfer_id)
+        return False
+
+    def _decided_by(self, append: Append, transfer_id: bytes) -> bool:
+        """Whether an entry is the one that was told that this id is created."""
+        for answer in self.world.answers:
+            if answer.request == append.request:
+                for transfer, outcome in zip(append.transfers, answer.outcomes or (), strict=True):
+                    if id_of(transfer["id"]) == transfer_id and outcome == "created":
+                        return True
+        return False
 
     def _account_of(self, transfer: dict[str, Any], side: str) -> int | None:
         asked = transfer.get(f"{side}_account_id")

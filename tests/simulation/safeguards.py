@@ -53,11 +53,6 @@ SAFEGUARDS: dict[str, Safeguard] = {
         '(r["stripe"], r["version"] - r["run"])',
         '(r["stripe"] >> 10, r["version"] - r["run"])',
     ),
-    "the versions as optimistic lock (3)": (
-        f"{HERE}tables.py",
-        '(r["stripe"], r["version"] - r["run"])',
-        '(r["stripe"], r["version"], r["number"])',
-    ),
     "what is open is thrown away (4)": (
         "pipeline.py",
         "        self._due = DueHolds()\n        self._open = None\n\n    def _empty",

@@ -11,7 +11,8 @@ async def register_worker(
     run: Any, worker: bytes, host: str, process: int, seconds: float, shards: list[int] | None
 ) -> list[Row]:
     row = {"worker": worker, "host": host, "process": process, "shards": shards}
-    await run.insert("workers", row)
+    if not await run.insert("workers", row, or_nothing=True):
+        return []
     expires_at = run.database.clock() + round(seconds * 1_000_000)
     heartbeat = {"worker": worker, "expires_at": expires_at, "drained": False}
     await run.insert("heartbeats", heartbeat)

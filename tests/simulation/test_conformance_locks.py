@@ -253,3 +253,11 @@ async def test_changes_of_owners_are_told_once_they_are_committed(side: Side) ->
     assert not told.is_set()
     await one.execute("COMMIT")
     await asyncio.wait_for(told.wait(), 10)
+
+
+async def test_a_worker_that_is_registered_stays_as_it_is(side: Side) -> None:
+    one = await side.connect()
+    worker = await side.worker(one, [0])
+    await run(one, "register_worker", worker, "host", 1, 0.0, [1])
+    (found,) = await run(one, "look_at_workers")
+    assert (found["worker"], found["shards"]) == (worker, [0])
