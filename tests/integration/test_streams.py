@@ -1,11 +1,16 @@
 """Streams that a stranger spoiled: poisoned by a maximal id, trimmed, moved."""
 
+import asyncio
 import json
 import uuid
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.exceptions import OutOfMemoryError
 
+from engine.servers import ValkeyServer
 from tests.ledgers import Ledger, make_ledger, until
 from tests.verifying import assert_verified
 
@@ -20,6 +25,15 @@ async def ledger(postgres_dsn: str, redis_url: str) -> Ledger:
         f"INSERT INTO ledger.accounts (id, ledger, code) VALUES ('{A}', 1, 1), ('{B}', 1, 1)"
     )
     return made
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
+    """A Redis that this test may spoil."""
+    server = ValkeyServer(tmp_path / "valkey")
+    server.start()
+    yield server
+    server.stop()
 
 
 def entry() -> tuple[str, dict[str, Any]]:
@@ -90,10 +104,11 @@ async def test_stranger_trims_the_stream(ledger: Ledger) -> None:
     await assert_verified(ledger)
 
 
-async def test_entries_below_the_position_are_decided_and_the_stream_moved_forward(
-    ledger: Ledger,
+@pytest.mark.parametrize("last_above", [False, True], ids=["last id below", "last id above"])
+async def test_redis_back_with_unread_entries_below_position(
+    ledger: Ledger, last_above: bool
 ) -> None:
-    """`redis_back_with_unread_entries_below_position`: a Redis that came back older."""
+    """A Redis that came back older: its entries are decided, and the stream is moved forward."""
     stream = f"{ledger.prefix}:transfers:{{0000}}"
     ids = []
     async with ledger.redis() as redis:
@@ -103,17 +118,89 @@ async def test_entries_below_the_position_are_decided_and_the_stream_moved_forwa
             await redis.xadd(stream, fields)
             await decided(ledger, ids)
         await redis.delete(stream)
-        for number in (1, 2):  # far below the position, which is of this century
+        # Far below the position, which is of this century.
+        for entry_id in ("1000-1", "1000-2", *(["*"] if last_above else [])):
             transfer_id, fields = entry()
             ids.append(transfer_id)
-            await redis.xadd(stream, fields, id=f"1000-{number}")
+            await redis.xadd(stream, fields, id=entry_id)
         async with ledger.working():
             await decided(ledger, ids)
             transfer_id, fields = entry()
             ids.append(transfer_id)
             await redis.xadd(stream, fields)
             await decided(ledger, ids)
-            assert await redis.xlen(stream) == 0
+            await emptied(redis, stream)
+    await assert_verified(ledger)
+
+
+async def emptied(redis: Any, stream: str) -> None:
+    async def empty() -> bool:
+        return await redis.xlen(stream) == 0
+
+    await until(empty, f"{stream} to be empty")
+
+
+async def test_redis_wiped_stream_missing(ledger: Ledger, valkey: ValkeyServer) -> None:
+    """A Redis that lost everything takes entries again, and nothing that was decided is lost."""
+    ledger.redis_url = valkey.url
+    stream = f"{ledger.prefix}:transfers:{{0000}}"
+    ids = []
+    async with ledger.working():
+        for _ in range(3):
+            async with ledger.redis() as redis:
+                transfer_id, fields = entry()
+                ids.append(transfer_id)
+                await redis.xadd(stream, fields)
+                await decided(ledger, ids)
+            await asyncio.to_thread(valkey.kill)
+            valkey.wipe()
+            await asyncio.to_thread(valkey.start)
+    await assert_verified(ledger)
+
+
+async def test_redis_out_of_memory_answers_refused_deciding_goes_on(
+    ledger: Ledger, valkey: ValkeyServer
+) -> None:
+    ledger.redis_url = valkey.url
+    stream, reply = f"{ledger.prefix}:transfers:{{0000}}", f"{ledger.prefix}:answers:a"
+    ids = []
+    async with ledger.redis() as redis:
+        for _ in range(50):
+            transfer_id, fields = entry()
+            ids.append(transfer_id)
+            await redis.xadd(stream, {**fields, "reply": reply})
+        await redis.config_set("maxmemory", 1)
+        with pytest.raises(OutOfMemoryError):
+            await redis.xadd(stream, fields)
+        worker = ledger.worker()
+        async with ledger.working(worker):
+            await decided(ledger, ids)
+            await emptied(redis, stream)
+            assert not await redis.exists(reply)
+            assert worker.statistics.sessions == 1
+            await redis.config_set("maxmemory", 0)
+            transfer_id, fields = entry()
+            await redis.xadd(stream, {**fields, "reply": reply})
+
+            async def answered() -> bool:
+                return await redis.xlen(reply) == 1
+
+            await until(answered, "an answer, once there is memory")
+    await assert_verified(ledger)
+
+
+async def test_dead_letter_read_twice(ledger: Ledger) -> None:
+    """What cannot be read is kept once, though the worker died before it was deleted."""
+    stream = f"{ledger.prefix}:transfers:{{0000}}"
+    async with ledger.redis() as redis:
+        entry_id = b""
+        for turn in range(2):
+            entry_id = await redis.xadd(stream, {"json": "{"}, id=entry_id or "*")
+            async with ledger.working():
+                await emptied(redis, stream)
+            rows = await ledger.sql("SELECT fields FROM ledger.dead_letters")
+            assert [row["fields"] for row in rows] == [[b"json", b"{"]], turn
+            await redis.delete(stream)
     await assert_verified(ledger)
 
 
