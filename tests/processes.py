@@ -1,25 +1,31 @@
 """A worker in a process of its own, so that it can be killed or frozen.
 
-As a program it is that worker: `python -m tests.processes DSN REDIS PREFIX SETTINGS SHARDS`.
+The processes are forked from one that has imported everything, so that a new one is there at
+once.
 """
 
 import asyncio
 import contextlib
-import json
+import ctypes
+import multiprocessing
+import os
 import signal
 import sys
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from multiprocessing.connection import Connection
+from typing import Any
 
-import msgspec
 import structlog
 
 from engine.settings import WorkerSettings
 from tests.ledgers import Ledger, ready
 
-ROOT = Path(__file__).parent.parent
 START_SECONDS_MAX = 60.0
+PR_SET_PDEATHSIG = 1
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload([__name__])
 
 
 class WorkerProcess:
@@ -27,10 +33,9 @@ class WorkerProcess:
 
     Args:
         ledger: Whose shards it claims.
-        shards: Which; None for all.
+        shards: Which; None for its share of all.
         settings: Of the worker.
         dsn: How it reaches Postgres, where not as the ledger says.
-        redis_url: The same for Redis.
     """
 
     def __init__(
@@ -39,64 +44,55 @@ class WorkerProcess:
         shards: Sequence[int] | None = None,
         settings: WorkerSettings | None = None,
         dsn: str | None = None,
-        redis_url: str | None = None,
     ) -> None:
-        self._arguments = [
-            dsn or ledger.dsn,
-            redis_url or ledger.redis_url,
-            ledger.prefix,
-            msgspec.json.encode(settings or WorkerSettings()).decode(),
-            json.dumps(shards),
-        ]
-        self._process: asyncio.subprocess.Process | None = None
+        self._words, words = _context.Pipe(duplex=False)
+        addresses = dsn or ledger.dsn, ledger.redis_url, ledger.prefix
+        self._process = _context.Process(
+            target=_run, args=(words, addresses, settings or WorkerSettings(), shards), daemon=True
+        )
         self.worker = uuid.UUID(int=0)
         """Its id, once it is started."""
 
     @property
     def is_running(self) -> bool:
-        return self._process is not None and self._process.returncode is None
+        """Whether it has said who it is, and has not ended."""
+        return bool(self.worker.int) and self._process.is_alive()
 
     async def start(self) -> None:
         """Start it, and wait until it says who it is: it claims from now on."""
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.processes", *self._arguments),
-            cwd=ROOT,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        self.worker = uuid.UUID(await self._line())
+        await asyncio.to_thread(self._process.start)
+        self.worker = await self._word()
 
     async def ready(self) -> None:
         """Wait until it reads all its shards."""
-        assert await self._line() == "ready"
+        assert await self._word() == "ready"
 
-    async def _line(self) -> str:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        line = await asyncio.wait_for(self._process.stdout.readline(), START_SECONDS_MAX)
-        return line.decode().strip()
-
-    def send(self, one: signal.Signals) -> None:
-        assert self._process is not None
-        self._process.send_signal(one)
+    async def _word(self) -> Any:
+        there = await asyncio.to_thread(self._words.poll, START_SECONDS_MAX)
+        assert there, "the worker says nothing"
+        return self._words.recv()
 
     def freeze(self) -> None:
-        self.send(signal.SIGSTOP)
+        self._send(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        self.send(signal.SIGCONT)
+        self._send(signal.SIGCONT)
+
+    def _send(self, one: signal.Signals) -> None:
+        assert self._process.pid is not None
+        os.kill(self._process.pid, one)
 
     async def kill(self) -> None:
         """SIGKILL: nobody is told, and its lease goes on until its end."""
-        assert self._process is not None
-        with contextlib.suppress(ProcessLookupError):
+        if self._process.pid is not None:
             self._process.kill()
-        await self._process.wait()
+            await asyncio.to_thread(self._process.join)
 
     async def stop(self) -> None:
         """Have it finish and give its shards back."""
-        self.send(signal.SIGTERM)
-        assert self._process is not None
-        assert await asyncio.wait_for(self._process.wait(), START_SECONDS_MAX) == 0
+        self._send(signal.SIGTERM)
+        await asyncio.to_thread(self._process.join, START_SECONDS_MAX)
+        assert self._process.exitcode == 0, f"the worker ended with {self._process.exitcode}"
 
 
 @contextlib.asynccontextmanager
@@ -110,21 +106,31 @@ async def working(*processes: WorkerProcess) -> AsyncIterator[None]:
         yield
     finally:
         for process in processes:
-            if process.is_running:
-                await process.kill()
+            await process.kill()
 
 
-async def _work(dsn: str, redis_url: str, prefix: str, settings: str, shards: str) -> None:
-    ledger = Ledger(dsn, redis_url, prefix, 0)
-    worker = ledger.worker(json.loads(shards), msgspec.json.decode(settings, type=WorkerSettings))
+def _run(
+    words: Connection,
+    addresses: tuple[str, str, str],
+    settings: WorkerSettings,
+    shards: Sequence[int] | None,
+) -> None:
+    if sys.platform == "linux":  # so that none outlives the tests, however these end
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    asyncio.run(_work(words, addresses, settings, shards))
+
+
+async def _work(
+    words: Connection,
+    addresses: tuple[str, str, str],
+    settings: WorkerSettings,
+    shards: Sequence[int] | None,
+) -> None:
+    worker = Ledger(*addresses, 0).worker(shards, settings)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
-    print(uuid.UUID(bytes=worker.store.worker), flush=True)
+    words.send(uuid.UUID(bytes=worker.store.worker))
     running = asyncio.create_task(worker.run())
     await ready(worker, running, None)
-    print("ready", flush=True)
+    words.send("ready")
     await running
-
-
-if __name__ == "__main__":
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    asyncio.run(_work(*sys.argv[1:]))

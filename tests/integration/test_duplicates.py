@@ -1,5 +1,6 @@
 """Ids that come twice, in every way that two requests can meet: one effect, and the right name."""
 
+import contextlib
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -57,27 +58,47 @@ async def test_duplicate_after_restart(size: int, at: Desk) -> None:
     await assert_verified(at.ledger)
 
 
-async def blocked(
-    at: Desk, shard_first: list[dict[str, Any]], shard_second: list[dict[str, Any]]
+SPEND = (
+    "INSERT INTO ledger.spent (id, number, debit_account, credit_account, amount, code, flags,"
+    " shard, outcome) SELECT $1, -1, d.number, c.number, 1, 1, 0, 1, 0"
+    f" FROM ledger.accounts d, ledger.accounts c WHERE d.id = '{C}' AND c.id = '{D}'"
+)
+
+
+@contextlib.asynccontextmanager
+async def spent_meanwhile(at: Desk, transfer_id: str) -> AsyncIterator[None]:
+    """Until the block ends a stranger has spent an id; then it gives it back."""
+    stranger = await asyncpg.connect(at.ledger.dsn)
+    try:
+        await stranger.execute("BEGIN")
+        await stranger.execute(SPEND, uuid.UUID(transfer_id))
+        yield
+    finally:
+        await stranger.execute("ROLLBACK")
+        await stranger.close()
+
+
+async def wait_for_locks(at: Desk, count: int) -> None:
+    async def wait() -> bool:
+        found = await at.ledger.sql(
+            "SELECT FROM pg_stat_activity WHERE application_name LIKE 'engine %'"
+            " AND datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return len(found) == count
+
+    await until(wait, f"{count} flushes to wait")
+
+
+async def at_once(
+    at: Desk, first: list[dict[str, Any]], second: list[dict[str, Any]], held: str
 ) -> int:
-    """Have both shards flush at the same moment; the deadlocks that their workers met."""
-    workers = at.ledger.worker([0]), at.ledger.worker([1])
-    blocker = await asyncpg.connect(at.ledger.dsn)
+    """Have both shards flush, each held up at an id; the deadlocks that their workers met."""
     with capture_logs() as logs:
-        async with at.ledger.working(*workers):
-            await blocker.execute("BEGIN; LOCK TABLE ledger.spent IN SHARE MODE")
-            await at.send(shard_first, shard=0)
-            await at.send(shard_second, shard=1)
-
-            async def both_wait() -> bool:
-                found = await at.ledger.sql(
-                    "SELECT FROM pg_locks WHERE relation = 'ledger.spent'::regclass AND NOT granted"
-                )
-                return len(found) == 2
-
-            await until(both_wait, "two flushes to wait")
-            await blocker.execute("COMMIT")
-            await blocker.close()
+        async with at.ledger.working(at.ledger.worker([0]), at.ledger.worker([1])):
+            async with spent_meanwhile(at, held):
+                await at.send(first, shard=0)
+                await at.send(second, shard=1)
+                await wait_for_locks(at, 2)
             await at.answers(2)
     return sum("deadlock" in str(entry.get("reason")) for entry in logs)
 
@@ -87,7 +108,7 @@ async def test_opposite_id_order_no_deadlock(at: Desk) -> None:
     ids = [str(uuid.uuid4()) for _ in range(900)]
     first = [transfer(A, B, id=one) for one in ids]
     second = [transfer(C, D, id=one) for one in reversed(ids)]
-    assert await blocked(at, first, second) == 0
+    assert await at_once(at, first, second, ids[450]) == 0
     outcomes = await at.answered()
     assert sorted(outcome[0] for outcome in outcomes) == [
         "created",
@@ -104,7 +125,7 @@ async def test_same_id_two_shards_created_and_declined(size: int, at: Desk) -> N
     ids = [str(uuid.uuid4()) for _ in range(size)]
     first = [transfer(A, B, id=one) for one in ids]
     second = [transfer(C, account(1, 9), id=one) for one in ids]  # no such account
-    await blocked(at, first, second)
+    await at_once(at, first, second, ids[-1])
     rows = await at.ledger.sql("SELECT count(*) AS n, count(DISTINCT id) AS ids FROM ledger.spent")
     assert tuple(rows[0]) == (size, size)
     told = {tuple(sorted(set(outcome))) for outcome in await at.answered()}
@@ -138,27 +159,9 @@ async def test_exists_on_uncommitted_id_in_other_shard(at: Desk) -> None:
     """`exists` is told once what exists is committed, and is no more a lie when it is not."""
     one = transfer(C, D)
     async with at.ledger.working(at.ledger.worker([0])):
-        other = await asyncpg.connect(at.ledger.dsn)
-        await other.execute("BEGIN")
-        await other.execute(
-            "INSERT INTO ledger.spent (id, number, debit_account, credit_account, amount, code,"
-            " flags, shard, outcome) SELECT $1, -1, d.number, c.number, 1, 1, 0, 1, 0"
-            " FROM ledger.accounts d, ledger.accounts c WHERE d.id = $2 AND c.id = $3",
-            *(uuid.UUID(each) for each in (one["id"], C, D)),
-        )
-        await at.send([transfer(A, B, id=one["id"])])
-
-        async def waits() -> bool:
-            return bool(
-                await at.ledger.sql(
-                    "SELECT FROM pg_stat_activity WHERE application_name LIKE 'engine %'"
-                    " AND datname = current_database() AND wait_event_type = 'Lock'"
-                )
-            )
-
-        await until(waits, "the flush to wait for the id")
-        assert await at.answered() == []
-        await other.execute("ROLLBACK")
-        await other.close()
+        async with spent_meanwhile(at, one["id"]):
+            await at.send([transfer(A, B, id=one["id"])])
+            await wait_for_locks(at, 1)
+            assert await at.answered() == []
         assert await at.answers(1) == [["created"]]
     await assert_verified(at.ledger)
