@@ -5,6 +5,7 @@ what is lost here was never answered.
 """
 
 import contextlib
+import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from redis.backoff import NoBackoff
 from engine.errors import ConfigurationError, TryAgainError
 from engine.nouns import stream_name
 from engine.store.rows import Position
+from engine.streams_fast import Sender
 
 READ_BYTES: Final = 8 * 1024 * 1024
 """About as much is read at once; how many entries that is follows from those read before."""
@@ -228,21 +230,30 @@ class Streams:
         by_shard: dict[int, list[str]] = {}
         for entry in entries:
             by_shard.setdefault(entry.shard, []).append(entry.position.entry_id)
-        with _translated():
-            pipeline = self._client(self._writer).pipeline(transaction=False)
-            for shard, ids in by_shard.items():
-                pipeline.xdel(stream_name(self.prefix, shard), *ids)
-            await pipeline.execute()
+        await self._send(
+            [("XDEL", stream_name(self.prefix, shard), *ids) for shard, ids in by_shard.items()]
+        )
 
     async def answer(self, answers: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> None:
-        """Add answers to the streams that wait for them; these are capped and expire."""
+        """Add answers to the streams that wait for them; these are capped and expire.
+
+        A stream that cannot be written, as something else has its name, gets none.
+        """
+        commands: list[tuple[Any, ...]] = [
+            ("XADD", stream, "MAXLEN", "~", ANSWERS_ENTRIES_MAX, "*", *itertools.chain(*pairs))
+            for stream, pairs in ((stream, fields.items()) for stream, fields in answers)
+        ]
+        commands += [("EXPIRE", stream, ANSWERS_SECONDS) for stream in {s for s, _ in answers}]
+        await self._send(commands, raise_refusals=False)
+
+    async def _send(
+        self, commands: Sequence[tuple[Any, ...]], *, raise_refusals: bool = True
+    ) -> None:
         with _translated():
-            pipeline = self._client(self._writer).pipeline(transaction=False)
-            for stream, fields in answers:
-                pipeline.xadd(stream, dict(fields), maxlen=ANSWERS_ENTRIES_MAX, approximate=True)
-            for stream in {stream for stream, _ in answers}:
-                pipeline.expire(stream, ANSWERS_SECONDS)
-            await pipeline.execute(raise_on_error=False)
+            replies = await self._client(self._writer).send_all(commands)
+        for reply in replies:
+            if raise_refusals and isinstance(reply, Exception):
+                raise TryAgainError(f"Redis answers: {reply}") from reply
 
     # What an operator asks.
 
@@ -306,13 +317,32 @@ class Streams:
         return ends
 
 
+class Client(redis.asyncio.Redis):
+    """redis-py's client, and beside it a connection that costs little, for what is sent often.
+
+    Measured, CPU time of an answer to a producer: 46 us by a pipeline of redis-py and 11 us by
+    `send_all` where 1,000 go together; 520 us and 260 us where one goes alone.
+    """
+
+    sender: Sender
+
+    async def send_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Send commands together; see `Sender.send`."""
+        return await self.sender.send(commands)
+
+    async def aclose(self, *args: Any, **options: Any) -> None:
+        """Close both."""
+        self.sender.close()
+        await super().aclose(*args, **options)
+
+
 def connect_redis(url: str) -> Any:
-    """One connection that nobody else uses, with answers as the server gives them.
+    """Connections that nobody else uses, with answers as the server gives them.
 
     The library would send a command again after a time-out, which for XADD means twice. No
     retries: what to do next is decided here.
     """
-    client: Any = redis.asyncio.Redis.from_url(
+    client: Any = Client.from_url(
         url,
         protocol=2,
         decode_responses=False,
@@ -323,6 +353,7 @@ def connect_redis(url: str) -> Any:
     )
     for command in ("XREAD", "XRANGE", "XINFO STREAM"):
         client.set_response_callback(command, lambda answer, **_: answer)
+    client.sender = Sender(url, SOCKET_SECONDS_MAX)
     return client
 
 

@@ -11,7 +11,7 @@ this 19 us; one by one: 250 us and 95 us.
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias, cast
 
 import hiredis
@@ -190,6 +190,57 @@ class FastConnection(asyncio.Protocol):
         while self._waiting:
             self._waiting.popleft()(LostError(f"the connection to Redis is lost: {reason}"))
         self._on_lost()
+
+
+class Sender:
+    """Commands that go together and their replies, over a connection of its own.
+
+    Args:
+        url: As for `FastConnection.open`.
+        seconds_max: Longest wait for the replies.
+    """
+
+    def __init__(self, url: str, seconds_max: float) -> None:
+        self._url = url
+        self._seconds_max = seconds_max
+        self._connection: FastConnection | None = None
+
+    async def send(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Send commands, and return their replies in order; a refusal is a value among them.
+
+        Raises:
+            TryAgainError: Redis is out of reach or does not answer; what was executed is unknown.
+        """
+        if not commands:
+            return []
+        replies: list[Any] = []
+        done = asyncio.get_running_loop().create_future()
+
+        def on_reply(reply: Any) -> None:
+            replies.append(reply)
+            if len(replies) == len(commands) and not done.done():
+                done.set_result(None)
+
+        if self._connection is None or self._connection.is_lost:
+            self._connection = await FastConnection.open(self._url)
+        for command in commands:
+            self._connection.send(hiredis.pack_command(command), on_reply)
+        try:
+            async with asyncio.timeout(self._seconds_max):
+                await done
+        except TimeoutError as error:
+            self.close()
+            raise TryAgainError(f"Redis does not answer for {self._seconds_max:.0f} s") from error
+        lost = next((reply for reply in replies if isinstance(reply, LostError)), None)
+        if lost is not None:
+            raise lost
+        return replies
+
+    def close(self) -> None:
+        """Cut the connection; the next `send` makes another."""
+        if self._connection is not None:
+            self._connection.abort()
+            self._connection = None
 
 
 def _resolve(future: "asyncio.Future[Any]", reply: Any) -> None:

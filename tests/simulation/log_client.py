@@ -2,7 +2,7 @@
 
 import asyncio
 import contextvars
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import redis.exceptions
@@ -50,6 +50,9 @@ class LogClient:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    async def send_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        return await self._send([*commands]) if commands else []
 
     def pipeline(self, *, transaction: bool) -> "LogPipeline":
         if transaction:
@@ -142,19 +145,6 @@ class LogPipeline:
 
     def execute_command(self, *command: Any) -> None:
         self._commands.append(command)
-
-    def xdel(self, name: str, *ids: str) -> None:
-        self._commands.append(("XDEL", name, *ids))
-
-    def xadd(
-        self, name: bytes, fields: Mapping[Any, Any], *, maxlen: int, approximate: bool
-    ) -> None:
-        words = [word for pair in fields.items() for word in pair]
-        length = ("MAXLEN", "~" if approximate else "=", maxlen)
-        self._commands.append(("XADD", name, *length, "*", *words))
-
-    def expire(self, name: bytes, seconds: int) -> None:
-        self._commands.append(("EXPIRE", name, seconds))
 
     async def execute(self, *, raise_on_error: bool = True) -> list[Any]:
         commands, self._commands = self._commands, []
