@@ -6,24 +6,27 @@ big-endian: with fixed lengths that is a structured array, sent as it lies in me
 
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from engine.id_table import words_of
 from engine.page import HoldStatus
-from engine.rows import COUNTERS, Decided, PostedRows, SpentRows
+from engine.rows import COUNTERS, Decided, PostedRows
 from engine.store.connection import POSTGRES_EPOCH
 
 FLUSH_SHIFT: Final = 20
 """A row's number is its flush's number x 2^20 + its place in the flush."""
 
-Kind = Literal["i8", "i4", "i2", "uuid", "request", "text6", "text7"]
+Kind = Literal["i8", "i4", "i2", "time", "uuid", "request", "text6", "text7"]
 
+_INTEGERS: Final = {"i8", "i4", "i2", "time"}
 _KINDS: Final = {
-    "i8": ">i8",
-    "i4": ">i4",
-    "i2": ">i2",
+    "i8": "i8",
+    "i4": "i4",
+    "i2": "i2",
+    "time": "i8",
     "uuid": "V16",
     "request": "V128",
     "text6": "S6",
@@ -42,24 +45,52 @@ class Copy(NamedTuple):
     data: bytes
 
 
+class _Sheet:
+    """Room for rows of one layout, whose field counts and lengths stand there already."""
+
+    def __init__(self, kinds: tuple[Kind, ...]) -> None:
+        fields: list[tuple[str, str]] = [("fields", ">i2")]
+        for place, kind in enumerate(kinds):
+            fields += [(f"length{place}", ">i4"), (f"value{place}", _KINDS[kind])]
+        self._layout = np.dtype(fields)
+        self._kinds = kinds
+        self._rows = self._make(1024)
+
+    def _make(self, count: int) -> npt.NDArray[np.void]:
+        rows = np.zeros(count, self._layout)
+        rows["fields"] = len(self._kinds)
+        for place in range(len(self._kinds)):
+            rows[f"length{place}"] = self._layout[f"value{place}"].itemsize
+        return rows
+
+    def fill(self, columns: Sequence[Column], count: int) -> bytes:
+        """The rows as COPY takes them."""
+        if count > len(self._rows):
+            self._rows = self._make(max(count, 2 * len(self._rows)))
+        rows = self._rows[:count]
+        for place, (_, kind, values) in enumerate(columns):
+            rows[f"value{place}"] = _as_sent(kind, values)
+        return b"".join((_HEADER, rows.view(np.uint8).data, _TRAILER))
+
+
+def _as_sent(kind: Kind, values: npt.ArrayLike) -> npt.ArrayLike:
+    # Integers are swapped before they are laid down: in place numpy takes ten times as long.
+    if kind == "time":
+        values = np.asarray(values) - POSTGRES_EPOCH
+    if kind in _INTEGERS:
+        return np.asarray(values).astype(_KINDS[kind], copy=False).byteswap()
+    return values
+
+
 @cache
-def _layout(kinds: tuple[Kind, ...]) -> np.dtype[np.void]:
-    fields: list[tuple[str, str]] = [("fields", ">i2")]
-    for place, kind in enumerate(kinds):
-        fields += [(f"length{place}", ">i4"), (f"value{place}", _KINDS[kind])]
-    return np.dtype(fields)
+def _sheet(kinds: tuple[Kind, ...]) -> _Sheet:
+    return _Sheet(kinds)
 
 
 def encode_copy(columns: Sequence[Column], count: int) -> Copy:
     """Lay out `count` rows of some columns for COPY ... WITH (FORMAT binary)."""
     kinds = tuple(kind for _, kind, _ in columns)
-    rows = np.empty(count, _layout(kinds))
-    rows["fields"] = len(columns)
-    for place, (_, _, values) in enumerate(columns):
-        rows[f"length{place}"] = rows.dtype[f"value{place}"].itemsize
-        rows[f"value{place}"] = values
-    data = b"".join((_HEADER, rows.tobytes(), _TRAILER))
-    return Copy([name for name, _, _ in columns], data)
+    return Copy([name for name, _, _ in columns], _sheet(kinds).fill(columns, count))
 
 
 def copies_of(
@@ -118,60 +149,48 @@ def copies_of_spent(decided: Sequence[Decided], base: int) -> Iterator[Copy]:
         decided: The parts of the flush.
         base: The number of the flush, shifted.
     """
-    rows = np.concatenate([one.spent for one in decided])
-    numbers = base + np.arange(len(rows))
-    order = _order_by_id(rows["id"])
-    rows, numbers = rows[order], numbers[order]
-    timed = rows["timeout"] != 0
-    more = timed | (rows["user_data_32"] != 0) | (rows["user_data_64"] != 0)
+
+    def column(name: str) -> npt.NDArray[Any]:
+        return np.concatenate([one.spent[name] for one in decided])
+
+    ids = column("id")
+    order = _order_by_id(ids)
+    timed = column("timeout") != 0
+    more = timed | (column("user_data_32") != 0) | (column("user_data_64") != 0)
     for name in ("pending_id", "user_data_128"):
-        words = np.ascontiguousarray(rows[name]).view(np.uint64).reshape(-1, 2)
-        more |= words.any(axis=1)
-    if not more.any():
+        more |= words_of(column(name)).any(axis=1)
+    for mask, names in ((~more, _PLAIN), (more & ~timed, _WITH_DATA), (timed, _WITH_TIMEOUT)):
+        rows = order[mask[order]]
         if len(rows):
-            yield encode_copy(_plain(rows, numbers), len(rows))
-    else:
-        for mask, columns in (
-            (~more, _plain),
-            (more & ~timed, _with_data),
-            (timed, _with_timeout),
-        ):
-            part = rows[mask]
-            if len(part):
-                yield encode_copy(columns(part, numbers[mask]), len(part))
+            columns: list[Column] = [
+                (name, kind, column(source)[rows]) for name, kind, source in names
+            ]
+            columns += [("number", "i8", base + rows), ("outcome", "i2", np.zeros(1, np.int16))]
+            yield encode_copy(columns, len(rows))
     yield from _copy_of_refused(decided, base + len(order))
 
 
-def _plain(rows: SpentRows, numbers: npt.NDArray[np.int64]) -> list[Column]:
-    return [
-        ("id", "uuid", rows["id"]),
-        ("number", "i8", numbers),
-        ("debit_account", "i8", rows["debit_number"]),
-        ("credit_account", "i8", rows["credit_number"]),
-        ("amount", "i8", rows["amount"]),
-        ("code", "i4", rows["code"]),
-        ("flags", "i2", rows["flags"]),
-        ("shard", "i2", rows["shard"]),
-        ("outcome", "i2", 0),
-    ]
-
-
-def _with_data(rows: SpentRows, numbers: npt.NDArray[np.int64]) -> list[Column]:
-    return [
-        *_plain(rows, numbers),
-        ("pending_id", "uuid", rows["pending_id"]),
-        ("user_data_128", "uuid", rows["user_data_128"]),
-        ("user_data_64", "i8", rows["user_data_64"].astype(np.int64)),
-        ("user_data_32", "i8", rows["user_data_32"]),
-    ]
-
-
-def _with_timeout(rows: SpentRows, numbers: npt.NDArray[np.int64]) -> list[Column]:
-    return [
-        *_with_data(rows, numbers),
-        ("timeout", "i8", rows["timeout"]),
-        ("expires_at", "i8", rows["expires_at"] - POSTGRES_EPOCH),
-    ]
+_PLAIN: Final[list[tuple[str, Kind, str]]] = [
+    ("id", "uuid", "id"),
+    ("debit_account", "i8", "debit_number"),
+    ("credit_account", "i8", "credit_number"),
+    ("amount", "i8", "amount"),
+    ("code", "i4", "code"),
+    ("flags", "i2", "flags"),
+    ("shard", "i2", "shard"),
+]
+_WITH_DATA: Final[list[tuple[str, Kind, str]]] = [
+    *_PLAIN,
+    ("pending_id", "uuid", "pending_id"),
+    ("user_data_128", "uuid", "user_data_128"),
+    ("user_data_64", "i8", "user_data_64"),
+    ("user_data_32", "i8", "user_data_32"),
+]
+_WITH_TIMEOUT: Final[list[tuple[str, Kind, str]]] = [
+    *_WITH_DATA,
+    ("timeout", "i8", "timeout"),
+    ("expires_at", "time", "expires_at"),
+]
 
 
 def _copy_of_refused(decided: Sequence[Decided], base: int) -> Iterator[Copy]:
