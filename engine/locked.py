@@ -14,7 +14,7 @@ from engine.aftermath import Told
 from engine.batch import Batch
 from engine.book import Book
 from engine.deciding import Deciding
-from engine.errors import TryAgainError
+from engine.errors import LostOwnershipError, TryAgainError
 from engine.inbox import Arrival
 from engine.looking_up import look_up
 from engine.rows import Decided
@@ -41,7 +41,7 @@ async def decide_locked(
     arrivals: Sequence[Arrival],
     shards: set[int],
     *,
-    sequence: int,
+    sequence: int | None,
     time: int,
     owned: Mapping[int, Owned],
     writing_shard: int,
@@ -53,7 +53,8 @@ async def decide_locked(
         store: No flush may be under way in it.
         arrivals: In order; perhaps none.
         shards: Whose owners are to be locked.
-        sequence: The next number of the own chain.
+        sequence: The next number of the own chain; None to read it under the lock, where
+            others kept taking it.
         time: Microseconds since 1970; raised above that of every shard concerned.
         owned: The worker's own shards.
         writing_shard: That one of them through whose stripes others' accounts are credited.
@@ -67,6 +68,11 @@ async def decide_locked(
     for _ in range(ROUNDS_MAX):
         lenders = await store.begin_locked(shards | owned.keys())
         try:
+            expected = sequence
+            if expected is None:
+                ownership = await store.load_ownership()
+                _check_unmoved(owned, ownership.shards)
+                owned, expected = ownership.shards, ownership.sequence + 1
             concerned = dict(owned) | await store.load_positions(shards)
             time = max([time, *(one.time + 1 for one in concerned.values())])
             since = {shard: one.time for shard, one in concerned.items()}
@@ -82,7 +88,7 @@ async def decide_locked(
                 positions = {shard: reached[shard] for shard in shards}
                 positions |= positions_of(posted, arrivals, reached)
                 flush = Flush(
-                    sequence,
+                    expected,
                     await store.reserve_number(),
                     time,
                     [decided],
@@ -101,3 +107,9 @@ async def decide_locked(
         shards |= more
         time = max(time, newest + 1)
     raise TryAgainError(f"no end of locking: shards {sorted(shards)}, time {time}")
+
+
+def _check_unmoved(owned: Mapping[int, Owned], now: Mapping[int, Owned]) -> None:
+    """Entries are at hand from where these shards got: that must be so still."""
+    if {s: one.position for s, one in owned.items()} != {s: one.position for s, one in now.items()}:
+        raise LostOwnershipError("shards or positions are others now")

@@ -33,8 +33,8 @@ from engine.telling import dead_letters, tell
 
 _log = structlog.get_logger()
 
-FUNDS_ARRIVED_MAX = 2
-"""So often in a row a flush may find that what it declined need not be; then it locks first."""
+CONFLICTS_UNLOCKED_MAX = 3
+"""So often in a row may others come first; then they are locked out."""
 
 FIRST_CAME_ANOTHER = (ConflictError, LostOwnershipError)
 
@@ -280,10 +280,8 @@ class Pipeline:
         """Decide in order; what is not wholly this worker's own goes by a locked flush."""
         undecided = list(arrivals)
         try:
-            if self._arrived > FUNDS_ARRIVED_MAX:
-                others = set(range(self._shard_count)) - self.owned.keys()
-                await self.drain()
-                await self._decide_locked(undecided, others)
+            if self._conflicts > CONFLICTS_UNLOCKED_MAX:
+                await self._decide_locked_first(undecided)
                 return
             locks = await self._decide_here(undecided)
             if not locks:
@@ -360,13 +358,24 @@ class Pipeline:
             for decided in uncommitted.decided:
                 self._watch(decided)
 
-    async def _decide_locked(self, arrivals: list[Arrival], shards: set[int]) -> None:
+    async def _decide_locked_first(self, arrivals: list[Arrival]) -> None:
+        """Where others kept coming first they are locked out, and all is read under the lock."""
+        await self.drain()
+        # Whoever brings funds needs no lock of ours: it is theirs that keeps them out.
+        shards = set(range(self._shard_count)) - self.owned.keys() if self._arrived else set()
+        await self._decide_locked(arrivals, shards, read_sequence=True)
+        self._book = self._empty_book()
+        self._due = DueHolds()
+
+    async def _decide_locked(
+        self, arrivals: list[Arrival], shards: set[int], *, read_sequence: bool = False
+    ) -> None:
         """Decide under the locks of all owners concerned; nothing is in flight."""
         result = await decide_locked(
             self._store,
             arrivals,
             shards,
-            sequence=self._flights.sequence,
+            sequence=None if read_sequence else self._flights.sequence,
             time=max(self._clock(), self._time + 1),
             owned=self.owned,
             writing_shard=self._book.writing_shard,
@@ -376,7 +385,7 @@ class Pipeline:
         self._statistics.locked += 1
         self._committed(result.flush, result.told)
         # Numbers reserved before are lower than that of the locked flush: no more of use.
-        await self._flights.begin(self._flights.sequence + 1, result.next_number, self.owned)
+        await self._flights.begin(result.flush.sequence + 1, result.next_number, self.owned)
         self._book.take_over(result.book)
         self._watch(result.decided)
 

@@ -60,7 +60,8 @@ class Ledger:
 
     def redis(self) -> redis.asyncio.Redis:
         """A plain client of the streams' server."""
-        return redis.asyncio.Redis.from_url(self.redis_url)
+        # How long a test waits it says itself.
+        return redis.asyncio.Redis.from_url(self.redis_url, socket_timeout=None)
 
     async def sql(self, query: str, *args: Any) -> list[asyncpg.Record]:
         """Rows of one query, on a connection of its own."""

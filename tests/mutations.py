@@ -124,7 +124,7 @@ MUTATIONS = [
     Mutation("store/postgres.py", "if flush.relies:", "if False:", FUNDS),
     Mutation("store/relying.py", 'await link.writer.execute(link.text("queue_to_decline"))', "pass", FUNDS),
     Mutation("limits.py", "lacking[first] = short[first]", "pass", FUNDS),
-    Mutation("pipeline.py", "if self._arrived > FUNDS_ARRIVED_MAX:", "if False:", FUNDS),
+    Mutation("pipeline.py", "if self._conflicts > CONFLICTS_UNLOCKED_MAX:", "if False:", FUNDS),
     Mutation("inbox.py", "        if twice is not None:", "        if False:", CONTRACT),
 ]  # fmt: skip
 MUTATIONS += [Mutation(*changed, SIMULATED) for changed in SAFEGUARDS.values()]
