@@ -91,10 +91,11 @@ class Faults:
         if not world.log.up:
             world.log.start()
         for one in world.participants:
-            if one.process.frozen:
+            # Some never come back, as when their machine is lost: others go on all the same.
+            if one.process.frozen and self.random.random() < 0.6:
                 one.thaw()
         for slot, one in list(self.crew.items()):
-            if not one.running:
+            if not one.running or one.process.frozen:
                 self._start(slot, one.shards)
 
     async def _kill(self) -> None:

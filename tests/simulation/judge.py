@@ -70,8 +70,9 @@ class Judge:
         row = self.replay.spent.get(transfer_id)
         durable = row is not None and self.replay.spent_at[transfer_id] <= answer.commit
         what = (answer.request, transfer_id, "was answered", outcome)
-        since = self.world.appends[answer.request].commit
-        known = row is not None and self.replay.spent_at[transfer_id] <= since
+        append = self.world.appends[answer.request]
+        known = row is not None and self.replay.spent_at[transfer_id] <= append.commit
+        known = known or self._came_before(transfer_id, append.shard, append)
         if known and not outcome.startswith(("exists", "id_already_failed", "linked_event")):
             raise broken("once", *what, "and was spent before", row)
         if outcome in NUMBERS:
@@ -207,11 +208,11 @@ class Judge:
         return False
 
     def _decided_by(self, append: Append, transfer_id: bytes) -> bool:
-        """Whether an entry is the one that was told that this id is created."""
+        """Whether an entry is the one that was told what became of this id."""
         for answer in self.world.answers:
             if answer.request == append.request:
                 for transfer, outcome in zip(append.transfers, answer.outcomes or (), strict=True):
-                    if id_of(transfer["id"]) == transfer_id and outcome == "created":
+                    if id_of(transfer["id"]) == transfer_id and outcome in NUMBERS:
                         return True
         return False
 

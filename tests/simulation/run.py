@@ -90,17 +90,17 @@ async def _live(world: World, chance: random.Random) -> None:
 
 def _check_ended_well(world: World) -> None:
     for one in world.participants:
-        if one.task is not None and not one.process.dead:
+        if one.task is not None and not (one.process.dead or one.process.frozen):
             one.task.result()
 
 
 async def _leave(world: World, *, calm: bool) -> None:
     """Everybody stops cleanly; where nothing went wrong nobody owns anything then."""
-    for one in world.participants:
-        if one.running:
-            one.worker.stop()
-    for one in world.participants:
-        if one.running and one.task is not None:
+    running = [one for one in world.participants if one.running and not one.process.frozen]
+    for one in running:
+        one.worker.stop()
+    for one in running:
+        if one.task is not None:
             await asyncio.wait_for(asyncio.shield(one.task), 60)
     _check_ended_well(world)
     snapshot = world.database.snapshot()

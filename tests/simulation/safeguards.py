@@ -120,7 +120,7 @@ SAFEGUARDS: dict[str, Safeguard] = {
     ),
     "absence is final only once the backend is gone, and never supposed (8)": (
         "store/settling.py",
-        "if not await _settle(link, lost, sequence, number):",
+        "if not await _settle(link, connection, sequence, number):",
         "if False:",
     ),
     "who is frozen is cleared out of the way (9)": (

@@ -195,7 +195,7 @@ async def test_reload_meets_a_borrower(scene: Scene) -> None:
     """Number, owners and positions of one snapshot: what commits in between is seen as a whole."""
     a, b = scene.account(0), scene.account(1, DEBIT_LIMIT)
     lender = await scene.worker("lender", [1])
-    borrower = await scene.worker("borrower", [0])
+    borrower = await scene.worker("borrower", [0], skew=5.0)
     first = await scene.push(0, scene.transfer(a, b, 5), scene.transfer(b, a, 1))
     await scene.answer(first)
     reload = scene.after("ownership", lender)
@@ -207,3 +207,21 @@ async def test_reload_meets_a_borrower(scene: Scene) -> None:
     assert await scene.answer(mine) == ["created"]
     assert await scene.ask(1, scene.transfer(b, a, 3)) == ["exceeds_credits"]
     assert borrower.running
+
+
+@scenario()
+async def test_a_shard_is_released_while_its_claim_waits(scene: Scene) -> None:
+    """It is nobody's by then, whose row the claim has not locked: it is not to be had so."""
+    a, b = scene.account(0), scene.account(0)
+    owner = await scene.worker("owner", [0])
+    owner.freeze()
+    claimer = scene.participant("claimer", [0])
+    gate = scene.before("lock_workers", claimer)
+    await scene.reached(gate)
+    owner.thaw()
+    owner.worker.stop()
+    await scene.until(lambda: scene.owner(0) == "nobody", "the release")
+    gate.open()
+    await scene.ready(claimer)
+    assert await scene.ask(0, scene.transfer(a, b, 1)) == ["created"]
+    assert scene.owner(0) == "claimer"

@@ -133,3 +133,20 @@ async def test_dead_letter_read_twice(scene: Scene) -> None:
     assert await scene.ask(0, scene.transfer(a, b, 1)) == ["created"]
     assert scene.count("dead_letters") == 1
     await scene.until(lambda: not scene.log.streams[stream.encode()].entries, "an empty stream")
+
+
+@scenario()
+async def test_duplicate_of_a_post_in_pipeline(scene: Scene) -> None:
+    """The hold is ended by what is in flight; its id comes before that."""
+    a, b = scene.account(0), scene.account(0)
+    worker = await scene.worker("worker")
+    hold = scene.transfer(a, b, 5, "pending")
+    assert await scene.ask(0, hold) == ["created"]
+    gate = scene.before("flush_small", worker)
+    post = scene.ending(hold)
+    first = await scene.push(0, post)
+    await scene.reached(gate)
+    second = await scene.push(0, post)
+    await asyncio.sleep(0.2)
+    gate.open()
+    assert [await scene.answer(first), await scene.answer(second)] == [["created"], ["exists"]]

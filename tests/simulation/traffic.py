@@ -56,7 +56,7 @@ class Traffic:
     def _transfer(self) -> dict[str, Any]:
         draw = self.random
         if self.sent and draw.random() < 0.12:
-            again = draw.choice(self.sent)
+            again = draw.choice(self.sent[-4:] if draw.random() < 0.5 else self.sent)
             return (
                 {**again, "amount": 4} if draw.random() < 0.2 and "amount" in again else {**again}
             )
