@@ -26,32 +26,29 @@ TINY = {
 }
 
 
-def test_the_command_is_the_benchmark():
-    command = [sys.executable, "-m", "engine.commands.main", "bench", "--json"]
+def measured_by(*arguments):
+    """Run a program of Python, and read what it measured from its last line."""
     done = subprocess.run(
-        [*command, "--transfers", "1000", "--workers", "1"],
+        [sys.executable, "-m", *arguments],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    measured = json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_the_command_is_the_benchmark():
+    sizes = ["--transfers", "1000", "--workers", "1"]
+    measured = measured_by("engine.commands.main", "bench", "--json", *sizes)
     assert [row["transfers"] for row in measured["rows"]] == [1000]
     assert measured["ratio"] > 0
 
 
 @pytest.mark.parametrize("name", TINY)
 def test_a_benchmark_runs_and_its_result_adds_up(name):
-    done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--json", *TINY[name].split()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    measured = json.loads(done.stdout.splitlines()[-1])
+    measured = measured_by(f"benchmarks.{name}", "--quick", "--json", *TINY[name].split())
     assert measured["rows"]
     if name == "end_to_end":
         assert measured["transfers_per_second"] > 0

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from engine.outcomes import Outcome
+from tests import desks
 from tests.ledgers import Ledger, make_ledger, until
 
 A, B, C = (str(uuid.UUID(int=0x11111111_2222_3333_4444_555555550000 + n)) for n in (1, 2, 3))
@@ -31,15 +32,8 @@ async def ledger(postgres_dsn: str, redis_url: str) -> Ledger:
 
 
 def transfer(**fields: Any) -> dict[str, Any]:
-    plain = {
-        "id": str(uuid.uuid4()),
-        "debit_account_id": A,
-        "credit_account_id": B,
-        "amount": 1,
-        "ledger": 1,
-        "code": 1,
-    }
-    return {k: v for k, v in (plain | fields).items() if v is not ...}
+    """A transfer from A to B, with these fields; without those that are `...`."""
+    return {k: v for k, v in (desks.transfer(A, B) | fields).items() if v is not ...}
 
 
 class Resp:

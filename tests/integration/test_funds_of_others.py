@@ -7,7 +7,8 @@ import pytest
 
 from engine.store.rows import Flush
 from engine.worker import Worker
-from tests.integration.test_time import kept, push, transfer
+from tests.desks import transfer
+from tests.integration.test_time import kept, push
 from tests.ledgers import Ledger, make_ledger, until
 from tests.verifying import assert_verified
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.servers import PostgresServer, ValkeyServer
+from tests.desks import transfer
 
 ENGINE = [sys.executable, "-m", "engine.commands.main"]
 A, B = (str(uuid.UUID(int=(n << 96) + n)) for n in (1, 2))
@@ -60,17 +61,7 @@ def check(dsn: str, url: str) -> None:
         assert b"ready" in worker.stdout.readline()
         accounts = [{"id": one, "ledger": 1, "code": 1} for one in (A, B)]
         run("accounts", "create", "-", given="\n".join(map(json.dumps, accounts)))
-        transfers = [
-            {
-                "id": str(uuid.uuid4()),
-                "debit_account_id": A,
-                "credit_account_id": B,
-                "amount": 5,
-                "ledger": 1,
-                "code": 1,
-            }
-            for _ in range(50)
-        ]
+        transfers = [transfer(A, B, 5) for _ in range(50)]
         lines = run("submit", "-", given="\n".join(map(json.dumps, transfers)))
         assert [line["outcome"] for line in lines] == ["created"] * 50
         (verified,) = run("verify")

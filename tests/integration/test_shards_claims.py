@@ -14,11 +14,10 @@ import pytest
 
 from engine.errors import LostOwnershipError
 from engine.store.owning import NOBODY
+from tests.desks import A, B, batch
 from tests.ledgers import Ledger, clock, make_ledger, until
 from tests.stores import claim, opened
 from tests.verifying import assert_verified
-
-A, B = str(uuid.UUID(int=1 << 80)), str(uuid.UUID(int=2 << 80))
 
 
 async def behind_a_lock(
@@ -96,11 +95,6 @@ async def test_a_claim_inserts_the_number_that_it_expects(
     one.drop()
     other.drop()
     await assert_verified(ledger)
-
-
-def batch(count: int) -> list[dict[str, Any]]:
-    move = {"debit_account_id": A, "credit_account_id": B, "amount": 1, "ledger": 1, "code": 1}
-    return [{"id": str(uuid.uuid4())} | move for _ in range(count)]
 
 
 async def test_sigstop_mid_copy_is_taken_over(postgres_dsn: str, redis_url: str) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ import pytest
 from redis.exceptions import OutOfMemoryError
 
 from engine.servers import ValkeyServer
+from tests.desks import A, B, transfer
 from tests.ledgers import Ledger, make_ledger, until
 from tests.verifying import assert_verified
 
-A, B = str(uuid.UUID(int=1 << 80)), str(uuid.UUID(int=2 << 80))
 TOP = 2**64 - 1
 
 
@@ -37,15 +36,8 @@ def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
 
 
 def entry() -> tuple[str, dict[str, Any]]:
-    transfer = {
-        "id": str(uuid.uuid4()),
-        "debit_account_id": A,
-        "credit_account_id": B,
-        "amount": 1,
-        "ledger": 1,
-        "code": 1,
-    }
-    return transfer["id"], {"json": json.dumps(transfer)}  # type: ignore[return-value]
+    one = transfer()
+    return one["id"], {"json": json.dumps(one)}
 
 
 async def decided(ledger: Ledger, ids: list[str]) -> None:

@@ -6,23 +6,13 @@ import uuid
 from typing import Any
 
 from engine.settings import WorkerSettings
+from tests.desks import transfer
 from tests.ledgers import Ledger, clock, make_ledger, until
 from tests.verifying import assert_verified
 
 BASE = 0x11111111_2222_3333_4444_555555550000
 A, B, C, D = (str(uuid.UUID(int=BASE + n)) for n in (0x00, 0x11, 0x21, 0x31))
 PAIRS = 150
-
-
-def transfer(debit: str, credit: str, amount: int, **more: Any) -> dict[str, Any]:
-    return {
-        "id": str(uuid.uuid4()),
-        "debit_account_id": debit,
-        "credit_account_id": credit,
-        "amount": amount,
-        "ledger": 1,
-        "code": 1,
-    } | more
 
 
 async def make(dsn: str, url: str) -> Ledger:
