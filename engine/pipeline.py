@@ -27,6 +27,7 @@ from engine.rows import Decided
 from engine.settings import WorkerSettings
 from engine.statistics import WorkerStatistics
 from engine.store.connection import BookStandsError, ConflictError, FundsArrivedError
+from engine.store.owning import Changed
 from engine.store.postgres import PostgresStore
 from engine.store.rows import Flush, Owned, Ownership
 from engine.telling import dead_letters, tell
@@ -102,24 +103,17 @@ class Pipeline:
         while self.is_busy():
             await self.go_on(decide=False)
 
-    async def claim(self, shards: Collection[int]) -> set[int]:
+    async def claim(self, shards: Collection[int]) -> None:
         """Take over shards that are free or whose owners' leases have ended.
 
-        Returns:
-            Those of them that are this worker's now. Raises as `Owning.claim`.
+        Raises as `Owning.claim`; some may be this worker's all the same.
         """
-        taken: set[int] = set()
         await self.finish()
         for owner in await self._store.owning.owners(shards):
             time = max(self._clock(), self._time + 1)
-            found = await self._store.owning.claim(
-                owner, shards, sequence=self._flights.sequence, time=time
-            )
-            if found:
-                self.owned |= found
-                taken |= found.keys()
-                await self._rest_on_owned()
-        return taken
+            changed = await self._store.owning.claim(owner, shards, owned=self.owned, time=time)
+            if changed is not None:
+                await self._rest_on(changed)
 
     async def release(
         self, shards: Collection[int], paused_seconds: float, *, leaving: bool = False
@@ -127,26 +121,30 @@ class Pipeline:
         """Give shards back, when nothing of them is in the inbox. Raises as `Owning.release`."""
         if self.is_busy():
             raise InvariantBroken("shards are given back while something is undecided")
-        await self._store.owning.release(
+        changed = await self._store.owning.release(
             shards,
-            sequence=self._flights.sequence,
+            owned=self.owned,
             time=max(self._clock(), self._time + 1),
             paused_seconds=paused_seconds,
             leaving=leaving,
         )
-        for shard in shards:
-            del self.owned[shard]
-        if not leaving:
-            await self._rest_on_owned()
+        if leaving:
+            self.owned = changed.owned
+        else:
+            await self._rest_on(changed)
 
-    async def _rest_on_owned(self) -> None:
+    async def _rest_on(self, changed: Changed) -> None:
         """What is in memory rests on other shards from now on; nothing is under way."""
-        self._time = max([self._time, *(owned.time for owned in self.owned.values())])
+        self.owned = changed.owned
+        if changed.sequence != self._flights.sequence:
+            # Others lent the chain before: what they wrote is not in the book.
+            self._book = self._empty_book()
+        self._book.change_owned(self.owned)
+        self._time = max([self._time, *(one.time for one in self.owned.values())])
         self._due = DueHolds()
         self._open = None
-        self._book.change_owned(self.owned)
         number = await self._store.reserve_number()
-        await self._flights.begin(self._flights.sequence + 1, number, self.owned)
+        await self._flights.begin(changed.sequence + 1, number, self.owned)
 
     async def close(self) -> None:
         """Wait for a flush under way, whatever becomes of it: it may be committed."""

@@ -133,15 +133,17 @@ class Session:
     async def _take(self, step: Step) -> None:
         """Do what is to be done, between two flushes."""
         self._step = None
-        try:
-            await self._release(set(step.release))
-            if step.claim:
-                taken = await self._pipeline.claim(step.claim)
-                if taken:
-                    _log.info("shards_claimed", shards=sorted(taken))
-                    await self._begin(taken)
-        except FIRST_CAME_ANOTHER as error:
-            await self._pipeline.redo(error)
+        await self._release(set(step.release))
+        if step.claim:
+            try:
+                await self._pipeline.claim(step.claim)
+            except FIRST_CAME_ANOTHER as error:
+                await self._pipeline.redo(error)
+            # Of several former owners some may have been claimed from.
+            taken = self.owned - self._intake.shards
+            if taken:
+                _log.info("shards_claimed", shards=sorted(taken))
+                await self._begin(taken)
         self._stepped.set()
 
     async def _begin(self, shards: Collection[int]) -> None:

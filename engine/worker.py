@@ -121,7 +121,7 @@ class Worker:
             if ownership.shards:
                 await self.store.owning.release(
                     ownership.shards,
-                    sequence=ownership.sequence + 1,
+                    owned=ownership.shards,
                     time=max([self.clock(), *(time + 1 for time in times)]),
                     leaving=True,
                 )

@@ -1,7 +1,8 @@
 """Stores without their workers: claims and flushes by hand, in the order that a test wants."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -20,10 +21,14 @@ async def opened(ledger: Ledger, lease_seconds: float = 60) -> PostgresStore:
 
 
 async def claim(
-    store: PostgresStore, owner: bytes, sequence: int = 1, shards: Sequence[int] = (0,)
+    store: PostgresStore,
+    owner: bytes,
+    shards: Sequence[int] = (0,),
+    owned: Mapping[int, Owned] = MappingProxyType({}),
 ) -> dict[int, Owned]:
-    """Take shards from their owner by the next number of one's own chain."""
-    return await store.owning.claim(owner, list(shards), sequence=sequence, time=clock())
+    """Take shards from their owner, as a worker that knows itself to own those of `owned`."""
+    changed = await store.owning.claim(owner, list(shards), owned=owned, time=clock())
+    return {} if changed is None else {s: o for s, o in changed.owned.items() if s not in owned}
 
 
 def flush_to(

@@ -40,8 +40,16 @@ class ShardStatus(msgspec.Struct, frozen=True):
     alive: bool
     host: str | None
     process: int | None
+    state: str
+    """alive, dead or free (its worker); moving where it is on its way to another."""
     position: str
     decided_at: str | None
+    transfers_per_second: float
+    """As its worker measured it between two heartbeats."""
+    locked_flushes: int
+    """Of its worker, over all of its shards, in the last minute."""
+    target: str | None
+    """The worker that it is to go to."""
     waiting: int | None = None
     oldest_waiting_seconds: float | None = None
 
@@ -144,15 +152,27 @@ def _shard_status(shard: ShardReport, waiting: Waiting | None) -> ShardStatus:
         shard.alive,
         shard.host,
         shard.process,
+        _state(shard),
         shard.position,
         shard.decided_at,
+        shard.transfers_per_second,
+        shard.locked_flushes,
+        shard.target,
         None if waiting is None else waiting.entries,
         None if waiting is None else waiting.oldest_seconds,
     )
 
 
+def _state(shard: ShardReport) -> str:
+    if shard.target is not None:
+        return "moving"
+    if shard.worker is None:
+        return "free"
+    return "alive" if shard.alive else "dead"
+
+
 def _unowned(shards: Sequence[ShardReport]) -> Iterable[Problem]:
-    free = [shard.shard for shard in shards if shard.worker is None]
+    free = [shard.shard for shard in shards if shard.worker is None and shard.target is None]
     if free:
         names = describe_shards(free)
         yield Problem(

@@ -105,13 +105,15 @@ def show_shards(shards: list[ShardStatus]) -> None:
     if not shards:
         return
     print_table(
-        ["shard", "worker", "state", "position", "waiting", "oldest"],
+        ["shard", "worker", "state", "position", "transfers/s", "locked", "waiting", "oldest"],
         [
             (
                 shard.shard,
                 shard.worker[:8] if shard.worker else "-",
-                ("alive" if shard.alive else "DEAD") if shard.worker else "FREE",
+                shard.state if shard.state in {"alive", "moving"} else shard.state.upper(),
                 shard.position,
+                f"{shard.transfers_per_second:,.0f}",
+                shard.locked_flushes,
                 shard.waiting,
                 None
                 if shard.oldest_waiting_seconds is None
@@ -119,7 +121,7 @@ def show_shards(shards: list[ShardStatus]) -> None:
             )
             for shard in shards
         ],
-        numbers=["shard", "waiting", "oldest"],
+        numbers=["shard", "transfers/s", "locked", "waiting", "oldest"],
     )
     out.print()
 

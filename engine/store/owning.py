@@ -1,7 +1,8 @@
 """Who owns which shard: workers come, stay alive, claim and release, all in rows.
 
 Whatever changes here inserts the next number in the chains of both workers, the one that
-loses and the one that gains; in its own chain a worker inserts the number that it expects.
+loses and the one that gains, under the locks of both. It does so only as long as its shards
+and their positions are those that it knows.
 """
 
 import asyncio
@@ -10,8 +11,10 @@ import socket
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
+import msgspec
 import structlog
 
+from engine.errors import LostOwnershipError
 from engine.nouns import ID_ZERO
 from engine.store.connection import translated
 from engine.store.decoding import owned_of
@@ -27,6 +30,13 @@ IN_THE_WAY_SECONDS: Final = 0.5
 """Who waits for longer looks whether somebody frozen is in the way."""
 
 _log = structlog.get_logger()
+
+
+class Changed(msgspec.Struct):
+    """What a worker owns after a change, and the number that the change took in its chain."""
+
+    sequence: int
+    owned: dict[int, Owned]
 
 
 class Owning:
@@ -104,6 +114,27 @@ class Owning:
         rows = await self._link.read("newest_positions", list(shards), locked=True)
         return {row["shard"]: owned_of(row) for row in rows}
 
+    async def look_again(self, owned: Mapping[int, Owned]) -> tuple[int, dict[int, Owned]]:
+        """The end of the own chain, its row being locked and nothing of its own under way.
+
+        Others may have lent the chain since the worker looked last; what it reads from now on
+        is what they wrote, and nobody can get ahead of it any more.
+
+        Args:
+            owned: The shards that the worker knows to be its, and how far they got.
+
+        Returns:
+            The next number, and the shards with their times.
+
+        Raises:
+            LostOwnershipError: The shards or their positions are others.
+        """
+        rows = await self._link.read("ownership", self._link.worker, locked=True)
+        found = {row["shard"]: owned_of(row) for row in rows if row["shard"] is not None}
+        if {s: o.position for s, o in found.items()} != {s: o.position for s, o in owned.items()}:
+            raise LostOwnershipError("shards or positions are others now")
+        return rows[0]["sequence"] + 1, found
+
     # Asking for shards.
 
     async def ask(self, sources: Mapping[int, bytes]) -> None:
@@ -130,8 +161,8 @@ class Owning:
         return sorted({row["worker"] for row in rows} - {self._link.worker})
 
     async def claim(
-        self, owner: bytes, shards: Collection[int], *, sequence: int, time: int
-    ) -> dict[int, Owned]:
+        self, owner: bytes, shards: Collection[int], *, owned: Mapping[int, Owned], time: int
+    ) -> Changed | None:
         """Take over those of `shards` that are `owner`'s, if it is nobody or has expired.
 
         Both rows are locked in order, all is tested again in the next statement, and both
@@ -140,15 +171,14 @@ class Owning:
         Args:
             owner: The former owner.
             shards: Those wanted.
-            sequence: The next number of the own chain.
+            owned: The worker's own; nothing of them is under way.
             time: Microseconds since 1970.
 
         Returns:
-            The shards that are this worker's by this call, and how far they got; where there
-            are any, `sequence` is used up.
+            What is this worker's now; None where nothing was to be had.
 
         Raises:
-            LostOwnershipError: Another wrote in this worker's chain; nothing is claimed.
+            LostOwnershipError: The worker's own shards are others; nothing is claimed.
             ConflictError: A lock could not be had in time.
             TryAgainError: Postgres is out of reach; whether it is claimed may be unknown.
         """
@@ -163,32 +193,36 @@ class Owning:
                 taken = [r["shard"] for r in rows if r["worker"] == owner and not r["alive"]]
                 if not taken:
                     await connection.execute("ROLLBACK")
-                    return {}
+                    return None
+                sequence, kept = await self.look_again(owned)
                 number = await self._change("claim", taken, owner, link.worker, sequence, time)
                 await connection.execute(link.text("moves_claimed"), taken, link.worker)
             except BaseException:
                 await link.roll_back()
                 raise
             await finish(link, sequence, number, connection.execute("COMMIT"))
-        return await self.positions(taken)
+        return Changed(sequence, kept | await self.positions(taken))
 
     async def release(
         self,
         shards: Collection[int],
         *,
-        sequence: int,
+        owned: Mapping[int, Owned],
         time: int,
         paused_seconds: float = 0.0,
         leaving: bool = False,
-    ) -> None:
+    ) -> Changed:
         """Give shards back; one that is asked for is kept free for who asked.
 
         Args:
-            shards: All of them this worker's, with nothing of them undecided or under way.
-            sequence: The next number of the own chain.
+            shards: Some of `owned`.
+            owned: The worker's own; nothing of them is under way.
             time: Microseconds since 1970.
             paused_seconds: Since when nothing of them was decided.
             leaving: The worker stops: it is not alive any more.
+
+        Returns:
+            What is this worker's now.
 
         Raises:
             LostOwnershipError, ConflictError, TryAgainError: As `claim`.
@@ -199,6 +233,7 @@ class Owning:
             await connection.execute("BEGIN")
             try:
                 await connection.fetch(link.text("lock_workers"), sorted([link.worker, NOBODY]))
+                sequence, kept = await self.look_again(owned)
                 number = await self._change("release", shards, link.worker, NOBODY, sequence, time)
                 await connection.execute(link.text("moves_released"), list(shards), paused_seconds)
                 if leaving:
@@ -207,6 +242,7 @@ class Owning:
                 await link.roll_back()
                 raise
             await finish(link, sequence, number, connection.execute("COMMIT"))
+        return Changed(sequence, {s: one for s, one in kept.items() if s not in shards})
 
     async def _change(
         self,

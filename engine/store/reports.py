@@ -46,6 +46,11 @@ class ShardReport(msgspec.Struct, frozen=True):
     seq: int
     position: str
     decided_at: str | None
+    transfers_per_second: float
+    locked_flushes: int
+    """Of its owner, over all of its shards, in the last minute."""
+    target: str | None
+    """The worker that it is to go to."""
 
 
 class WorkerReport(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ async def test_who_was_taken_over_commits_nothing(
 ) -> None:
     ledger = await make_ledger(postgres_dsn, redis_url, shard_count=1)
     paused, taker = await opened(ledger, 0), await opened(ledger, 60)
-    assert await claim(paused, NOBODY, 1)
+    assert await claim(paused, NOBODY)
     before = await paused.load_ownership()
 
     def flush(sequence: int, number: int) -> Flush:
@@ -25,11 +25,11 @@ async def test_who_was_taken_over_commits_nothing(
         return flush_to(position, *letters, sequence=sequence, number=number)
 
     number = await paused.flush(flush(before.sequence + 1, before.number))
-    assert await claim(taker, paused.worker, 1)
+    assert await claim(taker, paused.worker)
     with pytest.raises(LostOwnershipError):
         await paused.flush(flush(before.sequence + 2, number))
     # The living one is not to be robbed in turn.
-    assert not await claim(paused, taker.worker, before.sequence + 3)
+    assert not await claim(paused, taker.worker)
     owned = await taker.load_ownership()
     assert owned.shards[0].position == Position(0, 1000 + before.sequence + 1, 0)
     await taker.flush(flush(owned.sequence + 1, owned.number))

@@ -81,7 +81,7 @@ async def producing(ledger: Ledger, seed: int) -> AsyncIterator[Producers]:
         await asyncio.wait_for(asyncio.gather(*tasks), 30)
 
 
-async def drained(ledger: Ledger) -> None:
+async def drained(ledger: Ledger, seconds_max: float = 30) -> None:
     """Wait until all that Redis holds is decided."""
     async with ledger.redis() as redis:
 
@@ -89,7 +89,7 @@ async def drained(ledger: Ledger) -> None:
             names = [f"{ledger.prefix}:transfers:{{{n:04d}}}" for n in range(ledger.shard_count)]
             return sum([await redis.xlen(name) for name in names]) == 0
 
-        await until(empty, "the streams to be empty", 30)
+        await until(empty, "the streams to be empty", seconds_max)
 
 
 async def more_answers(producers: Producers, count: int) -> None:

@@ -110,7 +110,7 @@ async def test_a_cancelled_task_lets_its_commit_wait(size: int, pair: Pair, at: 
     store = PostgresStore(at.ledger.dsn, uuid.uuid4().bytes)
     await store.open()
     await store.owning.register(60)
-    await store.owning.claim(NOBODY, [0], sequence=1, time=clock())
+    await store.owning.claim(NOBODY, [0], owned={}, time=clock())
     before = await store.load_ownership()
     pair.standby.kill()
     position = Position(0, 1000, 0)

@@ -27,6 +27,16 @@ SAFEGUARDS: dict[str, Safeguard] = {
         '        later = await self._link.read("ownership", self.worker, locked=True)\n'
         '        rows = [dict(row, sequence=later[0]["sequence"]) for row in rows]\n',
     ),
+    "shards and positions looked at again under the lock of the own row": (
+        "store/owning.py",
+        "if {s: o.position for s, o in found.items()} != {s: o.position for s, o in owned.items()}:",
+        "if False:",
+    ),
+    "the book thrown away where others lent the chain before the lock": (
+        "pipeline.py",
+        "        if changed.sequence != self._flights.sequence:\n",
+        "        if False:\n",
+    ),
     "a row in the chain of who loses a shard": (
         "store/owning.py",
         '        await connection.execute(link.text("lend"), [other], kind, time, named)\n',

@@ -69,7 +69,7 @@ async def told(store: PostgresStore, *, by_copy: bool) -> list[Any]:
     """Write the story; returns everything that can be read of it."""
     await store.open()
     await store.owning.register(60.0, [0, 1])
-    claimed = await store.owning.claim(ID_ZERO, [0, 1], sequence=1, time=TIME)
+    claimed = await store.owning.claim(ID_ZERO, [0, 1], owned={}, time=TIME)
     ownership = await store.load_ownership()
     read: list[Any] = [claimed, ownership.sequence, ownership.shards]
     book = Book(ownership.shards, 0, 4)

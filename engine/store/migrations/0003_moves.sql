@@ -36,6 +36,21 @@ CREATE TABLE ledger.loads (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE ledger.loads IS 'What each shard''s owner decides, measured by it between heartbeats';
 
+CREATE TABLE ledger.plans (
+    plan       uuid PRIMARY KEY,
+    document   jsonb NOT NULL,
+    applied_by text NOT NULL,
+    state      text NOT NULL DEFAULT 'applying'
+               CHECK (state IN ('applying', 'done', 'failed', 'aborted')),
+    began_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    ended_at   timestamptz,
+    why        text
+);
+COMMENT ON TABLE ledger.plans IS
+    'Plans that were applied, as they were written; one whose command died is applying still';
+CREATE TRIGGER keep BEFORE DELETE OR TRUNCATE ON ledger.plans
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+
 CREATE TABLE ledger.moves (
     move        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     plan        uuid,

@@ -1,0 +1,1 @@
+SELECT state FROM ledger.plans WHERE plan = $1

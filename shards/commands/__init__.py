@@ -1,0 +1,1 @@
+"""The program `shards`: who works on what, for operators."""

@@ -1,0 +1,5 @@
+"""`python -m shards.commands`."""
+
+from shards.commands.main import run
+
+run()

@@ -1,0 +1,34 @@
+"""`shards status`: each shard, who has it, how far it is, what waits."""
+
+from typing import Annotated
+
+import typer
+
+from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
+from engine.commands.health import gather_status
+from engine.commands.screen import Json, print_json, run_loop
+from engine.commands.status import show_shards, show_verdict
+
+
+def status(
+    waiting_seconds_max: Annotated[
+        float,
+        typer.Option("--waiting-seconds-max", min=0, help="How long an entry may wait."),
+    ] = 30.0,
+    postgres_dsn: PostgresDsn = None,
+    redis_url: RedisUrl = None,
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """Show each shard: its worker, its position, what waits; exit 1 when something is wrong.
+
+    Example: shards status --json
+    """
+    addresses = find_addresses(postgres_dsn, redis_url, data)
+    found = run_loop(gather_status(addresses, waiting_seconds_max))
+    if json:
+        print_json(found.shards)
+    else:
+        show_shards(found.shards)
+        show_verdict(found)
+    raise typer.Exit(0 if found.healthy else 1)
