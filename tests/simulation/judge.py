@@ -35,9 +35,17 @@ class Judge:
         self.world = world
         self.replay = Replay(world.database.commits)
         self.appends: dict[bytes, list[Append]] = defaultdict(list)
-        for append in world.appends.values():
+        self.places: dict[str, int] = {}
+        """Of each request, the place of its entry among all."""
+        self.first: dict[tuple[int, bytes], Append] = {}
+        """By stream and id, the first entry with it."""
+        self.told = {answer.request: answer.outcomes or [] for answer in world.answers}
+        for place, append in enumerate(world.appends.values()):
+            self.places[append.request] = place
             for transfer in append.transfers:
-                self.appends[id_of(transfer["id"])].append(append)
+                transfer_id = id_of(transfer["id"])
+                self.appends[transfer_id].append(append)
+                self.first.setdefault((append.shard, transfer_id), append)
 
     def judge(self) -> None:
         """Raise what is broken first."""
@@ -197,24 +205,17 @@ class Judge:
         return None
 
     def _came_before(self, transfer_id: bytes, shard: int, append: Append) -> bool:
-        """Whether an id was decided by the stream of an entry, and added to it before."""
+        """Whether an entry before this one, in its stream, was told what became of an id."""
         if self.world.log_lost or append.shard != shard:
             return False
-        for one in self.world.appends.values():
-            if one is append:
-                return False
-            if one.shard == shard and one in self.appends[transfer_id]:
-                return self._decided_by(one, transfer_id)
-        return False
-
-    def _decided_by(self, append: Append, transfer_id: bytes) -> bool:
-        """Whether an entry is the one that was told what became of this id."""
-        for answer in self.world.answers:
-            if answer.request == append.request:
-                for transfer, outcome in zip(append.transfers, answer.outcomes or (), strict=True):
-                    if id_of(transfer["id"]) == transfer_id and outcome in NUMBERS:
-                        return True
-        return False
+        first = self.first.get((shard, transfer_id))
+        if first is None or self.places[first.request] >= self.places[append.request]:
+            return False
+        told = self.told.get(first.request, ())
+        return any(
+            id_of(transfer["id"]) == transfer_id and outcome in NUMBERS
+            for transfer, outcome in zip(first.transfers, told, strict=bool(told))
+        )
 
     def _account_of(self, transfer: dict[str, Any], side: str) -> int | None:
         asked = transfer.get(f"{side}_account_id")
@@ -260,11 +261,10 @@ class Judge:
     # Streams.
 
     def _check_stream_order(self) -> None:
-        told = {answer.request: answer.outcomes for answer in self.world.answers}
         decided: dict[int, tuple[int, str]] = {}
         for append in self.world.appends.values():
-            outcomes = told.get(append.request)
-            if outcomes is None:
+            outcomes = self.told.get(append.request)
+            if not outcomes:
                 continue
             commits = {
                 self.replay.spent_at[id_of(transfer["id"])]

@@ -63,7 +63,7 @@ async def _live(world: World, chance: random.Random) -> None:
     try:
         faults.open_crew()
         producers = [
-            Producer(traffic, f"p{number}", chance.randint(1, 4))
+            Producer(traffic, f"p{number}", chance.randint(1, 3))
             for number in range(chance.choice([1, 2, 3]))
         ]
         tasks = [asyncio.ensure_future(producer.run()) for producer in producers]

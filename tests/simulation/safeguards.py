@@ -100,11 +100,6 @@ SAFEGUARDS: dict[str, Safeguard] = {
         "status = self._book.resolved_lately(found.transfer.id) or found.status",
         "status = found.status",
     ),
-    "the id is looked up before a refusal (6)": (
-        "deciding.py",
-        'needs = self._ask_ids(set(self._batch.rows["id"][refused].tolist()))',
-        "needs = None",
-    ),
     "balances are loaded after the claim (7)": (
         "pipeline.py",
         "        self._book.change_owned(self.owned)\n",
@@ -197,8 +192,8 @@ SAFEGUARDS: dict[str, Safeguard] = {
     ),
     "a flush is later than the shards it writes": (
         "pipeline.py",
-        "self._time = max((owned.time for owned in self.owned.values()), default=0)",
-        "self._time = 0",
+        "self._time = max([self._time, *(owned.time for owned in self.owned.values())])\n        self._due = DueHolds()\n        self._open = None\n\n    def _empty",
+        "self._due = DueHolds()\n        self._open = None\n\n    def _empty",
     ),
     "a flush is later than what it read of others": (
         "pipeline.py",
