@@ -15,6 +15,7 @@ import numpy.typing as npt
 from engine.book import LARGE
 from engine.id_table import IdTable, hash_words
 from engine.nouns import TransferFlags
+from engine.runs import joined, run_lengths, run_starts
 from engine.wire.layout import TRANSFER, Rows
 
 LINKED: Final = int(TransferFlags.linked)
@@ -42,7 +43,7 @@ class Batch:
     """
 
     def __init__(self, requests: Sequence[Rows], shards: Sequence[int]) -> None:
-        self.rows: Rows = np.concatenate(requests) if requests else np.empty(0, TRANSFER)
+        self.rows: Rows = joined(requests) if requests else np.empty(0, TRANSFER)
         lengths = [len(rows) for rows in requests]
         self.ends = np.cumsum([0, *lengths])
         """Where entries begin; the last number is where the last one ends."""
@@ -136,8 +137,8 @@ class Forms:
         same = np.diff(hashes[order]) == 0
         if not same.any():
             return
-        starts = np.flatnonzero(np.r_[True, ~same])
-        first = order[np.repeat(starts, np.diff(np.r_[starts, len(order)]))]
+        starts = run_starts(hashes[order])
+        first = order[np.repeat(starts, run_lengths(starts, len(order)))]
         rows, first = order[order != first], first[order != first]
         self._ties.append((rows, first))
         alike = (words[rows] == words[first]).all(axis=1)

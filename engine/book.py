@@ -21,6 +21,7 @@ from engine.nouns import TransferFlags
 from engine.open_holds import OpenHolds
 from engine.page import Account, HoldStatus, Known
 from engine.rows import COUNTERS, POSTED, AccountRow, Decided, PostedRows
+from engine.runs import joined, run_lengths, run_starts
 
 STRIPES_PER_ACCOUNT: Final = 1024
 
@@ -301,20 +302,23 @@ class Book:
         Returns:
             Rows of `POSTED`, sorted by stripe and version.
         """
-        slots = np.concatenate([one.slots for one in decided])
+        slots = joined([one.slots for one in decided])
         count = len(slots)
         rows = np.empty(count, POSTED)
         if not count:
             return rows
-        deltas = np.concatenate([one.deltas for one in decided], axis=1)
-        transfers = np.concatenate([one.transfer_ids() for one in decided])
+        deltas = decided[0].deltas
+        if len(decided) > 1:
+            deltas = np.concatenate([one.deltas for one in decided], axis=1)
+        transfers = joined([one.transfer_ids() for one in decided])
         # One sort of plain integers: by slot, then in the order in which it was decided.
         keys = np.sort((slots << 24) | np.arange(count))
         order = keys & 0xFFFFFF
         slots = keys >> 24
         deltas = deltas[:, order]
-        first = np.flatnonzero(np.r_[True, slots[1:] != slots[:-1]])
-        run = np.diff(np.r_[first, count])
+        first = run_starts(slots)
+        run = run_lengths(first, count)
+        last = first + run - 1
         heads = slots[first]
         rows["stripe"] = self.stripe[slots]
         rows["transfer_id"] = transfers[order]
@@ -322,15 +326,13 @@ class Book:
         rows["version"] = np.repeat(self.version[heads], run) + rank
         self.version[heads] += run
         rows["run"] = 0
-        rows["run"][first + run - 1] = run
+        rows["run"][last] = run
         rows["amount"] = deltas[CREDITS_POSTED] - deltas[DEBITS_POSTED]
         rows["pending_amount"] = deltas[CREDITS_PENDING] - deltas[DEBITS_PENDING]
         for kind, name in enumerate(COUNTERS):
             sums = np.cumsum(deltas[kind])
-            last = sums[first + run - 1]
             # The book is at the end of the flush: the counters before it follow backwards.
-            before = self.own[kind, heads] - np.diff(np.r_[0, last])
-            rows[name] = sums + np.repeat(before - np.r_[0, last[:-1]], run)
+            rows[name] = sums + np.repeat(self.own[kind, heads] - sums[last], run)
         self.mark_near_overflow(heads)
         return rows
 

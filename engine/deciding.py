@@ -32,7 +32,7 @@ from engine.making import Made, make_decided
 from engine.nouns import ID_MAX, ID_ZERO
 from engine.outcomes import Outcome
 from engine.page import HoldStatus, Known, Page
-from engine.resolving import Resolves, find_resolves, given_legs
+from engine.resolving import NO_RESOLVES, Resolves, find_resolves, given_legs
 from engine.rows import Decided, kept_rows
 from engine.spreading import spread
 
@@ -357,7 +357,7 @@ class Deciding:
         forms = self._forms
         found = self._resolves
         if found is None:
-            found, _ = find_resolves(self._book, self._batch, forms, self._time)
+            return NO_RESOLVES
         return found.part(~rules[found.rows] & (forms.first[found.rows] == found.rows))
 
     def _make_page(self, rows: Ints, dirty: Mask) -> tuple[Page, dict[bytes, int]]:

@@ -19,6 +19,7 @@ from engine.book import CREDITS_PENDING, CREDITS_POSTED, DEBITS_PENDING, DEBITS_
 from engine.id_table import Slots
 from engine.nouns import AccountFlags
 from engine.outcomes import Outcome
+from engine.runs import run_lengths, run_starts
 
 ROUNDS_MAX: Final = 16
 
@@ -131,8 +132,8 @@ class _Side:
         self._change = change[order]
         self._move = np.concatenate([spends, earns, given.needs[gets]])[order]
         slots = slots[order]
-        self._first = np.flatnonzero(np.r_[True, slots[1:] != slots[:-1]])
-        self._run = np.diff(np.r_[self._first, len(slots)])
+        self._first = run_starts(slots)
+        self._run = run_lengths(self._first, len(slots))
         heads = slots[self._first]
         total = book.own[:, heads] + book.others[:, heads]
         self._before = total[plus] - total[minus] - total[held]
@@ -144,9 +145,9 @@ class _Side:
         if np.array_equal(unit, np.arange(len(unit))):
             return None
         units = np.where(self._move >= 0, unit[self._move], -1 - np.arange(len(slots)))
-        first = np.flatnonzero(np.r_[True, (slots[1:] != slots[:-1]) | (units[1:] != units[:-1])])
+        first = run_starts(slots, units)
         sums = np.cumsum(self._change) - self._change
-        ahead: Ints = sums - np.repeat(sums[first], np.diff(np.r_[first, len(slots)]))
+        ahead: Ints = sums - np.repeat(sums[first], run_lengths(first, len(slots)))
         return ahead
 
     def refused(self, refused: Mask) -> Mask:
@@ -158,8 +159,8 @@ class _Side:
         happens |= ~refused[self._move]
         change = np.where(happens, self._change, 0)
         sums = np.cumsum(change)
-        starts = np.r_[0, sums[self._first[1:] - 1]]
-        available = sums - change + np.repeat(self._before - starts, self._run)
+        ahead = sums - change
+        available = ahead + np.repeat(self._before - ahead[self._first], self._run)
         at = self._spending
         if self._ahead is not None:
             available += np.where(happens, 0, self._ahead)

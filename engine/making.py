@@ -20,12 +20,19 @@ from engine.outcomes import SPENDS_ID, Outcome
 from engine.page import HoldStatus, Page
 from engine.resolving import Resolves, held_rows, resolved_rows
 from engine.rows import Decided, Refused, Relied, Resolutions, SpentRows, spent_rows
-from engine.wire.layout import transfers_to_rows
+from engine.runs import joined
+from engine.wire.layout import TRANSFER, transfers_to_rows
 
 _POSTED = np.uint8(HoldStatus.posted)
 _VOIDED = np.uint8(HoldStatus.voided)
 _SPENDING = np.zeros(256, bool)
 _SPENDING[[int(outcome) for outcome in SPENDS_ID]] = True
+
+_NONE_REFUSED = Refused(np.empty(0, TRANSFER), np.empty(0, np.uint8), np.empty(0, np.int16))
+_NO_RESOLUTIONS = Resolutions(np.empty(0, "V16"), np.empty(0, "V16"), np.empty(0, np.uint8))
+_NOTHING_RELIED = Relied(
+    np.empty(0, np.int64), np.empty(0, bool), np.empty(0, np.int64), np.empty(0, np.int64)
+)
 
 
 class Made(NamedTuple):
@@ -69,10 +76,13 @@ def make_decided(book: Book, batch: Batch, made: Made, time: int) -> Decided:
     legs, made_by = _all_legs(
         moves, made.given, np.concatenate([np.array(spenders, np.int64), ends])
     )
+    spent = [moved]
+    if len(resolves.rows):
+        spent.append(resolved_rows(book, batch, resolves))
+    if created:
+        spent.append(spent_rows(created, numbers))
     return Decided(
-        spent=np.concatenate(
-            [moved, resolved_rows(book, batch, resolves), spent_rows(created, numbers)]
-        ),
+        spent=joined(spent),
         refused=_refused(batch, made),
         slots=legs.slots,
         deltas=legs.deltas,
@@ -119,6 +129,8 @@ def _refused(batch: Batch, made: Made) -> Refused:
     rows = np.flatnonzero(_SPENDING[made.outcomes] & ~made.by_rules)
     spent = made.page.spent.values()
     by_rules = [known for known in spent if known.outcome is not Outcome.created]
+    if not (len(rows) or by_rules):
+        return _NONE_REFUSED
     requests = transfers_to_rows([known.transfer for known in by_rules])
     outcomes = np.array([known.outcome for known in by_rules], np.uint8)
     shards = np.array([known.shard for known in by_rules], np.int16)
@@ -130,6 +142,8 @@ def _refused(batch: Batch, made: Made) -> Refused:
 
 
 def _resolutions(batch: Batch, made: Made) -> Resolutions:
+    if not (len(made.resolves.rows) or made.page.resolutions):
+        return _NO_RESOLUTIONS
     requests = batch.rows[made.resolves.rows]
     posts = requests["flags"] == POST
     ends = made.page.resolutions
@@ -145,17 +159,17 @@ def _resolutions(batch: Batch, made: Made) -> Resolutions:
 
 def _relied(book: Book, batch: Batch, made: Made) -> Relied:
     """The accounts that were found short, or whose balance was moved, and what of it is others'."""
+    if book.owns_all:
+        return _NOTHING_RELIED
     balancing = batch.rows["flags"]
     numbers, sides, available, lacking = [], [], [], []
     for outcome, flag, slots, plus, minus in (
         (Outcome.exceeds_credits, BALANCING_DEBIT, made.debit, CREDITS_POSTED, DEBITS_POSTED),
         (Outcome.exceeds_debits, BALANCING_CREDIT, made.credit, DEBITS_POSTED, CREDITS_POSTED),
     ):
-        rows = np.zeros(0, np.int64)
-        if not book.owns_all:
-            wanted = (made.outcomes == outcome) | (balancing & flag != 0)
-            rows = np.flatnonzero(wanted & (slots >= 0))
-            rows = rows[book.mine[slots[rows]]]
+        wanted = (made.outcomes == outcome) | (balancing & flag != 0)
+        rows = np.flatnonzero(wanted & (slots >= 0))
+        rows = rows[book.mine[slots[rows]]]
         at = slots[rows]
         held = DEBITS_PENDING if plus == CREDITS_POSTED else CREDITS_PENDING
         numbers.append(book.number[at])

@@ -41,7 +41,7 @@ class _Half:
             grown = np.empty(capacity, SPENT)
             grown[: len(self.rows)] = self.rows
             self.rows = grown
-            self.open = np.r_[self.open, np.zeros(capacity - len(self.open), bool)]
+            self.open = np.concatenate([self.open, np.zeros(capacity - len(self.open), bool)])
 
 
 class OpenHolds:

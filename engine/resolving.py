@@ -46,6 +46,11 @@ class Resolves(NamedTuple):
         )
 
 
+_NONE = np.empty(0, np.int64)
+NO_RESOLVES = Resolves(_NONE, _NONE, _NONE, _NONE, _NONE, _NONE, np.empty(0, SPENT))
+_NO_LEGS = Legs(_NONE, _NONE, np.empty((4, 0), np.int64), _NONE)
+
+
 def find_resolves(book: Book, batch: Batch, forms: Forms, time: int) -> tuple[Resolves, Mask]:
     """The posts and voids whose holds are at hand, and which of them columns can decide.
 
@@ -126,6 +131,8 @@ def given_legs(
     page: Page, slots: dict[bytes, int], leg_rows: list[Ints], moves: Moves, resolves: Resolves
 ) -> Legs:
     """What happens to accounts beside the moves: by the rules, and by ends of holds."""
+    if not (page.legs or len(resolves.rows)):
+        return _NO_LEGS
     deltas = [
         (leg.debits_pending, leg.debits_posted, leg.credits_pending, leg.credits_posted)
         for leg in page.legs

@@ -36,15 +36,19 @@ def spread(
     """
     debit, credit = slots
     dirty = np.zeros(len(book.number) + 1, bool)  # the last is for "no account"
+    opened = False
     for hold in opening:
+        opened = True
         ids = hold.debit_account_id + hold.credit_account_id
         dirty[book.find(words_of(np.frombuffer(ids, "V16")))] = True
-    conditional = np.r_[(book.flags != 0) | book.near_overflow, False]
-    exact = exactly & rules
-    dirty[debit[exact]] = dirty[credit[exact]] = True
     # Also those that are with the rules already: what looked refused for a closed account
     # is judged by balances once a hold that lapses has opened it.
     done = fresh = in_order & rules
+    if not (opened or fresh.any()):
+        return dirty
+    conditional = np.append((book.flags != 0) | book.near_overflow, False)
+    exact = exactly & rules
+    dirty[debit[exact]] = dirty[credit[exact]] = True
     while True:
         for column in (debit[fresh], credit[fresh]):
             dirty[column[conditional[column]]] = True

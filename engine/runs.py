@@ -1,0 +1,31 @@
+"""Neighbours that are alike: where they begin and how many there are."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+
+
+def run_starts(*keys: npt.NDArray[Any]) -> Ints:
+    """Where runs of equal keys begin, in columns that are sorted so that equals are neighbours."""
+    first = np.zeros(len(keys[0]), bool)
+    first[:1] = True
+    for column in keys:
+        first[1:] |= column[1:] != column[:-1]
+    return first.nonzero()[0]
+
+
+def run_lengths(starts: Ints, count: int) -> Ints:
+    """How long the runs are that begin there, of `count` places in all."""
+    lengths = np.empty(len(starts), np.int64)
+    lengths[:-1] = starts[1:] - starts[:-1]
+    lengths[-1:] = count - starts[-1:]
+    return lengths
+
+
+def joined(columns: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Columns one after the other; one alone is not copied."""
+    return columns[0] if len(columns) == 1 else np.concatenate(columns)
