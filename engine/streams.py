@@ -18,7 +18,9 @@ from redis.backoff import NoBackoff
 
 from engine.errors import ConfigurationError, TryAgainError
 from engine.nouns import stream_name
+from engine.slots import is_cluster
 from engine.store.rows import Position
+from engine.streams_cluster import ClusterClient
 from engine.streams_fast import Sender
 
 READ_BYTES: Final = 8 * 1024 * 1024
@@ -66,7 +68,7 @@ class Streams:
     """The streams of all shards.
 
     Args:
-        url: `redis://...`
+        url: `redis://...`, or `redis+cluster://...` as `engine.slots` says.
         prefix: Of the names of the streams.
         connect: How to reach them.
     """
@@ -138,6 +140,9 @@ class Streams:
 
     async def interrupt(self) -> None:
         """Let a `read` that waits for entries return at once."""
+        if isinstance(self._reader, ClusterClient):
+            self._reader.interrupt()
+            return
         with _translated():
             await self._client(self._writer).execute_command("CLIENT UNBLOCK", self._reader_id)
 
@@ -342,6 +347,8 @@ def connect_redis(url: str) -> Any:
     The library would send a command again after a time-out, which for XADD means twice. No
     retries: what to do next is decided here.
     """
+    if is_cluster(url):
+        return ClusterClient(url, connect_redis)
     client: Any = Client.from_url(
         url,
         protocol=2,

@@ -33,8 +33,23 @@ class NotNowError(TryAgainError):
     """Redis does not take it now (it loads, fails over, is busy); it was not executed."""
 
 
+class ElsewhereError(ConfigurationError):
+    """Another node of a cluster has the key; the command was not executed.
+
+    Args:
+        message: What Redis said: MOVED or ASK, slot and node.
+    """
+
+    def __init__(self, message: str) -> None:
+        self.where = message
+        super().__init__(
+            f"Redis refuses: {message}; where it is a cluster, name it as "
+            "redis+cluster://HOST:PORT,HOST:PORT"
+        )
+
+
 _NOT_NOW: Final = ("LOADING", "BUSY", "MASTERDOWN", "READONLY", "TRYAGAIN", "CLUSTERDOWN")
-_MISCONFIGURED: Final = ("NOAUTH", "NOPERM", "WRONGPASS", "WRONGTYPE", "MOVED", "ASK", "ERR")
+_MISCONFIGURED: Final = ("NOAUTH", "NOPERM", "WRONGPASS", "WRONGTYPE", "ERR")
 
 
 def refusal_of(message: str) -> EngineError:
@@ -45,6 +60,8 @@ def refusal_of(message: str) -> EngineError:
             f"Redis is out of memory and took nothing ({message}); wait until the backlog is "
             "worked off, or raise its maxmemory"
         )
+    if word in {"MOVED", "ASK"}:
+        return ElsewhereError(message)
     if word in _NOT_NOW:
         return NotNowError(f"Redis takes nothing now: {message}")
     if word in _MISCONFIGURED:

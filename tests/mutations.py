@@ -27,6 +27,7 @@ FAILURES = "tests/integration/test_flush_failures.py"
 DUPLICATES = "tests/integration/test_duplicates.py"
 STRIPES = "tests/integration/test_stripes.py"
 TAKEOVER = "tests/integration/test_takeover.py"
+CLUSTER = "tests/integration/test_cluster.py"
 STANDBY = "tests/integration/test_standby.py"
 TIME = "tests/integration/test_time.py"
 STREAMS = "tests/integration/test_streams.py"
@@ -112,6 +113,8 @@ MUTATIONS = [
     Mutation("store/queries/clear_the_way.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_sigstop_mid_copy_is_taken_over"),
     Mutation("store/queries/clear_the_way.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_duplicate_behind_a_frozen_flush"),
     Mutation("store/queries/clear_the_way.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_claimer_frozen_on_a_live_workers_row"),
+    Mutation("streams_cluster.py", "if isinstance(answer, redis.exceptions.MovedError):", "if False:", CLUSTER + "::test_streams_on_three_nodes"),
+    Mutation("streams_fast_cluster.py", "if not isinstance(reply, ElsewhereError):", "if True:", CLUSTER + "::test_streams_on_three_nodes"),
     Mutation("store/queries/end_backend.sql", "WHERE pid = $1", "WHERE false AND pid = $1", FATE),
     Mutation("store/queries/commit_own.sql", "SELECT pg_logical_emit_message(true, 'engine', 'all that was visible before is confirmed')", "SELECT pg_current_xact_id()", STANDBY),
     Mutation("store/settling.py", "        if was_warned():\n", "        if False:\n", STANDBY),

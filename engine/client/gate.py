@@ -10,8 +10,7 @@ from engine.nouns import stream_name
 from engine.streams_fast import pack_command
 
 if TYPE_CHECKING:
-    from engine.streams_fast import FastConnection
-
+    from engine.streams_fast_cluster import Fast
 FRESH_SECONDS: Final = 0.05
 """How old the known length of a stream may be."""
 
@@ -34,7 +33,7 @@ class Gate:
     def __init__(
         self, prefix: str, shard_count: int, entries_max: int, when_full: WhenFull
     ) -> None:
-        self.connection: Callable[[], FastConnection | None] = lambda: None
+        self.connection: Callable[[], Fast | None] = lambda: None
         """Set by whoever keeps the connection."""
         self.waits: Final = when_full == "wait"
         self._max = entries_max

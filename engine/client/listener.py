@@ -6,7 +6,8 @@ from typing import Final
 
 from engine.client.line import SILENT_SECONDS_MAX, back_off
 from engine.errors import ConfigurationError, InputError, TryAgainError
-from engine.streams_fast import FastConnection, pack_command
+from engine.streams_fast import pack_command
+from engine.streams_fast_cluster import Fast, open_fast
 from engine.wire.answers import Answer, decode_answer
 from engine.wire.requests import Format
 
@@ -32,11 +33,11 @@ class Listener:
         self._stream = stream
         self._on_answer = on_answer
         self._after = b"0-0"
-        self._connection: FastConnection | None = None
+        self._connection: Fast | None = None
 
     async def open(self) -> None:
         """Connect. Raises ConfigurationError or TryAgainError."""
-        self._connection = await FastConnection.open(self._url)
+        self._connection = await open_fast(self._url)
 
     def abort(self) -> None:
         """Cut the connection."""
@@ -59,7 +60,7 @@ class Listener:
                 self._connection = None
                 backoff = await back_off(backoff)
 
-    async def _read(self, connection: FastConnection) -> None:
+    async def _read(self, connection: Fast) -> None:
         read = 0
         while read < ANSWERS_PER_TRIM:
             async with asyncio.timeout(BLOCK_SECONDS + SILENT_SECONDS_MAX):

@@ -33,7 +33,9 @@ RedisUrl: TypeAlias = Annotated[
     typer.Option(
         "--redis-url",
         metavar="URL",
-        help=f"Redis or Valkey, as redis://host:port/0. Else {REDIS} from the environment.",
+        help="Redis or Valkey, as redis://host:port/0; a cluster as "
+        "redis+cluster://host:port,host:port. "
+        f"Else {REDIS} from the environment.",
         rich_help_panel=_PANEL,
     ),
 ]

@@ -1,0 +1,49 @@
+"""How a Redis Cluster is named, and where its keys are."""
+
+import pytest
+from redis.crc import key_slot
+
+from engine.errors import ConfigurationError
+from engine.slots import Node, is_cluster, primaries_of, redirection, seeds_of, slot_of, url_of
+from engine.streams_fast import pack_command
+from engine.streams_fast_cluster import _key_of
+
+
+@pytest.mark.parametrize("key", [b"123456789", b"a{b}c", b"{}a", b"{a", b"a}{b}", b"{a}{b}", b""])
+def test_slots_are_those_of_redis(key: bytes) -> None:
+    assert slot_of(key) == key_slot(key)
+
+
+def test_all_names_of_a_shard_are_on_one_node() -> None:
+    names = [b"engine:transfers:{0007}", b"engine:transfers:{0007}:poisoned"]
+    assert len({slot_of(name) for name in names}) == 1
+
+
+def test_a_cluster_is_named_by_some_of_its_nodes() -> None:
+    url = "rediss+cluster://me:secret@a:1,b:2/0"
+    assert is_cluster(url)
+    assert not is_cluster("redis://a:1/0")
+    assert seeds_of(url) == [Node("a", 1), Node("b", 2)]
+    assert url_of(url, Node("c", 3)) == "rediss://me:secret@c:3"
+    with pytest.raises(ConfigurationError, match="give redis"):
+        seeds_of("redis+cluster://a")
+
+
+def test_a_node_without_a_name_is_the_one_that_was_asked() -> None:
+    asked = Node("a", 1)
+    primaries = primaries_of([[0, 5, [b"", 2, b"id"], [b"r", 3, b"id"]], [6, 6, [b"b", 4]]], asked)
+    assert primaries[:8] == [Node("a", 2)] * 6 + [Node("b", 4), None]
+    assert redirection("3999 127.0.0.1:6381", asked) == (3999, Node("127.0.0.1", 6381))
+    assert redirection("3999 :6381", asked) == (3999, Node("a", 6381))
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        ((b"XADD", b"engine:{0007}", b"*", b"bin", b"\r\n$3\r\n" * 9), b"engine:{0007}"),
+        ((b"XREAD", b"COUNT", b"5", b"BLOCK", b"9", b"STREAMS", b"a:b", b"0-0"), b"a:b"),
+        ((b"XLEN", b"XREAD"), b"XREAD"),
+    ],
+)
+def test_the_key_of_a_packed_command(words: tuple[bytes, ...], key: bytes) -> None:
+    assert _key_of(pack_command(*words)) == key
