@@ -46,6 +46,26 @@ async def test_duplicate_in_pipeline(size: int, at: Desk) -> None:
     await assert_verified(at.ledger)
 
 
+async def test_a_repeat_that_would_be_refused_by_now_exists(at: Desk) -> None:
+    """The id comes before everything that has changed since: funds, the account, the hold."""
+    poor = account(0, 7)
+    await at.ledger.sql(
+        "INSERT INTO ledger.accounts (id, ledger, code, flags)"
+        " VALUES ($1, 1, 1, '{debits_must_not_exceed_credits}')",
+        uuid.UUID(poor),
+    )
+    spend = transfer(poor, B, 10)
+    hold = transfer(A, poor, 1, flags=["pending"])
+    void = {"id": str(uuid.uuid4()), "pending_id": hold["id"], "flags": ["void_pending_transfer"]}
+    close = transfer(poor, A, 0, flags=["pending", "closing_debit"])
+    for turn in range(2):
+        async with at.ledger.working():
+            await at.send([transfer(A, poor, 10), spend, hold, void, close][turn:])
+            outcomes = (await at.answers(turn + 1))[turn]
+            assert outcomes == (["exists"] * 4 if turn else ["created"] * 5)
+    await assert_verified(at.ledger)
+
+
 @BOTH_WAYS
 async def test_duplicate_after_restart(size: int, at: Desk) -> None:
     one = batch(size)
