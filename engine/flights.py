@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from engine.aftermath import Told
 from engine.book import Book
-from engine.errors import InvariantBroken
+from engine.errors import InvariantBroken, LostOwnershipError
 from engine.open_flush import OpenFlush
 from engine.store.copying import copies_of
 from engine.store.postgres import PostgresStore
@@ -108,6 +108,18 @@ class Flights:
         await flight
         self._flown = None
         book.land_flush()
+
+    async def check_chain(self, error: InvariantBroken) -> None:
+        """What cannot be is no wonder where another has written in this worker's chain since.
+
+        The book is out of date then, and what was read anew contradicts it. Nothing is in flight.
+
+        Raises:
+            LostOwnershipError: Another has.
+        """
+        ownership = await self._store.load_ownership()
+        if ownership.sequence + 1 + self.is_one_ready != self.sequence:
+            raise LostOwnershipError(f"another wrote in this worker's chain: {error}") from error
 
     async def take_back(self) -> list[OpenFlush]:
         """Give up all that is under way; returns what of it is not committed, in order."""

@@ -300,7 +300,12 @@ class Pipeline:
         while True:
             opened = await self._open_flush()
             deciding = Deciding(self._book, batch, opened.due, opened.time, careful=self._careful)
-            newest = await look_up(deciding, self._book, self._store)
+            try:
+                newest = await look_up(deciding, self._book, self._store)
+            except InvariantBroken as error:
+                await self._land()
+                await self._flights.check_chain(error)
+                raise
             if newest < opened.time:
                 break
             # Others, by their clocks, wrote later than this flush is to be: begin a later one.

@@ -256,3 +256,20 @@ async def test_account_created_after_a_decline_for_want_of_it(scene: Scene) -> N
         "id_already_failed",
         "created",
     ]
+
+
+@scenario()
+async def test_a_book_that_is_out_of_date_is_loaded_again(scene: Scene) -> None:
+    """A hold was made at home under lock and ended from afar: fresh figures contradict old ones."""
+    a, poor = scene.account(0), scene.account(1, DEBIT_LIMIT)
+    await scene.worker("here", [0])
+    there = await scene.worker("there", [1])
+    other = scene.account(1)
+    assert await scene.ask(1, scene.transfer(poor, other, 0)) == ["created"]
+    hold = scene.transfer(a, poor, 5, "pending")
+    by_lock = [hold, scene.transfer(a, poor, 9), scene.transfer(poor, a, 1)]
+    assert await scene.ask(0, *by_lock) == ["created"] * 3
+    assert await scene.ask(0, scene.ending(hold)) == ["created"]
+    assert await scene.ask(1, scene.transfer(poor, other, "max", "balancing_debit")) == ["created"]
+    assert scene.balance(poor) == (0, 14, 0, 14)
+    assert there.worker.statistics.conflicts == 1
