@@ -66,13 +66,14 @@ def as_sent(debit: str, credit: str, amount: int) -> dict[str, Any]:
 async def test_handover_under_load_loses_nothing_and_answers_all(own_servers: Servers) -> None:
     ledger = await make_ledger(own_servers.postgres.dsn, own_servers.valkey.url)
     workers = [ledger.worker() for _ in range(3)]
-    async with ledger.working(*workers), producing(ledger, SEED) as producers:
-        async with moving(ledger, workers, SEED) as moved:
-            await more_answers(producers, 300)
-        await more_answers(producers, 100)
+    async with ledger.working(*workers):
+        async with producing(ledger, SEED) as producers:
+            async with moving(ledger, workers, SEED) as moved:
+                await more_answers(producers, 300)
+            await more_answers(producers, 100)
         assert moved
-        assert all(worker.statistics.sessions == 1 for worker in workers)
         await drained(ledger, 90)
+        assert all(worker.statistics.sessions == 1 for worker in workers)
     await producers.check()
     await assert_verified(ledger)
 
