@@ -40,14 +40,13 @@ from shards.planning import make_plan
 SIZES = {
     "rate": Size(50_000, 4_000, "transfers a second"),
     "seconds": Size(15, 6, "of each part: without moves, with moves"),
+    "restart": Size(30, 15, "seconds for which the load goes on for the restarts"),
     "accounts": Size(10_000, 1_000, "between how many accounts"),
     "batch": Size(100, 20, "transfers an entry"),
 }
 PRODUCERS = 2
 MOVED = range(SHARDS // 4)
 WARM_UP_SECONDS = 3.0
-RESTART_SECONDS = 30
-"""For so long the load goes on for the restarts."""
 
 
 async def move_about(ledger: Ledger, seconds: float) -> list[float]:
@@ -130,7 +129,7 @@ def restart_each(ledger: Ledger, running: contextlib.ExitStack, engines: list[An
 
 def measure(options: argparse.Namespace) -> Result:
     accounts = make_accounts(options.accounts)
-    seconds = WARM_UP_SECONDS + 2 * options.seconds + RESTART_SECONDS
+    seconds = WARM_UP_SECONDS + 2 * options.seconds + options.restart
     count = round(options.rate * seconds / PRODUCERS)
     loads = [uniform(accounts, count, seed=30 + n) for n in range(PRODUCERS)]
     faults: list[str] = []

@@ -22,6 +22,7 @@ TINY = {
     "workloads": "--transfers 2000 --accounts 50 --only plain --workers 1",
     "function": "--seconds 1 --transfers 500 --accounts 50 --scale 1",
     "history": "--postings 80000 --accounts 1000 --samples 5",
+    "rebalancing": "--rate 200 --seconds 2 --restart 3 --accounts 50 --batch 10",
     "memory": "--accounts 2000",
 }
 
