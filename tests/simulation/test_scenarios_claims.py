@@ -199,7 +199,7 @@ async def test_reload_meets_a_borrower(scene: Scene) -> None:
     first = await scene.push(0, scene.transfer(a, b, 5), scene.transfer(b, a, 1))
     await scene.answer(first)
     reload = scene.after("ownership", lender)
-    mine = await scene.push(1, scene.transfer(b, a, 1))
+    mine = await scene.push(1, scene.transfer(b, scene.account(1), 1))
     await scene.reached(reload)
     second = await scene.push(0, scene.transfer(b, a, 1))
     assert await scene.answer(second) == ["created"]
