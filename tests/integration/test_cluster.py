@@ -15,6 +15,7 @@ from engine.outcomes import Outcome
 from engine.servers import ValkeyServer
 from engine.settings import WorkerSettings
 from engine.slots import slot_of
+from engine.streams import Streams
 from tests.clusters import Cluster, ask, clustered
 from tests.desks import account, transfer
 from tests.ledgers import Ledger, make_ledger, until
@@ -79,7 +80,21 @@ async def test_streams_on_three_nodes(postgres_dsn: str, tmp_path: Path) -> None
         assert [worker.statistics.sessions for worker in workers] == [1, 1]
         count = await ledger.sql("SELECT count(*) AS n FROM ledger.transfers")
         assert count[0]["n"] == len(sent) + 6
+        await an_operator_asks(ledger)
     await assert_verified(ledger)
+
+
+async def an_operator_asks(ledger: Ledger) -> None:
+    streams = Streams(ledger.redis_url, ledger.prefix)
+    await streams.open()
+    ends = await streams.ends(range(SHARDS))
+    assert [ends[shard].length for shard in range(SHARDS)] == [0] * SHARDS
+    positions = {shard: ends[shard].last for shard in range(SHARDS)}
+    waiting = await streams.waiting(positions)
+    assert {one.entries for one in waiting.values()} == {0}
+    assert await streams.out_of_step(positions) == set()
+    assert "used_memory" in await streams.describe()
+    await streams.close()
 
 
 async def move(slot: int, source: ValkeyServer, target: ValkeyServer) -> None:
