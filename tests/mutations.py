@@ -114,6 +114,7 @@ MUTATIONS = [
     Mutation("store/queries/clear_the_way.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_duplicate_behind_a_frozen_flush"),
     Mutation("store/queries/clear_the_way.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_claimer_frozen_on_a_live_workers_row"),
     Mutation("store/connection.py", "    except asyncpg.InsufficientResourcesError as error:\n", "    except ZeroDivisionError as error:\n", FAILURES + "::test_too_many_connections_are_waited_for"),
+    Mutation("store/settling.py", "    if connection.is_closed():\n", "    if False:\n", FAILURES + "::test_a_connection_lost_before_a_flush_is_sent_ends_no_worker"),
     Mutation("streams_cluster.py", "                self._primaries[slot] = node\n", "                raise answer\n", CLUSTER + "::test_streams_on_three_nodes"),
     Mutation("streams_fast_cluster.py", "if not isinstance(reply, ElsewhereError):", "if True:", CLUSTER + "::test_streams_on_three_nodes"),
     Mutation("store/queries/end_backend.sql", "WHERE pid = $1", "WHERE false AND pid = $1", FATE),

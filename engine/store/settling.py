@@ -44,6 +44,9 @@ async def finish(link: Link, sequence: int, number: int, commit: Coroutine[Any, 
         TryAgainError: It was not committed; or nobody can say, and nothing may be answered.
     """
     connection = link.writer
+    if connection.is_closed():
+        commit.close()
+        raise TryAgainError(f"flush {sequence} was not sent: the connection was lost before")
     committing = asyncio.ensure_future(commit)
     try:
         with _warned(connection) as was_warned:

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from engine.errors import TryAgainError
 from engine.store import connection as connecting
@@ -77,6 +78,24 @@ async def test_the_backend_of_a_small_flush_is_terminated(at: Desk) -> None:
             assert await at.answers(2) == [["created"]] * 2
         assert await at.count() == 2
         await assert_verified(at.ledger)
+
+
+async def test_a_connection_lost_before_a_flush_is_sent_ends_no_worker(at: Desk) -> None:
+    """Nothing was sent: nothing is looked for, and the next session decides it."""
+    worker = at.ledger.worker([0])
+    async with at.ledger.working(worker):
+        with capture_logs() as logs:
+            for sent in range(1, 4):
+                worker.store._link.writer.terminate()
+                await at.send(batch(1))
+                assert await at.answers(sent) == [["created"]] * sent
+
+                async def reads_on() -> bool:
+                    return worker.ready.is_set()
+
+                await until(reads_on, "the worker to be ready")
+    assert not [entry for entry in logs if entry["event"] == "commit_of_unknown_fate"]
+    await assert_verified(at.ledger)
 
 
 class Spender:
