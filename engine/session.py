@@ -170,9 +170,8 @@ class Session:
         paused_at = loop.time()
         self._intake.stop(shards)
         while shards:
-            self.inbox.drop(shards)
             await self._pipeline.finish()
-            # What was not committed is in the inbox again.
+            # Among them what was decided and not committed: others came first.
             self.inbox.drop(shards)
             with anyio.move_on_after(self._settings.lease_seconds / 3):
                 await self._aftermath.finish()
