@@ -32,6 +32,7 @@ STANDBY = "tests/integration/test_standby.py"
 TIME = "tests/integration/test_time.py"
 STREAMS = "tests/integration/test_streams.py"
 OWNERS = "tests/integration/test_histories.py::test_who_owns_what_never_changes_an_outcome"
+MOVES = "tests/integration/test_shards_moves.py"
 FUNDS = "tests/integration/test_funds_of_others.py"
 FENCE = "tests/integration/test_fence.py"
 SIMULATED = "tests.simulation"
@@ -132,6 +133,12 @@ MUTATIONS = [
     Mutation("limits.py", "lacking[first] = short[first]", "pass", FUNDS),
     Mutation("pipeline.py", "if self._conflicts > CONFLICTS_UNLOCKED_MAX:", "if False:", FUNDS),
     Mutation("inbox.py", "        if twice is not None:", "        if False:", CONTRACT),
+    # Shards that come and go.
+    Mutation("book.py", "        self._keep(np.flatnonzero(stays))\n", "        self.mine[: self.accounts] = self.owned[self.home[: self.accounts]]\n", f"{MOVES}::test_handover_after_credit_to_prepared_account"),
+    Mutation("book.py", "            stays &= self.mine[: self.accounts]\n", "            pass\n", f"{MOVES}::test_regain_shard_reloads_stripes"),
+    Mutation("session.py", "            self.inbox.drop(shards)\n            with anyio", "            with anyio", f"{MOVES}::test_release_with_pipelined_credits"),
+    Mutation("intake.py", "if self._places.get(entry.shard) is places[entry.shard]", "if entry.shard in self._places", "tests/unit/test_intake.py"),
+    Mutation("store/owning.py", 'if r["worker"] == owner and not r["alive"]', "if True", "tests/integration/test_shards_claims.py"),
 ]  # fmt: skip
 MUTATIONS += [Mutation(*changed, SIMULATED) for changed in SAFEGUARDS.values()]
 
