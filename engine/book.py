@@ -141,6 +141,8 @@ class Book:
         self.own[:, at[here]] = other.own[:, here]
         self.others[:, at[here]] = other.others[:, here]
         self.mark_near_overflow(at[here])
+        # All that was under way is committed: what is looked up from now on is newer.
+        self._lately = deque([[], []])
         for decided in (one for flush in other._lately for one in flush):  # noqa: SLF001
             self.holds.end(words_of(decided.resolutions.hold_ids))
         self._seen = np.where(other._seen != 0, other._seen, self._seen)  # noqa: SLF001

@@ -205,16 +205,6 @@ SAFEGUARDS: dict[str, Safeguard] = {
         "time = max([time, *(one.time + 1 for one in concerned.values())])",
         "pass",
     ),
-    "a locked flush stores its time in every shard concerned": (
-        "locked.py",
-        "positions = {shard: reached[shard] for shard in shards}",
-        "positions = {}",
-    ),
-    "holds that lapse are seen while they are under way": (
-        "pipeline.py",
-        "for uncommitted in [*self._flights.uncommitted(), *open_]:",
-        "for uncommitted in []:",
-    ),
     "one index for ends of holds": (
         f"{HERE}tables.py",
         '{"resolutions_pkey": lambda r: r["hold_id"]}',

@@ -23,6 +23,12 @@ def test_no_promise_breaks(first: int) -> None:
             raise AssertionError(f"seed {seed}: {run.failure}") from run.failure
 
 
+def test_a_hold_that_was_ended_under_lock_is_not_pending_any_more() -> None:
+    """Though the flush that made it is the last one that landed: seed 3613."""
+    run = run_seed(3613)
+    assert run.failure is None
+
+
 def test_a_seed_repeats_its_run_in_any_process() -> None:
     """Whatever the order in which Python keeps its sets."""
     program = (
