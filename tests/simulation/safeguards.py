@@ -222,8 +222,8 @@ SAFEGUARDS: dict[str, Safeguard] = {
     ),
     "a release comes after all that was decided": (
         "session.py",
-        "            await self._pipeline.finish()\n            # What",
-        "            # What",
+        "            await self._pipeline.finish()\n            # Among",
+        "            # Among",
     ),
     "in order: what waits for a lock holds back its stream": (
         "open_flush.py",
