@@ -1,8 +1,9 @@
 """Flushes on their way to Postgres: one in flight, and another made ready meanwhile."""
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from engine.aftermath import Told
 from engine.book import Book
@@ -109,17 +110,24 @@ class Flights:
         self._flown = None
         book.land_flush()
 
-    async def check_chain(self, error: InvariantBroken) -> None:
-        """What cannot be is no wonder where another has written in this worker's chain since.
-
-        The book is out of date then, and what was read anew contradicts it. Nothing is in flight.
+    @contextlib.asynccontextmanager
+    async def doubted(self, book: Book) -> AsyncIterator[None]:
+        """Deciding by a book that may be out of date, which what is read anew may contradict.
 
         Raises:
-            LostOwnershipError: Another has.
+            LostOwnershipError: What cannot be was found, and it is no wonder, since another has
+                written in this worker's chain.
         """
-        ownership = await self._store.load_ownership()
-        if ownership.sequence + 1 + self.is_one_ready != self.sequence:
-            raise LostOwnershipError(f"another wrote in this worker's chain: {error}") from error
+        try:
+            yield
+        except InvariantBroken as error:
+            await self.land(book)
+            ownership = await self._store.load_ownership()
+            if ownership.sequence + 1 + self.is_one_ready != self.sequence:
+                raise LostOwnershipError(
+                    f"another wrote in this worker's chain: {error}"
+                ) from error
+            raise
 
     async def take_back(self) -> list[OpenFlush]:
         """Give up all that is under way; returns what of it is not committed, in order."""

@@ -300,12 +300,8 @@ class Pipeline:
         while True:
             opened = await self._open_flush()
             deciding = Deciding(self._book, batch, opened.due, opened.time, careful=self._careful)
-            try:
+            async with self._flights.doubted(self._book):
                 newest = await look_up(deciding, self._book, self._store)
-            except InvariantBroken as error:
-                await self._land()
-                await self._flights.check_chain(error)
-                raise
             if newest < opened.time:
                 break
             # Others, by their clocks, wrote later than this flush is to be: begin a later one.
@@ -317,7 +313,8 @@ class Pipeline:
         if not locks:
             opened.due = []
             first = len(opened.decided)
-            await finish_in_parts(deciding, self._book, self._store, opened.decided)
+            async with self._flights.doubted(self._book):
+                await finish_in_parts(deciding, self._book, self._store, opened.decided)
             self._take(opened, arrivals, batch, opened.decided[first:])
         return locks
 

@@ -45,7 +45,7 @@ def main() -> None:
             if not options.keep_going:
                 break
         done = seed - options.first + 1
-        if done % 100 == 0:
+        if done % 100 == 0 or done == options.seeds:
             seconds = time.monotonic() - began
             print(
                 f"{done} seeds, {lines} events, {len(failed)} failed, {seconds:.0f} s", flush=True
