@@ -67,6 +67,11 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._arrivals)
 
+    @property
+    def transfers(self) -> int:
+        """How many transfers are inside."""
+        return self._transfers
+
     async def room(self) -> None:
         """Wait until there is room."""
         await self._room.wait()

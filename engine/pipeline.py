@@ -5,7 +5,7 @@ that rests on it is thrown away and decided again from the entries, which are st
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,9 @@ _log = structlog.get_logger()
 
 CONFLICTS_UNLOCKED_MAX = 3
 """So often in a row may others come first; then they are locked out."""
+
+AHEAD_TRANSFERS_MIN = 256
+"""While a flush is under way fewer than these wait: one by one each would cost as much CPU."""
 
 FIRST_CAME_ANOTHER = (ConflictError, LostOwnershipError)
 
@@ -156,10 +159,8 @@ class Pipeline:
             flights = self._flights
             if flights.in_flight is not None and flights.in_flight.done():
                 await self._land()
-            if decide and not self._is_full():
-                arrivals = self._inbox.take(self._room())
-                if arrivals or self._hold_is_due():
-                    await self._decide(arrivals)
+            if decide and (self.has_work or self._hold_is_due()) and not self._is_full():
+                await self._decide(self._inbox.take(self._room()))
             # A full flush is made ready while another is in flight; one that is not full may
             # still grow, until there is nothing in flight.
             is_free = flights.in_flight is None
@@ -171,6 +172,13 @@ class Pipeline:
                 await self._land()
         except FIRST_CAME_ANOTHER as error:
             await self.redo(error)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether it is time to decide: while a flush is under way, only what is worth a start."""
+        if self._flights.in_flight is None:
+            return bool(self._inbox)
+        return self._inbox.transfers >= AHEAD_TRANSFERS_MIN
 
     def is_busy(self) -> bool:
         """Whether anything is decided and not yet seen committed."""
@@ -258,7 +266,8 @@ class Pipeline:
         ownership = await self._store.load_ownership()
         await self._begin(ownership)
         stands = isinstance(error, BookStandsError) and ownership.sequence + 1 == expected
-        if not (stands and self._book.take_back(_all_of(ready), _all_of(noted))):
+        undo = [[decided for one in part for decided in one.decided] for part in (ready, noted)]
+        if not (stands and self._book.take_back(*undo)):
             self._book = self._empty_book()
         lost = before.keys() - self.owned.keys()
         if lost:
@@ -388,7 +397,3 @@ class Pipeline:
         await self._flights.begin(result.flush.sequence + 1, result.next_number, self.owned)
         self._book.take_over(result.book)
         self._watch(result.decided)
-
-
-def _all_of(flushes: Iterable[OpenFlush]) -> list[Decided]:
-    return [decided for one in flushes for decided in one.decided]

@@ -85,7 +85,7 @@ class Session:
             await self._pipeline.go_on()
             if self._step is not None:
                 await self._take(self._step)
-            if not self.inbox:
+            if not self._pipeline.has_work:
                 await self._pipeline.wait()
 
     # Being alive, and looking around.
@@ -216,7 +216,7 @@ class Session:
             self._intake.hold()
             self.inbox.put_back(undecided)
             while self.inbox or self._pipeline.is_busy():
-                await self._pipeline.go_on(decide=bool(self.inbox))
+                await self._pipeline.go_on(decide=self._pipeline.has_work)
             self._intake.go_on()
             await self._aftermath.finish()
         await self._streams.remove(entries)
