@@ -1,6 +1,6 @@
 """`engine status`: what someone who was woken at 3 a.m. wants to see."""
 
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 
 import typer
 
@@ -19,12 +19,13 @@ MIB: Final = 1024 * 1024
 SHARDS_SHOWN_MAX: Final = 32
 """With more, those at rest with a living worker are only counted."""
 
+WaitingSecondsMax: TypeAlias = Annotated[
+    float, typer.Option("--waiting-seconds-max", min=0, help="How long an entry may wait.")
+]
+
 
 def status(
-    waiting_seconds_max: Annotated[
-        float,
-        typer.Option("--waiting-seconds-max", min=0, help="How long an entry may wait."),
-    ] = 30.0,
+    waiting_seconds_max: WaitingSecondsMax = 30.0,
     postgres_dsn: PostgresDsn = None,
     redis_url: RedisUrl = None,
     data: Data = None,

@@ -1,20 +1,15 @@
 """`shards status`: each shard, who has it, how far it is, what waits."""
 
-from typing import Annotated
-
 import typer
 
 from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
 from engine.commands.health import gather_status
 from engine.commands.screen import Json, print_json, run_loop
-from engine.commands.status import show_shards, show_verdict
+from engine.commands.status import WaitingSecondsMax, show_shards, show_verdict
 
 
 def status(
-    waiting_seconds_max: Annotated[
-        float,
-        typer.Option("--waiting-seconds-max", min=0, help="How long an entry may wait."),
-    ] = 30.0,
+    waiting_seconds_max: WaitingSecondsMax = 30.0,
     postgres_dsn: PostgresDsn = None,
     redis_url: RedisUrl = None,
     data: Data = None,

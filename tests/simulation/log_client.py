@@ -55,8 +55,7 @@ class LogClient:
         return await self._send([*commands]) if commands else []
 
     def pipeline(self, *, transaction: bool) -> "LogPipeline":
-        if transaction:
-            raise NotImplementedError("MULTI is not simulated")
+        assert not transaction, "the engine uses no MULTI, and none is simulated"
         return LogPipeline(self)
 
     async def _send(self, commands: list[tuple[Any, ...]]) -> list[Any]:

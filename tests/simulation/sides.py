@@ -3,6 +3,7 @@
 import asyncio
 import struct
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ NOBODY = ID_ZERO
 TIME = 1_700_000_000_000_000
 
 
-class Side:
+class Side(ABC):
     """A Postgres to try things on. Everything that is connected ends with the test."""
 
     def __init__(self) -> None:
@@ -32,12 +33,13 @@ class Side:
         self.connections.append(made)
         return made
 
+    @abstractmethod
     async def _connect(self, name: str) -> Any:
-        raise NotImplementedError
+        """A connection of that name."""
 
+    @abstractmethod
     async def create_account(self, account_id: bytes, *flags: str) -> None:
         """An account."""
-        raise NotImplementedError
 
     async def worker(self, connection: Any, shards: Sequence[int] | None = None) -> bytes:
         """Register a worker; returns its id."""
