@@ -47,6 +47,11 @@ SIZES = {
 PRODUCERS = 2
 MOVED = range(SHARDS // 4)
 WARM_UP_SECONDS = 3.0
+STAGES = [
+    ("source: commits what it decided", "paused_at", "released_at"),
+    ("target: claims", "released_at", "claimed_at"),
+    ("target: reads on", "claimed_at", "ready_at"),
+]
 
 
 async def move_about(ledger: Ledger, seconds: float) -> list[float]:
@@ -66,6 +71,18 @@ async def move_about(ledger: Ledger, seconds: float) -> list[float]:
     return await milliseconds(
         ledger, "SELECT pause FROM ledger.moves WHERE plan IS NOT NULL AND state = 'done'"
     )
+
+
+async def stages(ledger: Ledger) -> list[Row]:
+    """What the pauses of the planned moves consist of."""
+    rows: list[Row] = []
+    for name, since, until in STAGES:
+        query = f"SELECT {until} - {since} AS pause FROM ledger.moves WHERE plan IS NOT NULL AND state = 'done'"  # noqa: S608, E501 - names of ours
+        taken = await milliseconds(ledger, query)
+        rows.append(
+            {"stage": name, "median_ms": _quantile(taken, 0.5), "max_ms": _quantile(taken, 1)}
+        )
+    return rows
 
 
 async def unowned(ledger: Ledger, since: float) -> list[float]:
@@ -149,6 +166,7 @@ def measure(options: argparse.Namespace) -> Result:
         moving = time.time()
         note("shards move")
         pauses = asyncio.run(move_about(ledger, options.seconds))
+        taken = asyncio.run(stages(ledger))
         restarting = time.time()
         note(f"{len(pauses)} moves; now the engines are restarted")
         restart_each(ledger, running, engines)
@@ -177,7 +195,7 @@ def measure(options: argparse.Namespace) -> Result:
         "others_ratio": round(during / before, 3),
         "restart_pause_max_ms": rows[2]["pause_max_ms"],
     }
-    return Result(rows, faults, summary)
+    return Result(rows, faults, summary, {"Pauses": taken})
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -2,6 +2,8 @@
 
 import heapq
 
+from engine.rows import Decided
+
 
 class DueHolds:
     """Holds with a time-out that may have to be expired.
@@ -21,6 +23,15 @@ class DueHolds:
         if expires_at <= self.horizon and hold_id not in self._here:
             self._here.add(hold_id)
             heapq.heappush(self._heap, (expires_at, hold_id))
+
+    def note(self, decided: Decided) -> None:
+        """Watch the holds that were decided."""
+        for row in decided.spent[decided.spent["expires_at"] > 0]:
+            self.add(int(row["expires_at"]), row["id"].tobytes())
+
+    def is_due(self, now: int) -> bool:
+        """Whether a hold lapses by now, or may, beyond the horizon."""
+        return now > self.horizon or bool(self._heap and self._heap[0][0] <= now)
 
     def next_at(self) -> int | None:
         """When the next hold lapses."""

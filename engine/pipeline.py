@@ -40,6 +40,9 @@ CONFLICTS_UNLOCKED_MAX = 3
 AHEAD_TRANSFERS_MIN = 256
 """While a flush is under way fewer than these wait: one by one each would cost as much CPU."""
 
+SHORT_TRANSFERS_MAX = 512
+"""In a short flush."""
+
 FIRST_CAME_ANOTHER = (ConflictError, LostOwnershipError)
 
 
@@ -83,6 +86,9 @@ class Pipeline:
         self._conflicts = 0
         self._arrived = 0
         self._careful = False
+        self.in_short = False
+        """Whether shards are about to change hands, which waits for what is under way: flushes
+        are short then, and nothing is decided ahead."""
 
     async def load(self) -> None:
         """Begin from what is committed, with an empty book."""
@@ -178,14 +184,15 @@ class Pipeline:
         """Whether it is time to decide: while a flush is under way, only what is worth a start."""
         if self._flights.in_flight is None:
             return bool(self._inbox)
-        return self._inbox.transfers >= AHEAD_TRANSFERS_MIN
+        return not self.in_short and self._inbox.transfers >= AHEAD_TRANSFERS_MIN
 
     def is_busy(self) -> bool:
         """Whether anything is decided and not yet seen committed."""
         return self._open is not None or self._flights.are_under_way
 
     def _room(self) -> int:
-        return self._settings.flush_transfers_max - (self._open.transfers if self._open else 0)
+        most = SHORT_TRANSFERS_MAX if self.in_short else self._settings.flush_transfers_max
+        return most - (self._open.transfers if self._open else 0)
 
     def _is_full(self) -> bool:
         return self._open is not None and self._room() <= 0
@@ -205,11 +212,7 @@ class Pipeline:
             woken.cancel()
 
     def _hold_is_due(self) -> bool:
-        now = self._clock()
-        if now > self._due.horizon:
-            return bool(self.owned)
-        next_at = self._due.next_at()
-        return next_at is not None and next_at <= now
+        return bool(self.owned) and self._due.is_due(self._clock())
 
     def _seal(self) -> None:
         """Close what is open and make it ready to be sent; the next decisions open another."""
@@ -339,11 +342,7 @@ class Pipeline:
         opened.told += tell(arrivals, batch, np.concatenate([one.outcomes for one in decided]))
         opened.transfers += len(batch.rows) + len(arrivals)
         for one in decided:
-            self._watch(one)
-
-    def _watch(self, decided: Decided) -> None:
-        for row in decided.spent[decided.spent["expires_at"] > 0]:
-            self._due.add(int(row["expires_at"]), row["id"].tobytes())
+            self._due.note(one)
 
     async def _open_flush(self) -> OpenFlush:
         """The flush to decide into: at a time above all before, with the holds due by then."""
@@ -365,7 +364,7 @@ class Pipeline:
         open_ = [self._open] if self._open is not None else []
         for uncommitted in [*self._flights.uncommitted(), *open_]:
             for decided in uncommitted.decided:
-                self._watch(decided)
+                self._due.note(decided)
 
     async def _decide_locked_first(self, arrivals: list[Arrival]) -> None:
         """Where others kept coming first they are locked out, and all is read under the lock."""
@@ -396,4 +395,4 @@ class Pipeline:
         # Numbers reserved before are lower than that of the locked flush: no more of use.
         await self._flights.begin(result.flush.sequence + 1, result.next_number, self.owned)
         self._book.take_over(result.book)
-        self._watch(result.decided)
+        self._due.note(result.decided)

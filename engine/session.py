@@ -109,6 +109,7 @@ class Session:
         while not worker.stopping:
             holdings, workers = await self._store.owning.look()
             step = next_step(self._store.worker, holdings, workers, joined=worker.joined)
+            self._pipeline.in_short = step.is_moving
             if step.owned - self.owned:
                 raise TryAgainError("shards are owned that are not worked on: beginning again")
             await self._store.owning.refuse(step.refuse)

@@ -61,6 +61,8 @@ class Step(msgspec.Struct):
     """Whether it has what it is to have."""
     look_again_seconds: float = math.inf
     """When a lease ends, at the earliest."""
+    is_moving: bool = False
+    """Whether a shard is on its way from or to it."""
 
 
 def next_step(
@@ -78,6 +80,7 @@ def next_step(
     step = Step(owned={one.shard for one in holdings if one.worker == me})
     left = [one.seconds_left for one in holdings if one.worker != me and one.seconds_left > 0]
     step.look_again_seconds = min(left, default=math.inf) + MARGIN_SECONDS
+    step.is_moving = any(one.move and me in (one.worker, one.move.target) for one in holdings)
     if me not in alive:  # until the next heartbeat
         return step
     _let_go(step, me, holdings, alive)

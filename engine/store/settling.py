@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Final
 
+import anyio
 import asyncpg
 import structlog
 
@@ -74,7 +75,9 @@ async def _waited_for(committing: "asyncio.Future[Any]", sequence: int) -> Any:
             waited_seconds += SLOW_SECONDS
             _log.warning("commit_waits", sequence=sequence, seconds=waited_seconds)
     except asyncio.CancelledError:
-        await asyncio.wait([committing])
+        # A scope that is cancelled cancels every wait in it, this one too.
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([committing])
         committing.exception()
         raise
     return committing.result()

@@ -95,7 +95,7 @@ class Faults:
             if one.process.frozen and self.random.random() < 0.6:
                 one.thaw()
         for slot, one in list(self.crew.items()):
-            if not one.running or one.process.frozen:
+            if not one.running or one.process.frozen or one.worker.stopping:
                 self._start(slot, one.shards)
 
     async def _kill(self) -> None:

@@ -138,3 +138,23 @@ async def test_a_release_is_answered_by_nobody(scene: Scene) -> None:
     await scene.until(lambda: old.task is not None and old.task.done(), "it to end")
     await scene.worker("new", [0])
     assert await scene.ask(0, scene.transfer(a, b, 1)) == ["created"]
+
+
+@scenario()
+async def test_a_claim_is_waited_for_when_redis_goes(scene: Scene) -> None:
+    """What else ends a session does not end what commits."""
+    a, b = scene.account(0), scene.account(0)
+    worker = await scene.worker("worker")
+    other = await scene.worker("other")
+    await scene.until(lambda: len(other.worker.owned) == 2, "the other to have its share")
+    gate = scene.before("COMMIT", worker)
+    other.kill()
+    await scene.reached(gate)
+    writer = writer_of(worker)
+    scene.log.stop()
+    await asyncio.sleep(0.5)
+    assert not writer.is_closed()
+    gate.open()
+    scene.log.start()
+    await scene.until(lambda: len(worker.worker.owned) == 4, "all shards to be the worker's")
+    assert await scene.ask(0, scene.transfer(a, b, 1)) == ["created"]
