@@ -12,7 +12,6 @@ import pytest
 
 from engine.servers import Servers
 from engine.settings import WorkerSettings
-from tests.integration.test_histories import HISTORIES, check
 from tests.integration.test_kills import WorkerProcess, drained, more_answers, producing
 from tests.ledgers import Ledger, make_ledger, until
 from tests.moving import id_of, move, moving
@@ -191,20 +190,6 @@ async def test_a_hold_lapses_where_its_shard_went(postgres_dsn: str, redis_url: 
 
         await until(lapsed, "the hold to lapse")
         assert other.statistics.locked == one.statistics.locked == 0
-    await assert_verified(ledger)
-
-
-async def test_histories_replay_the_same_on_one_worker_and_on_four_while_shards_move(
-    postgres_dsn: str, redis_url: str
-) -> None:
-    """Each batch is sent after the last answer; the recorded outcomes are those of one worker."""
-    ledger = await make_ledger(postgres_dsn, redis_url, shard_count=16)
-    workers = [ledger.worker() for _ in range(4)]
-    histories = [one for one in HISTORIES if one.profile != "expiry"][2::11]
-    async with ledger.working(*workers), moving(ledger, workers, SEED) as moved:
-        standby = ledger.worker([])
-        await check("bin", ledger, standby, histories=histories)
-        assert moved
     await assert_verified(ledger)
 
 
