@@ -145,7 +145,7 @@ class Book:
         self._lately = deque([[], []])
         for decided in (one for flush in other._lately for one in flush):  # noqa: SLF001
             self.holds.end(words_of(decided.resolutions.hold_ids))
-        self._seen = np.where(other._seen != 0, other._seen, self._seen)  # noqa: SLF001
+            self._note_seen(decided)
 
     def forget_unused(self, keep: int) -> None:
         """Forget accounts, the least recently used first, until `keep` are left.
@@ -250,12 +250,15 @@ class Book:
         for account_id, closed in decided.closings.items():
             slot = self._table.find(words_of(np.frombuffer(account_id, "V16")))
             self.closed[slot] = closed
-        for rows in (decided.spent, decided.refused.requests):
-            hashes = hash_words(words_of(rows["id"]))
-            self._seen[hashes & np.uint64(len(self._seen) - 1)] = hashes
+        self._note_seen(decided)
         self.holds.add(decided.spent[decided.spent["flags"] & PENDING != 0])
         self.holds.end(words_of(decided.resolutions.hold_ids))
         self._lately[-1].append(decided)
+
+    def _note_seen(self, decided: Decided) -> None:
+        for rows in (decided.spent, decided.refused.requests):
+            hashes = hash_words(words_of(rows["id"]))
+            self._seen[hashes & np.uint64(len(self._seen) - 1)] = hashes
 
     def begin_flush(self) -> None:
         """What is noted from now on belongs to the next flush."""
