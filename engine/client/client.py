@@ -194,15 +194,16 @@ class Client:
         return await self._store.lookup_transfers(parse_ids(ids))
 
     async def account_history(
-        self, account_id: Id, limit: int = 100, *, before: datetime | None = None
+        self, account_id: Id, limit: int = 100, *, before: datetime | Posting | None = None
     ) -> list[Posting]:
         """The last postings of an account, newest first.
 
         Args:
             account_id: The account; one that does not exist has no postings.
             limit: Most postings.
-            before: Only postings before this time, which has a time zone. The postings of one
-                flush have the same time.
+            before: Only postings before this time, which has a time zone, or before this posting:
+                the last of a page leads to the next page. The postings of one flush have the same
+                time.
 
         Raises:
             InputError: The id, the limit or the time cannot be read.
@@ -210,7 +211,7 @@ class Client:
         """
         if not 1 <= limit <= HISTORY_ROWS_MAX:
             raise InputError(f"Expected a limit from 1 to {HISTORY_ROWS_MAX}, got {limit}")
-        if before is not None and before.tzinfo is None:
+        if isinstance(before, datetime) and before.tzinfo is None:
             raise InputError("Expected a time with a time zone in `before`")
         return await self._store.account_history(parse_id(account_id), limit, before)
 

@@ -74,6 +74,10 @@ def history(
             "--before", metavar="TIME", help="Posted before, as 2026-01-31T12:00:00Z (UTC)."
         ),
     ] = None,
+    before_number: Annotated[
+        int | None,
+        typer.Option("--before-number", min=0, help="Before the posting of this number."),
+    ] = None,
     postgres_dsn: PostgresDsn = None,
     data: Data = None,
     json: Json = False,
@@ -83,22 +87,23 @@ def history(
     Example: engine history alice --limit 5
     """
     until = TIME_MAX if before is None else _time(before)
-    found, postings = run_loop(_history(find_postgres(postgres_dsn, data), account, limit, until))
+    dsn = find_postgres(postgres_dsn, data)
+    found, postings = run_loop(_history(dsn, account, limit, until, before_number))
     if json:
         print_json_lines(postings)
         return
     out.print(f"{found.name or 'account'}  {found.id}  ledger {found.ledger}")
     print_postings(postings)
     if len(postings) == limit:
-        out.print(f"There may be more: --limit, or --before {postings[-1].posted_at}")
+        out.print(f"There may be more: --limit, or --before-number {postings[-1].number}")
 
 
 async def _history(
-    postgres_dsn: str, wanted: str, limit: int, until: int
+    postgres_dsn: str, wanted: str, limit: int, until: int, before_number: int | None
 ) -> tuple[AccountReport, list[PostingReport]]:
     async with open_reports(postgres_dsn) as reports:
         [account] = await find_accounts(reports, [wanted])
-        return account, await reports.history(account.id_bytes, limit, until)
+        return account, await reports.history(account.id_bytes, limit, until, before_number)
 
 
 def print_postings(postings: list[PostingReport]) -> None:

@@ -169,11 +169,17 @@ class ClientStore:
         return [transfer_of(row) for row in rows]
 
     async def account_history(
-        self, account_id: bytes, limit: int, before: datetime | None
+        self, account_id: bytes, limit: int, before: datetime | Posting | None
     ) -> list[Posting]:
-        """The last postings of an account, newest first, all before a time."""
-        until = None if before is None else (before - EPOCH) // timedelta(microseconds=1)
-        rows = await self._fetch("read the history", "client_history", account_id, limit, until)
+        """The last postings of an account, newest first, all before a time or a posting."""
+        time = number = None
+        if isinstance(before, Posting):
+            number = before.number
+        elif before is not None:
+            time = (before - EPOCH) // timedelta(microseconds=1)
+        rows = await self._fetch(
+            "read the history", "client_history", account_id, limit, time, number
+        )
         return [posting_of(row) for row in rows]
 
     async def outcomes(self, ids: Sequence[bytes]) -> dict[bytes, tuple[Outcome, int]]:

@@ -55,7 +55,10 @@ class StoredTransfer(msgspec.Struct, frozen=True, gc=False):
 
 
 class Posting(msgspec.Struct, frozen=True, gc=False):
-    """One leg of a transfer, with the counters of its stripe after it; credit is positive."""
+    """One leg of a transfer, with the counters of its stripe after it; credit is positive.
+
+    `number` is its own in the whole ledger.
+    """
 
     transfer_id: UUID
     other_account_id: UUID
@@ -70,12 +73,15 @@ class Posting(msgspec.Struct, frozen=True, gc=False):
     credits_pending: int
     credits_posted: int
     posted_at: datetime
+    number: int
 
 
 _COUNTERS: Final = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
 _SAME_IN_ACCOUNT: Final = ("ledger", "code", "name", "shard", "closed", "user_data_32", *_COUNTERS)
 _SAME_IN_TRANSFER: Final = ("amount", "ledger", "code", "timeout", "user_data_32", "shard")
-_SAME_IN_POSTING: Final = ("amount", "pending_amount", "code", "shard", "version", *_COUNTERS)
+_SAME_IN_POSTING: Final = (
+    "amount", "pending_amount", "code", "shard", "version", "number", *_COUNTERS,
+)  # fmt: skip
 
 
 def account_of(row: Row) -> Account:

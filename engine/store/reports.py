@@ -8,6 +8,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from engine.errors import InputError
 from engine.store.connection import connect, statement, translated
 
 OVERDUE_SECONDS: Final = 2.0
@@ -106,7 +107,10 @@ class BalanceReport(msgspec.Struct, frozen=True):
 
 
 class PostingReport(msgspec.Struct, frozen=True):
-    """One leg as the owner of the account sees it; the counters are those of its stripe."""
+    """One leg as the owner of the account sees it; the counters are those of its stripe.
+
+    `number` is its own in the whole ledger.
+    """
 
     posted_at: str
     transfer_id: str
@@ -122,6 +126,7 @@ class PostingReport(msgspec.Struct, frozen=True):
     debits_posted: int
     credits_pending: int
     credits_posted: int
+    number: int
 
 
 class Reports:
@@ -164,7 +169,11 @@ class Reports:
         return await self._rows(BalanceReport, "report_balances", ids)
 
     async def history(
-        self, account_id: bytes, limit: int, before: int = TIME_MAX
+        self,
+        account_id: bytes,
+        limit: int,
+        before: int = TIME_MAX,
+        before_number: int | None = None,
     ) -> list[PostingReport]:
         """The last postings of an account, newest first.
 
@@ -172,8 +181,17 @@ class Reports:
             account_id: 16 bytes.
             limit: At most as many.
             before: Posted before it, in microseconds since 1970.
+            before_number: Before the posting of this number.
+
+        Raises:
+            InputError: There is no posting of that number.
         """
-        return await self._rows(PostingReport, "report_history", account_id, limit, before)
+        try:
+            return await self._rows(
+                PostingReport, "report_history", account_id, limit, before, before_number
+            )
+        except asyncpg.InvalidParameterValueError as error:
+            raise InputError(str(error)) from error
 
     async def decided(self) -> tuple[int, int]:
         """How many transfers were created, and how many refusals spent their id."""

@@ -85,6 +85,18 @@ class TestTransfers:
             older = await client.account_history(bob, before=history[0].posted_at)
             assert [p.amount for p in older] == [0, 5]
 
+    async def test_the_pages_of_a_history_show_each_posting_once(self, ledger: Ledger) -> None:
+        async with ledger.working(), open_client(ledger) as client:
+            [bank, alice, bob] = await make_accounts(client, 3)
+            made = [move(bank, one) for one in (alice, bob) for _ in range(60)]
+            made += [move(bob, alice) for _ in range(60)]
+            await client.create_transfers(made)
+            seen = page = await client.account_history(alice, 7)
+            while page := await client.account_history(alice, 7, before=page[-1]):
+                seen += page
+            concern_alice = [one["id"] for one in made if alice in one.values()]
+            assert [posting.transfer_id for posting in seen] == concern_alice[::-1]
+
     async def test_a_large_call_is_decided_in_order(self, ledger: Ledger) -> None:
         async with open_client(ledger) as client:
             [bank] = await make_accounts(client, 1)

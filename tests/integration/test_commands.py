@@ -198,6 +198,13 @@ def test_lines_are_decided_in_the_order_of_the_file(up: Up) -> None:
     assert (alice["account_id"], bank["account_id"]) == (ALICE, BANK)
     assert (alice["credits_posted"], alice["debits_posted"], alice["balance"]) == (190, 140, 50)
     assert [posting["amount"] for posting in history.lines()] == [40, 0]
+    newest, older = history.lines()
+    before, none = up.run_all(
+        f"history alice --limit 1 --before-number {newest['number']} --json",
+        "history alice --before-number 7",
+    )
+    assert before.lines() == [older]
+    assert (none.code, "there is no posting 7" in none.err) == (1, True)
     assert one.document()["outcome"] == "created"
 
 
