@@ -123,10 +123,15 @@ SAFEGUARDS: dict[str, Safeguard] = {
         'if r["worker"] == owner and not r["alive"]]',
         'if r["worker"] == owner]',
     ),
-    "absence is final only once the backend is gone, and never supposed (8)": (
+    "what became of a lost commit is found out (8)": (
         "store/settling.py",
         "if not await _settle(link, connection, sequence, number):",
         "if False:",
+    ),
+    "absence is final only once the backend is gone (8)": (
+        "store/settling.py",
+        "                while await fresh.fetchval(",
+        "                while False and await fresh.fetchval(",
     ),
     "who is frozen is cleared out of the way (9)": (
         "store/owning.py",

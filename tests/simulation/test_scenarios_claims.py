@@ -225,3 +225,26 @@ async def test_a_shard_is_released_while_its_claim_waits(scene: Scene) -> None:
     await scene.ready(claimer)
     assert await scene.ask(0, scene.transfer(a, b, 1)) == ["created"]
     assert scene.owner(0) == "claimer"
+
+
+@scenario()
+async def test_what_is_released_while_a_claim_waits_is_nobodys_to_write(scene: Scene) -> None:
+    """The claimer looks again before it knows better: until then it writes nothing of the shard."""
+    a, b = scene.account(0), scene.account(0)
+    owner = await scene.worker("owner", [0])
+    owner.freeze()
+    claimer = scene.participant("claimer", [0])
+    claiming = scene.before("lock_workers", claimer)
+    await scene.reached(claiming)
+    owner.thaw()
+    owner.worker.stop()
+    await scene.until(lambda: scene.owner(0) == "nobody", "the release")
+    looking = scene.before("look_at_shards", claimer)
+    claiming.open()
+    await scene.reached(looking)
+    request = await scene.push(0, scene.transfer(a, b, 1))
+    await asyncio.sleep(0.5)
+    assert scene.told(request) is None
+    looking.open()
+    assert await scene.answer(request) == ["created"]
+    assert scene.owner(0) == "claimer"

@@ -40,22 +40,27 @@ def test_commit_ack_lost(statement: str, applied: bool) -> None:
     scenario(by_copy=statement == "COMMIT")(play)()
 
 
-@scenario(by_copy=True)
-async def test_commit_ack_lost_applied_after_a_read_back(scene: Scene) -> None:
+@pytest.mark.parametrize("before", [True, False])
+def test_commit_ack_lost_applied_after_a_read_back(before: bool) -> None:
     """It is looked for while its COMMIT is still on its way: whoever looks ends it first."""
-    a, b = scene.account(0), scene.account(0)
-    worker = await scene.worker("worker", [0])
-    gate = scene.before("COMMIT", worker)
-    request = await scene.push(0, scene.transfer(a, b, 5))
-    await scene.reached(gate)
-    writer_of(worker).cut(30.0, drops=False)
-    looking = scene.before("find_flush", worker)
-    await scene.reached(looking)
-    gate.open()
-    await asyncio.sleep(0.1)
-    looking.open()
-    assert await scene.answer(request) == ["created"]
-    assert scene.balance(b) == (0, 0, 0, 5)
+
+    async def play(scene: Scene) -> None:
+        a, b = scene.account(0), scene.account(0)
+        worker = await scene.worker("worker", [0])
+        gate = scene.before("COMMIT", worker)
+        request = await scene.push(0, scene.transfer(a, b, 5))
+        await scene.reached(gate)
+        writer_of(worker).cut(30.0, drops=False)
+        look = "find_flush"
+        looking = scene.before(look, worker) if before else scene.after(look, worker)
+        await scene.reached(looking)
+        gate.open()
+        await asyncio.sleep(0.1)
+        looking.open()
+        assert await scene.answer(request) == ["created"]
+        assert scene.balance(b) == (0, 0, 0, 5)
+
+    scenario(by_copy=True)(play)()
 
 
 @scenario(by_copy=True)

@@ -116,6 +116,23 @@ async def test_entry_on_the_wrong_stream(scene: Scene) -> None:
 
 
 @scenario()
+async def test_what_waits_for_a_lock_holds_back_its_stream(scene: Scene) -> None:
+    """What comes behind it spends what it brings."""
+    far, poor, a = scene.account(1), scene.account(0, DEBIT_LIMIT), scene.account(0)
+    here = await scene.worker("here", [0])
+    await scene.worker("there", [1])
+    gate = scene.before("flush_small", here)
+    first = await scene.push(0, scene.transfer(a, poor, 0))
+    await scene.reached(gate)
+    brings = await scene.push(0, scene.transfer(far, poor, 5))
+    spends = [await scene.push(0, scene.transfer(poor, a, amount)) for amount in (2, 3)]
+    await asyncio.sleep(0.1)
+    gate.open()
+    for request in (first, brings, *spends):
+        assert await scene.answer(request) == ["created"]
+
+
+@scenario()
 async def test_frozen_borrower(scene: Scene) -> None:
     """It holds its lenders' rows: once its lease is over they end it and go on."""
     a, poor = scene.account(0), scene.account(1, DEBIT_LIMIT)
