@@ -102,11 +102,10 @@ def demo_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def demo(demo_directory: Path) -> "Iterator[subprocess.Popen[str]]":
     """Begun before the other tests and looked at by the last: it waits for a lease to expire."""
     command = [*ENGINE, "demo", "--transfers", "5000", "--accounts", "500"]
-    process = start(command, demo_directory, TMPDIR=str(demo_directory))
-    yield process
-    if process.poll() is None:
+    with start(command, demo_directory, TMPDIR=str(demo_directory)) as process:
+        yield process
         process.terminate()
-        Ended(process)
+        process.wait(SECONDS_MAX)
 
 
 @pytest.fixture(scope="module")
