@@ -27,5 +27,12 @@ def run_lengths(starts: Ints, count: int) -> Ints:
 
 
 def joined(columns: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """Columns one after the other; one alone is not copied."""
-    return columns[0] if len(columns) == 1 else np.concatenate(columns)
+    """Columns of one type, one after the other; one alone is not copied."""
+    if len(columns) == 1:
+        return columns[0]
+    kind = columns[0].dtype
+    if kind.names is None:
+        return np.concatenate(columns)
+    # As bytes: numpy compares rows field by field, in Python, to find a type that fits all.
+    raw = np.dtype((np.void, kind.itemsize))
+    return np.concatenate([rows.view(raw) for rows in columns]).view(kind)

@@ -3,13 +3,16 @@
 Measured on two cores, flushes of one transfer: six round trips by COPY 0.77 ms, this 0.19 ms.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.nouns import ID_ZERO
 from engine.page import HoldStatus
 from engine.rows import COUNTERS
+from engine.runs import joined
 from engine.store.rows import Flush
 
 SMALL_POSTINGS_MAX: Final = 400
@@ -36,7 +39,7 @@ def small_arguments(worker: bytes, flush: Flush, base: int) -> list[Any]:
         flush: Written whole.
         base: The number of the flush, shifted.
     """
-    created, refused = _created(flush), _refused(flush)
+    created, refused = list(_created(flush)), _refused(flush)
     spent = sorted(created + refused)
     resolutions = sorted(
         (hold_id, transfer_id if transfer_id != ID_ZERO else None, HoldStatus(status).name)
@@ -75,28 +78,23 @@ def small_arguments(worker: bytes, flush: Flush, base: int) -> list[Any]:
     ]
 
 
-def _created(flush: Flush) -> list[tuple[Any, ...]]:
-    rows = np.concatenate([one.spent for one in flush.decided]) if flush.decided else ()
-    return [
-        (
-            row["id"].tobytes(),
-            int(row["debit_number"]),
-            int(row["credit_number"]),
-            int(row["amount"]),
-            int(row["code"]),
-            int(row["flags"]),
-            int(row["shard"]),
-            0,
-            int(row["timeout"]) or None,
-            int(row["expires_at"]) or None,
-            _id_or_none(row["pending_id"]),
-            _id_or_none(row["user_data_128"]),
-            int(row["user_data_64"].astype(np.int64)) or None,
-            int(row["user_data_32"]) or None,
-            None,
-        )
-        for row in rows
-    ]
+def _created(flush: Flush) -> Iterable[tuple[Any, ...]]:
+    if not flush.decided:
+        return ()
+    rows = joined([one.spent for one in flush.decided])
+    always = ("id", "debit_number", "credit_number", "amount", "code", "flags", "shard")
+    return zip(
+        *(rows[name].tolist() for name in always),
+        [0] * len(rows),
+        _not_zero(rows["timeout"]),
+        _not_zero(rows["expires_at"]),
+        _not_zero(rows["pending_id"], ID_ZERO),
+        _not_zero(rows["user_data_128"], ID_ZERO),
+        _not_zero(rows["user_data_64"].view(np.int64)),
+        _not_zero(rows["user_data_32"]),
+        [None] * len(rows),
+        strict=True,
+    )
 
 
 def _refused(flush: Flush) -> list[tuple[Any, ...]]:
@@ -120,6 +118,6 @@ def _refused(flush: Flush) -> list[tuple[Any, ...]]:
     ]
 
 
-def _id_or_none(value: np.void) -> bytes | None:
-    found = value.tobytes()
-    return None if found == ID_ZERO else found
+def _not_zero(column: npt.NDArray[Any], zero: Any = 0) -> list[Any]:
+    """What is nothing is NULL in Postgres."""
+    return [None if value == zero else value for value in column.tolist()]
