@@ -135,7 +135,7 @@ def _refused(batch: Batch, made: Made) -> Refused:
     outcomes = np.array([known.outcome for known in by_rules], np.uint8)
     shards = np.array([known.shard for known in by_rules], np.int16)
     return Refused(
-        np.concatenate([batch.rows[rows], requests]),
+        joined([batch.rows[rows], requests]),
         np.concatenate([made.outcomes[rows], outcomes]),
         np.concatenate([batch.shards[rows], shards]),
     )

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from engine.id_table import words_of
 from engine.page import HoldStatus
 from engine.rows import COUNTERS, Decided, PostedRows
+from engine.runs import joined
 from engine.store.connection import POSTGRES_EPOCH
 
 FLUSH_SHIFT: Final = 20
@@ -194,7 +195,7 @@ _WITH_TIMEOUT: Final[list[tuple[str, Kind, str]]] = [
 
 
 def _copy_of_refused(decided: Sequence[Decided], base: int) -> Iterator[Copy]:
-    requests = np.concatenate([one.refused.requests for one in decided])
+    requests = joined([one.refused.requests for one in decided])
     if not len(requests):
         return
     order = _order_by_id(requests["id"])
