@@ -1,10 +1,11 @@
-"""Reading from a large ledger: the balance of an account, and its last 100 postings.
+"""Reading a large ledger: balances, the last 100 postings of accounts, and the 100 before them.
 
 The ledger is filled with flushes of 20,000 transfers, decided and encoded by the engine's own
 code and copied by two connections at once, as two workers do. One account is credited by a
 twentieth of all transfers; the others are drawn alike. Then balances and histories are asked
 of accounts that nobody has asked of before, through the views that everybody uses, and held
-against what the transfers add up to and which came last.
+against what the transfers add up to and which came last. A further page begins at the last posting
+of the one before.
 
 Beside it the layout without runs: a btree over (stripe, version) of every posting, made
 afterwards, and the last 100 postings by it; and what both indexes take on disk.
@@ -42,6 +43,10 @@ BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
 BALANCE = "SELECT credits_posted - debits_posted FROM ledger.balances WHERE account_id = $1"
 HISTORY = f"SELECT transfer_id FROM ledger.history($1, {LIMIT})"  # noqa: S608 - a number of ours
+LAST_SEEN = f"""
+SELECT number FROM ledger.history($1, {LIMIT}) ORDER BY posted_at, number LIMIT 1
+"""  # noqa: S608 - as above
+FURTHER = f"SELECT transfer_id FROM ledger.history($1, {LIMIT}, NULL, $2)"  # noqa: S608 - as above
 PLAIN_HISTORY = f"""
 SELECT transfer_id FROM ledger.posted
 WHERE stripe = (SELECT number * 1024 + shard FROM ledger.accounts WHERE id = $1)
@@ -67,7 +72,7 @@ class Watch:
         self._watched = np.zeros(count, bool)
         self._watched[chosen] = True
         self.balances = dict.fromkeys(chosen.tolist(), 0)
-        self.last: dict[int, deque[bytes]] = {one: deque(maxlen=LIMIT) for one in self.balances}
+        self.last: dict[int, deque[bytes]] = {one: deque(maxlen=2 * LIMIT) for one in self.balances}
 
     def note(self, made: Transfers) -> None:
         """Take in a flush."""
@@ -129,61 +134,81 @@ async def fill(dsn: str, accounts: Accounts, flushes: int, watch: Watch) -> None
         await connection.close()
 
 
-async def ask(
-    connection: asyncpg.Connection, query: str, ids: list[uuid.UUID]
-) -> tuple[list[float], list[list[Any]]]:
-    """Ask of each account, once; returns the milliseconds and the answers."""
-    statement = await connection.prepare(query)
-    taken, answers = [], []
-    for one in ids:
-        began = time.perf_counter()
-        rows = await statement.fetch(one)
-        taken.append((time.perf_counter() - began) * 1000)
-        answers.append([row[0] for row in rows])
-    return taken, answers
+class Questions:
+    """Asks, and compares.
+
+    Args:
+        connection: For all of them.
+        accounts: All accounts.
+        watch: What must be found.
+    """
+
+    def __init__(self, connection: asyncpg.Connection, accounts: Accounts, watch: Watch) -> None:
+        self._connection = connection
+        self._accounts = accounts
+        self._watch = watch
+        self.rows: list[Row] = []
+        self.faults: list[str] = []
+
+    async def ask(
+        self, what: str, query: str, asked: list[tuple[Any, ...]], expected: list[list[Any]]
+    ) -> None:
+        """Ask with some arguments after the other; the first are not counted: plans are made."""
+        statement = await self._connection.prepare(query)
+        taken, wrong = [], 0
+        for arguments, want in zip(asked, expected, strict=True):
+            began = time.perf_counter()
+            rows = await statement.fetch(*arguments)
+            taken.append((time.perf_counter() - began) * 1000)
+            wrong += [row[0] for row in rows] != want
+        if wrong:
+            self.faults.append(f"{what}: {wrong} of {len(asked)} answers are wrong")
+        median, most = np.quantile(taken[1:], (0.5, 0.99)).tolist()
+        self.rows.append(
+            {"what": what, "asked": len(taken) - 1, "median_ms": round(median, 3),
+             "p99_ms": round(most, 3), "most_ms": round(max(taken[1:]), 3)}
+        )  # fmt: skip
+
+    async def ask_of(self, places: list[int], name: str = "") -> None:
+        """Ask for balances and pages of accounts."""
+        asked = self._asked(places)
+        await self.ask(
+            f"balance{name}", BALANCE, asked, [[self._watch.balances[p]] for p in places]
+        )
+        await self.ask(f"last {LIMIT} postings{name}", HISTORY, asked, self._pages(places, 0))
+        seen = [(*one, await self._connection.fetchval(LAST_SEEN, *one)) for one in asked]
+        await self.ask(f"the {LIMIT} before them{name}", FURTHER, seen, self._pages(places, 1))
+
+    async def ask_index(self, places: list[int]) -> None:
+        """Ask for pages by a plain index."""
+        what = f"last {LIMIT} postings by a plain index"
+        await self.ask(what, PLAIN_HISTORY, self._asked(places), self._pages(places, 0))
+
+    def _asked(self, places: list[int]) -> list[tuple[Any, ...]]:
+        return [(uuid.UUID(bytes=self._accounts.ids[place].tobytes()),) for place in places]
+
+    def _pages(self, places: list[int], turn: int) -> list[list[uuid.UUID]]:
+        within = slice(turn * LIMIT, (turn + 1) * LIMIT)
+        newest = ([*self._watch.last[place]][::-1] for place in places)
+        return [[uuid.UUID(bytes=one) for one in ids[within]] for ids in newest]
 
 
 async def look(dsn: str, accounts: Accounts, watch: Watch) -> tuple[list[Row], list[str]]:
     """Ask, and compare."""
     connection = await asyncpg.connect(dsn)
-    rows: list[Row] = []
-    faults = []
-    chosen = [one for one in watch.balances if one != HOT]
-
-    async def of(what: str, query: str, places: list[int], expected: list[list[Any]]) -> None:
-        ids = [uuid.UUID(bytes=accounts.ids[place].tobytes()) for place in places]
-        taken, answers = await ask(connection, query, ids)
-        wrong = sum(found != want for found, want in zip(answers, expected, strict=True))
-        if wrong:
-            faults.append(f"{what}: {wrong} of {len(answers)} answers are wrong")
-        median, most = np.quantile(taken, (0.5, 0.99)).tolist()
-        rows.append(
-            {"what": what, "asked": len(taken), "median_ms": round(median, 3),
-             "p99_ms": round(most, 3), "most_ms": round(max(taken), 3)}
-        )  # fmt: skip
-
-    def last(places: list[int]) -> list[list[uuid.UUID]]:
-        return [[uuid.UUID(bytes=one) for one in reversed(watch.last[at])] for at in places]
-
-    # One account is asked of beforehand and not counted: plans are made, catalogues read.
-    first, *others = chosen
-    hot = [HOT] * 20
-    for query in (BALANCE, HISTORY):
-        await ask(connection, query, [uuid.UUID(bytes=accounts.ids[first].tobytes())])
-    sums = watch.balances
-    await of("balance", BALANCE, others, [[sums[place]] for place in others])
-    await of("balance, hot account", BALANCE, hot, [[sums[HOT]]] * len(hot))
-    await of(f"last {LIMIT} postings", HISTORY, others, last(others))
-    await of(f"last {LIMIT} postings, hot account", HISTORY, hot, last(hot))
+    questions = Questions(connection, accounts, watch)
+    others = [one for one in watch.balances if one != HOT]
+    await questions.ask_of(others)
+    await questions.ask_of([HOT] * len(others), ", hot account")
     await connection.execute(
         "CREATE UNIQUE INDEX posted_plain ON ledger.posted (stripe, version)", timeout=3600
     )
-    await ask(connection, PLAIN_HISTORY, [uuid.UUID(bytes=accounts.ids[first].tobytes())])
-    await of(f"last {LIMIT} postings by a plain index", PLAIN_HISTORY, others, last(others))
+    await questions.ask_index(others)
     sizes = [dict(row) for row in await connection.fetch(SIZES_ON_DISK)]
     await connection.close()
     note(", ".join(f"{one['name']} {one['mb']:,} MB" for one in sizes))
-    return [*rows, *({"what": f"size of {o['name']}", "mb": o["mb"]} for o in sizes)], faults
+    sized = [{"what": f"size of {one['name']}", "mb": one["mb"]} for one in sizes]
+    return [*questions.rows, *sized], questions.faults
 
 
 def measure(options: argparse.Namespace) -> Result:
