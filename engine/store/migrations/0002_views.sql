@@ -97,23 +97,23 @@ DECLARE
     low    bigint := 0;
     high   bigint := newest;
     middle bigint := newest - 1;
-    found  record;
+    probe  record;
 BEGIN
     WHILE low < high LOOP
-        SELECT p.version, p.run, p.number, f.time, f.worker INTO found
+        SELECT p.version, p.run, p.number, f.time, f.worker INTO probe
         FROM ledger.posted p JOIN ledger.flushes f ON f.number = p.number >> 20
         WHERE p.stripe = wanted_stripe AND p.run > 0 AND p.version - p.run <= middle
         ORDER BY p.version - p.run DESC LIMIT 1;
-        IF found.version > middle IS NOT TRUE THEN
+        IF probe.version > middle IS NOT TRUE THEN
             RAISE EXCEPTION 'stripe % has no version %', wanted_stripe, middle + 1
                 USING ERRCODE = 'data_corrupted';
-        ELSIF (found.time, found.worker, found.number) < (point_time, point_worker, point_number) THEN
-            low := found.version;
-        ELSIF (found.time, found.worker, found.number - found.run + 1)
+        ELSIF (probe.time, probe.worker, probe.number) < (point_time, point_worker, point_number) THEN
+            low := probe.version;
+        ELSIF (probe.time, probe.worker, probe.number - probe.run + 1)
               < (point_time, point_worker, point_number) THEN
-            RETURN found.version - (found.number - point_number + 1);
+            RETURN probe.version - (probe.number - point_number + 1);
         ELSE
-            high := found.version - found.run;
+            high := probe.version - probe.run;
         END IF;
         middle := (low + high) / 2;
     END LOOP;
@@ -130,20 +130,20 @@ CREATE FUNCTION ledger.postings_around(
 DECLARE
     pages bigint := pg_relation_size('ledger.posted') / current_setting('block_size')::bigint;
     reach bigint := 32;
-    found ledger.posted[];
+    rows  ledger.posted[];
 BEGIN
     LOOP
-        found := ARRAY(
+        rows := ARRAY(
             SELECT p FROM ledger.posted p
             WHERE p.ctid >= format('(%s,0)', greatest(page - reach, 0))::tid
               AND p.ctid < format('(%s,0)', least(page + reach, pages))::tid
               AND p.stripe = wanted_stripe
               AND p.number > last_number - wanted AND p.number <= last_number);
-        IF cardinality(found) = wanted THEN
-            RETURN found;
+        IF cardinality(rows) = wanted THEN
+            RETURN rows;
         ELSIF reach > pages THEN
             RAISE EXCEPTION 'stripe % has % of % postings up to number %',
-                wanted_stripe, cardinality(found), wanted, last_number
+                wanted_stripe, cardinality(rows), wanted, last_number
                 USING ERRCODE = 'data_corrupted';
         END IF;
         reach := reach * 4;
