@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
@@ -14,7 +14,7 @@ from engine.book import Book
 from engine.deciding import Batch, Deciding
 from engine.nouns import AccountFlags
 from engine.rows import AccountRow
-from engine.store.copying import Copy, copies_of
+from engine.store.copying import Copy, copies_of, send_copy
 from engine.wire.layout import Rows
 
 FLUSH = 20_000
@@ -105,19 +105,7 @@ async def copy_flush(connection: asyncpg.Connection, copies: Copies) -> None:
     """Copy one flush in one transaction."""
     async with connection.transaction():
         for table, copy in copies:
-            await connection.copy_to_table(
-                table,
-                schema_name="ledger",
-                columns=copy.columns,
-                format="binary",
-                source=_pieces(copy.data),
-            )
-
-
-async def _pieces(data: bytes) -> AsyncIterator[memoryview]:
-    view = memoryview(data)
-    for start in range(0, len(view), 512 * 1024):
-        yield view[start : start + 512 * 1024]
+            await send_copy(connection, table, copy)
 
 
 _INSERT = """

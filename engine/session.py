@@ -220,6 +220,7 @@ class Session:
                 await self._pipeline.go_on(decide=self._pipeline.has_work)
             self._intake.go_on()
             await self._aftermath.finish()
+        await self._store.confirm()
         await self._streams.remove(entries)
 
 

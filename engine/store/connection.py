@@ -24,7 +24,6 @@ POSTGRES_EPOCH: Final = 946_684_800 * 1_000_000
 _INT8: Final = struct.Struct(">q")
 
 _SETTINGS: Final = {
-    "synchronous_commit": "on",
     "lock_timeout": f"{LOCK_SECONDS_MAX}s",
     "jit": "off",
     "timezone": "UTC",
@@ -63,7 +62,11 @@ def statement(name: str) -> str:
 
 
 async def connect(
-    dsn: str, name: str, *, statement_seconds_max: float | None = STATEMENT_SECONDS_MAX
+    dsn: str,
+    name: str,
+    *,
+    statement_seconds_max: float | None = STATEMENT_SECONDS_MAX,
+    synchronous: bool = True,
 ) -> asyncpg.Connection:
     """Connect for reading and writing rows that decide.
 
@@ -73,22 +76,25 @@ async def connect(
         dsn: `postgresql://...`, straight to a server, not through a transaction pooler.
         name: Shown in `pg_stat_activity`.
         statement_seconds_max: After which a statement is cancelled.
+        synchronous: Whether a commit waits for a synchronous standby too.
 
     Raises:
         TryAgainError: The server cannot be reached.
         ConfigurationError: The server is too old, does not keep what it commits, or a pooler
             stands before it.
     """
+    commit = "on" if synchronous else "local"
+    settings = {"application_name": name, **_SETTINGS, "synchronous_commit": commit}
     with translated():
         connection = await asyncpg.connect(
             dsn,
             timeout=CONNECT_SECONDS_MAX,
             command_timeout=statement_seconds_max,
-            server_settings={"application_name": name, **_SETTINGS},
+            server_settings=settings,
         )
         try:
             _keep_alive(connection)
-            await _check(connection)
+            await _check(connection, commit)
             await connection.set_type_codec(
                 "uuid", schema="pg_catalog", encoder=_same, decoder=_same, format="binary"
             )
@@ -105,17 +111,18 @@ async def connect(
     return connection
 
 
-async def _check(connection: asyncpg.Connection) -> None:
+async def _check(connection: asyncpg.Connection, commit: str) -> None:
     version = connection.get_server_version().major
     if version < POSTGRES_VERSION_MIN:
         raise ConfigurationError(
             f"Postgres {version} is too old; use {POSTGRES_VERSION_MIN} or newer",
         )
-    for setting in ("fsync", "full_page_writes", "synchronous_commit"):
-        if await connection.fetchval("SELECT current_setting($1)", setting) != "on":
+    wanted = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": commit}
+    for setting, value in wanted.items():
+        if await connection.fetchval("SELECT current_setting($1)", setting) != value:
             raise ConfigurationError(
-                f"Postgres runs with {setting} not on and may lose what it has committed; "
-                f"set {setting} = on",
+                f"Postgres runs with {setting} not {value} and may lose what it has committed; "
+                f"set {setting} = {value}",
             )
     pid = await connection.fetchval("SELECT pg_backend_pid()")
     if pid != connection.get_server_pid():

@@ -4,10 +4,11 @@ A row on the wire is the number of its fields, then each field's length and byte
 big-endian: with fixed lengths that is a structured array, sent as it lies in memory.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import cache
 from typing import Any, Final, Literal, NamedTuple
 
+import asyncpg
 import numpy as np
 import numpy.typing as npt
 
@@ -17,6 +18,7 @@ from engine.rows import COUNTERS, Decided, PostedRows
 from engine.runs import joined
 from engine.store.connection import POSTGRES_EPOCH
 
+PIECE_BYTES: Final = 512 * 1024
 FLUSH_SHIFT: Final = 20
 """A row's number is its flush's number x 2^20 + its place in the flush."""
 
@@ -44,6 +46,24 @@ class Copy(NamedTuple):
 
     columns: list[str]
     data: bytes
+
+
+async def send_copy(connection: asyncpg.Connection, table: str, copy: Copy) -> None:
+    """Copy into a table of the ledger."""
+    await connection.copy_to_table(
+        table,
+        schema_name="ledger",
+        columns=copy.columns,
+        format="binary",
+        source=_pieces(copy.data),
+    )
+
+
+async def _pieces(data: bytes) -> AsyncIterator[memoryview]:
+    """Data in pieces, as the driver wants it."""
+    view = memoryview(data)
+    for start in range(0, len(view), PIECE_BYTES):
+        yield view[start : start + PIECE_BYTES]
 
 
 class _Sheet:

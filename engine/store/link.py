@@ -54,7 +54,10 @@ class Link:
         if self._reader is None or self._reader.is_closed():
             self._reader = await self._connect(self._dsn, f"{self.name} reading")
         if self._watcher is None or self._watcher.is_closed():
-            self._watcher = await self._connect(self._dsn, f"{self.name} watching")
+            # What it writes is worth nothing later on: a standby that is away does not end a lease.
+            self._watcher = await self._connect(
+                self._dsn, f"{self.name} watching", synchronous=False
+            )
             with translated():
                 await self._watcher.add_listener(SHARDS_CHANNEL, self._hear)
             self.changed.set()

@@ -1,7 +1,7 @@
 """The ledger in Postgres, as a worker uses it: loads, flushes, locked flushes, ownership."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Sequence
 from typing import Any, Final
 
 import asyncpg
@@ -10,16 +10,15 @@ from engine.errors import TryAgainError
 from engine.page import Known
 from engine.rows import AccountRow
 from engine.store.connection import STATEMENT_SECONDS_MAX, connect, translated
-from engine.store.copying import FLUSH_SHIFT, Copy, copies_of
+from engine.store.copying import FLUSH_SHIFT, copies_of, send_copy
 from engine.store.decoding import account_of, known_of, owned_of
 from engine.store.link import Connect, Link
 from engine.store.owning import Owning
 from engine.store.relying import check_relied
 from engine.store.rows import Flush, Owned, Ownership
-from engine.store.settling import finish
+from engine.store.settling import commit_own, finish
 from engine.store.small import is_small, small_arguments
 
-COPY_BYTES: Final = 512 * 1024
 LOCK_ROUNDS_MAX: Final = 20
 
 
@@ -188,6 +187,11 @@ class PostgresStore:
                 await connection.execute("ROLLBACK")
         raise TryAgainError(f"the owners of shards {sorted(shards)} kept changing")
 
+    async def confirm(self) -> None:
+        """See to it that all that was read is kept, by a synchronous standby too."""
+        with translated():
+            await commit_own(self._link, self._link.writer)
+
     async def reserve_number(self) -> int:
         """A number for a flush, above that of everything written before."""
         return await self._link.reserve_number()
@@ -236,7 +240,7 @@ class PostgresStore:
         )
         copies = flush.copies or copies_of(flush.decided, flush.posted, flush.number)
         for table, copy in copies:
-            await _copy(connection, table, copy)
+            await send_copy(connection, table, copy)
         closings = {k: v for decided in flush.decided for k, v in decided.closings.items()}
         if closings:
             await connection.execute(
@@ -266,20 +270,3 @@ class PostgresStore:
         if flush.relies:
             await check_relied(self._link, flush.decided)
         return next_number
-
-
-async def _copy(connection: asyncpg.Connection, table: str, copy: Copy) -> None:
-    await connection.copy_to_table(
-        table,
-        schema_name="ledger",
-        columns=copy.columns,
-        format="binary",
-        source=_pieces(copy.data),
-    )
-
-
-async def _pieces(data: bytes) -> AsyncIterator[memoryview]:
-    """Data in pieces, as the driver wants it."""
-    view = memoryview(data)
-    for start in range(0, len(view), COPY_BYTES):
-        yield view[start : start + COPY_BYTES]

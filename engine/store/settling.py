@@ -54,7 +54,7 @@ async def finish(link: Link, sequence: int, number: int, commit: Coroutine[Any, 
             result = await _waited_for(committing, sequence)
         if was_warned():
             _log.warning("commit_cut_short", sequence=sequence)
-            await _commit_own(link, connection)
+            await commit_own(link, connection)
     except Exception as error:
         if not is_connection_lost(error):
             raise
@@ -99,8 +99,8 @@ def _warned(connection: asyncpg.Connection) -> Iterator[Callable[[], bool]]:
         connection.remove_log_listener(listen)
 
 
-async def _commit_own(link: Link, connection: asyncpg.Connection) -> None:
-    """Commit something of our own, which waits for a synchronous standby."""
+async def commit_own(link: Link, connection: asyncpg.Connection) -> None:
+    """Commit something of our own, which waits for a synchronous standby: with it, all before."""
     cut_short = True
     while cut_short:
         with _warned(connection) as was_warned:
@@ -130,7 +130,7 @@ async def _settle(link: Link, lost: asyncpg.Connection, sequence: int, number: i
                     link.text("find_flush"), link.worker, sequence, number
                 )
                 if committed:
-                    await _commit_own(link, fresh)
+                    await commit_own(link, fresh)
             finally:
                 fresh.terminate()
         except Exception as error:

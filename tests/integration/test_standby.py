@@ -98,7 +98,7 @@ async def test_commit_cancelled_with_synchronous_standby(
             pid = await commit_again(at) if way == "cancel" else await waits(at, pid)
             assert await at.count() == 2 * size  # visible, and not durable
             assert len(await at.answered()) == 1
-        pair.standby.start()
+        await asyncio.to_thread(pair.standby.start)
         assert await at.answers(2) == [["created"] * size] * 2
         assert await kept_by(pair.standby, at) == 2 * size
     await assert_verified(at.ledger)
@@ -124,9 +124,28 @@ async def test_a_cancelled_task_lets_its_commit_wait(size: int, pair: Pair, at: 
         for _ in range(20):  # A cancel that had been sent would have come before these.
             assert await waits(at) == pid
         assert not flushing.done()
-        pair.standby.start()
+        await asyncio.to_thread(pair.standby.start)
         await asyncio.wait([flushing], timeout=20)
         assert flushing.cancelled()
         assert (await store.load_ownership()).shards[0].position == position
     finally:
         store.drop()
+
+
+async def test_a_standby_that_is_away_ends_no_lease(pair: Pair, at: Desk) -> None:
+    """Nothing is answered without it, and nobody takes the shards of who waits for it."""
+    async with at.ledger.working():
+        pair.standby.kill()
+        await at.send(batch(1))
+        await waits(at)
+        expires = "SELECT max(expires_at) AS expires_at FROM ledger.heartbeats"
+        [before] = await at.ledger.sql(expires)
+
+        async def beats() -> bool:
+            [row] = await at.ledger.sql(expires)
+            return bool(row["expires_at"] > before["expires_at"])
+
+        await until(beats, "a heartbeat")
+        assert await at.answered() == []
+        await asyncio.to_thread(pair.standby.start)
+        assert await at.answers(1) == [["created"]]

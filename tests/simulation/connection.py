@@ -271,7 +271,12 @@ class Connector:
         self._network = network
 
     async def __call__(
-        self, dsn: str, name: str, *, statement_seconds_max: float | None = STATEMENT_SECONDS_MAX
+        self,
+        dsn: str,
+        name: str,
+        *,
+        statement_seconds_max: float | None = STATEMENT_SECONDS_MAX,
+        synchronous: bool = True,
     ) -> Any:
         process = PROCESS.get()
         with translated():

@@ -106,3 +106,22 @@ async def test_maximal_id_poison(scene: Scene) -> None:
     await scene.worker("worker", [0])
     await scene.until(lambda: scene.balance(b)[3] == 1, "what came with the highest id")
     assert await scene.ask(0, scene.transfer(a, b, 2)) == ["created"]
+
+
+@scenario()
+async def test_what_is_known_is_confirmed_before_it_is_deleted(scene: Scene) -> None:
+    """What a lost COMMIT left visible a standby may not have: the entry is all there is then."""
+    a, b = scene.account(0), scene.account(0)
+    first = await scene.worker("first", [0])
+    gate = scene.after("flush_small", first)
+    await scene.push(0, scene.transfer(a, b, 5))
+    await scene.reached(gate)
+    first.kill()
+    gate.open()
+    second = scene.participant("second", [0])
+    gate = scene.before("commit_own", second)
+    await scene.reached(gate)
+    assert scene.log.streams[STREAM].entries
+    gate.open()
+    await scene.ready(second)
+    assert not scene.log.streams[STREAM].entries
