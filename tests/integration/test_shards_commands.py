@@ -3,22 +3,62 @@
 import asyncio
 import json
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import pytest
 
 from engine.store.operating import open_operations
+from engine.worker import Worker
 from tests.ledgers import Ledger, make_ledger, until
-from tests.moving import id_of, move, run_shards, start_shards
+from tests.moving import Ended, id_of, move, run_shards, start_shards
 from tests.verifying import assert_verified
 
 
-async def owners(ledger: Ledger) -> dict[int, str]:
-    rows = await ledger.sql("SELECT shard, worker::text FROM ledger.shards")
-    return {row["shard"]: row["worker"] for row in rows}
+class Two(NamedTuple):
+    """Two workers at work, with four shards each."""
+
+    ledger: Ledger
+    one: Worker
+    other: Worker
+
+    async def owners(self) -> dict[int, str]:
+        rows = await self.ledger.sql("SELECT shard, worker::text FROM ledger.shards")
+        return {row["shard"]: row["worker"] for row in rows}
+
+    async def done(self, *words: str) -> Ended:
+        """What `shards` said, that did as told."""
+        ended = await run_shards(self.ledger, *words)
+        assert ended.code == 0, ended.err
+        return ended
+
+    async def plan_away(self, file: str) -> None:
+        """Write a plan by which the other gets all shards of the first."""
+        wishes = [f"--move={shard}={id_of(self.other)}" for shard in sorted(self.one.owned)]
+        await self.done("plan", *wishes, "--out", file)
+
+    async def give_all_to_one(self) -> None:
+        await move(self.ledger, dict.fromkeys(self.other.owned, self.one))
 
 
 def written(file: str) -> Any:
     return json.loads(Path(file).read_text())
+
+
+@pytest.fixture
+async def two(postgres_dsn: str, redis_url: str) -> AsyncIterator[Two]:
+    ledger = await make_ledger(postgres_dsn, redis_url, shard_count=8)
+    one, other = ledger.worker(), ledger.worker()
+    async with ledger.working(one, other):
+        yield Two(ledger, one, other)
+    await assert_verified(ledger)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    """Where a plan is to be written."""
+    return str(tmp_path / "plan.json")
 
 
 async def test_status_names_each_shard_and_its_worker(postgres_dsn: str, redis_url: str) -> None:
@@ -36,61 +76,41 @@ async def test_status_names_each_shard_and_its_worker(postgres_dsn: str, redis_u
     assert "no worker has shards 0-3" in ended.out
 
 
-async def test_plan_changes_nothing_and_apply_moves_as_planned(
-    postgres_dsn: str, redis_url: str, tmp_path: Path
-) -> None:
-    ledger = await make_ledger(postgres_dsn, redis_url, shard_count=8)
-    one, other = ledger.worker(), ledger.worker()
-    file = str(tmp_path / "plan.json")
-    async with ledger.working(one, other):
-        await move(ledger, {shard: one for shard in range(8) if shard not in one.owned})
-        before = await owners(ledger)
-        planned = await run_shards(ledger, "plan", "--out", file, "--json")
-        assert planned.code == 0, planned.err
-        plan = json.loads(planned.out)
-        assert (plan["skew_before"], plan["skew_after"]) == (2.0, 1.0)
-        assert len(plan["moves"]) == 4
-        assert plan["expected_pause_ms"] > 0
-        assert written(file) == plan
-        assert await owners(ledger) == before
-        applied = await run_shards(ledger, "apply", file, "--json", "--parallel", "2")
-        assert applied.code == 0, applied.err
-        done = json.loads(applied.out)
-        assert {move["state"] for move in done["moved"]} == {"done"}
-        assert 0 < done["pause_median_ms"] <= done["pause_max_ms"]
-        assert applied.err.count("done") == 4
-        now = await owners(ledger)
-        assert sorted(now.values()) == sorted([id_of(one)] * 4 + [id_of(other)] * 4)
-        # Once more: it is done.
-        again = await run_shards(ledger, "apply", file)
-        assert again.code == 0, again.err
-        assert await owners(ledger) == now
-        verified = await run_shards(ledger, "verify", "--json")
-        assert verified.code == 0, verified.out
-    await assert_verified(ledger)
-    rows = await ledger.sql(
+async def test_plan_changes_nothing_and_apply_moves_as_planned(two: Two, file: str) -> None:
+    await two.give_all_to_one()
+    before = await two.owners()
+    plan = json.loads((await two.done("plan", "--out", file, "--json")).out)
+    assert (plan["skew_before"], plan["skew_after"]) == (2.0, 1.0)
+    assert len(plan["moves"]) == 4
+    assert plan["expected_pause_ms"] > 0
+    assert written(file) == plan
+    assert await two.owners() == before
+    applied = await two.done("apply", file, "--json", "--parallel", "2")
+    done = json.loads(applied.out)
+    assert {move["state"] for move in done["moved"]} == {"done"}
+    assert 0 < done["pause_median_ms"] <= done["pause_max_ms"]
+    assert applied.err.count("done") == 4
+    now = await two.owners()
+    assert sorted(now.values()) == sorted([id_of(two.one)] * 4 + [id_of(two.other)] * 4)
+    # Once more: it is done.
+    await two.done("apply", file)
+    assert await two.owners() == now
+    await two.done("verify", "--json")
+    rows = await two.ledger.sql(
         "SELECT asked_by, pause FROM ledger.moves WHERE plan = $1", plan["plan"]
     )
     assert len(rows) == 4
     assert all("@" in row["asked_by"] and row["pause"] is not None for row in rows)
 
 
-async def test_a_plan_of_another_topology_is_refused(
-    postgres_dsn: str, redis_url: str, tmp_path: Path
-) -> None:
-    ledger = await make_ledger(postgres_dsn, redis_url, shard_count=4)
-    one, other = ledger.worker(), ledger.worker()
-    file = str(tmp_path / "plan.json")
-    async with ledger.working(one, other):
-        shard, target = min(one.owned), id_of(other)
-        ended = await run_shards(ledger, "plan", "--move", f"{shard}={target}", "--out", file)
-        assert ended.code == 0, ended.err
-        await move(ledger, {min(other.owned): one})
-        before = await owners(ledger)
-        refused = await run_shards(ledger, "apply", file)
-        assert refused.code == 1
-        assert "another topology" in refused.err
-        assert await owners(ledger) == before
+async def test_a_plan_of_another_topology_is_refused(two: Two, file: str) -> None:
+    await two.plan_away(file)
+    await move(two.ledger, {min(two.other.owned): two.one})
+    before = await two.owners()
+    refused = await run_shards(two.ledger, "apply", file)
+    assert refused.code == 1
+    assert "another topology" in refused.err
+    assert await two.owners() == before
 
 
 async def test_wrong_usage_and_impossible_wishes_have_their_exit_codes(
@@ -118,135 +138,89 @@ async def test_wrong_usage_and_impossible_wishes_have_their_exit_codes(
     ]
 
 
-async def test_drain_takes_all_shards_and_the_worker_takes_none_back(
-    postgres_dsn: str, redis_url: str
-) -> None:
-    ledger = await make_ledger(postgres_dsn, redis_url, shard_count=8)
-    one, other = ledger.worker(), ledger.worker()
-    async with ledger.working(one, other):
-        ended = await run_shards(ledger, "drain", id_of(one)[:13], "--json")
-        assert ended.code == 0, ended.err
-        assert len(json.loads(ended.out)["moved"]) == 4
-        assert set((await owners(ledger)).values()) == {id_of(other)}
-        assert not one.owned
-        # Nor when shards are free.
-        other.stop()
-        await until(lambda: _left(other), "the other to leave")
-        assert set((await owners(ledger)).values()) == {None}
-        newcomer = ledger.worker()
-        async with ledger.working(newcomer):
-            assert newcomer.owned == set(range(8))
-    await assert_verified(ledger)
+async def test_drain_takes_all_shards_and_the_worker_takes_none_back(two: Two) -> None:
+    ended = await two.done("drain", id_of(two.one)[:13], "--json")
+    assert len(json.loads(ended.out)["moved"]) == 4
+    assert set((await two.owners()).values()) == {id_of(two.other)}
+    assert not two.one.owned
+    # Nor when shards are free.
+    two.other.stop()
+    await until(lambda: two.other.left, "the other to leave")
+    assert set((await two.owners()).values()) == {None}
+    newcomer = two.ledger.worker()
+    async with two.ledger.working(newcomer):
+        assert newcomer.owned == set(range(8))
 
 
-async def _left(worker: Any) -> bool:
-    return bool(worker.left)
-
-
-async def test_abort_ends_what_is_applied_and_what_was_not_begun_stays(
-    postgres_dsn: str, redis_url: str, tmp_path: Path
-) -> None:
+async def test_abort_ends_what_is_applied_and_what_was_not_begun_stays(two: Two, file: str) -> None:
     """A worker that does not answer is asked; the command waits for it until it is aborted."""
-    ledger = await make_ledger(postgres_dsn, redis_url, shard_count=4)
-    mute, other = ledger.worker(), ledger.worker()
-    file = str(tmp_path / "plan.json")
-    async with ledger.working(mute, other):
-        await _silence(mute)
-        wishes = [f"--move={shard}={id_of(other)}" for shard in sorted(mute.owned)]
-        assert (await run_shards(ledger, "plan", *wishes, "--out", file)).code == 0
-        before = await owners(ledger)
-        applying = await start_shards(ledger, "apply", file, "--parallel", "1")
+    _silence(two.one)
+    await two.plan_away(file)
+    before = await two.owners()
+    applying = await start_shards(two.ledger, "apply", file, "--parallel", "1")
 
-        async def asked() -> Any:
-            return await ledger.sql("SELECT FROM ledger.moves WHERE state = 'asked' AND plan > $1",
-                                    "00000000-0000-0000-0000-000000000000")  # fmt: skip
-
-        await until(asked, "a move to be asked for")
-        ended = await run_shards(ledger, "abort", "--json")
-        assert ended.code == 0, ended.err
-        told = json.loads(ended.out)
-        assert (len(told["plans"]), len(told["shards"])) == (1, 1)
-        _, err = await asyncio.wait_for(applying.communicate(), 20)
-        assert applying.returncode == 1
-        assert b"aborted" in err
-        assert await owners(ledger) == before
-        again = await run_shards(ledger, "apply", file)
-        assert again.code == 1
-        assert "aborted" in again.err
-
-
-async def _silence(worker: Any) -> None:
-    """Let a worker look no more who asks for its shards, as one would that hangs there."""
-    worker._session._store.owning.look = _never
-
-
-async def _never() -> Any:
-    await asyncio.Event().wait()
-
-
-async def test_apply_goes_on_after_the_command_died(
-    postgres_dsn: str, redis_url: str, tmp_path: Path
-) -> None:
-    ledger = await make_ledger(postgres_dsn, redis_url, shard_count=8)
-    one, other = ledger.worker(), ledger.worker()
-    file = str(tmp_path / "plan.json")
-    async with ledger.working(one, other):
-        shards = sorted(one.owned)
-        wishes = [f"--move={shard}={id_of(other)}" for shard in shards]
-        assert (await run_shards(ledger, "plan", *wishes, "--out", file)).code == 0
-        applying = await start_shards(ledger, "apply", file, "--parallel", "1")
-
-        async def begun() -> Any:
-            return await ledger.sql("SELECT FROM ledger.moves WHERE plan IS NOT NULL")
-
-        await until(begun, "the first move")
-        applying.send_signal(signal.SIGKILL)
-        await applying.wait()
-        ended = await run_shards(ledger, "apply", file, "--json")
-        assert ended.code == 0, ended.err
-        assert not one.owned
-        assert sorted(move["shard"] for move in json.loads(ended.out)["moved"]) == shards
-    rows = await ledger.sql("SELECT shard FROM ledger.moves WHERE plan IS NOT NULL ORDER BY shard")
-    assert [row["shard"] for row in rows] == shards
-    await assert_verified(ledger)
-
-
-async def test_a_pause_longer_than_allowed_ends_the_plan(
-    postgres_dsn: str, redis_url: str, tmp_path: Path
-) -> None:
-    ledger = await make_ledger(postgres_dsn, redis_url, shard_count=8)
-    one, other = ledger.worker(), ledger.worker()
-    file = str(tmp_path / "plan.json")
-    async with ledger.working(one, other):
-        wishes = [f"--move={shard}={id_of(other)}" for shard in sorted(one.owned)]
-        assert (await run_shards(ledger, "plan", *wishes, "--out", file)).code == 0
-        strict = await run_shards(
-            ledger, "apply", file, "--parallel", "1", "--max-pause", "0.000001"
+    async def asked() -> Any:
+        return await two.ledger.sql(
+            "SELECT FROM ledger.moves WHERE state = 'asked' AND plan IS NOT NULL"
         )
-        assert strict.code == 1
-        assert "stood still" in strict.err
-        assert 0 < len(one.owned) < 4
-        ended = await run_shards(ledger, "apply", file, "--max-lag", "60")
-        assert ended.code == 0, ended.err
-        assert not one.owned
+
+    await until(asked, "a move to be asked for")
+    told = json.loads((await two.done("abort", "--json")).out)
+    assert (len(told["plans"]), len(told["shards"])) == (1, 1)
+    _, err = await asyncio.wait_for(applying.communicate(), 20)
+    assert applying.returncode == 1
+    assert b"aborted" in err
+    assert await two.owners() == before
+    again = await run_shards(two.ledger, "apply", file)
+    assert again.code == 1
+    assert "aborted" in again.err
 
 
-async def test_auto_evens_out_what_stays_uneven(postgres_dsn: str, redis_url: str) -> None:
-    ledger = await make_ledger(postgres_dsn, redis_url, shard_count=8)
-    one, other = ledger.worker(), ledger.worker()
-    async with ledger.working(one, other):
-        await move(ledger, {shard: one for shard in range(8) if shard not in one.owned})
-        assert not other.owned
-        auto = await start_shards(ledger, "auto", "--threshold", "1.3", "--every", "0.1", "--json")
+def _silence(worker: Any) -> None:
+    """Let a worker look no more who asks for its shards, as one would that hangs there."""
+    worker._session._store.owning.look = asyncio.Event().wait
 
-        async def even() -> bool:
-            return len(one.owned) == len(other.owned) == 4
 
-        await until(even, "the shards to be shared evenly")
-        auto.send_signal(signal.SIGTERM)
-        out, err = await asyncio.wait_for(auto.communicate(), 20)
-        assert auto.returncode == 0, err
-        assert json.loads(out.splitlines()[0]) == {"skew": 2.0, "moves": 0}
-        assert {"skew": 2.0, "moves": 4} in [json.loads(line) for line in out.splitlines()]
-    async with open_operations(ledger.dsn) as operations:
+async def test_apply_goes_on_after_the_command_died(two: Two, file: str) -> None:
+    shards = sorted(two.one.owned)
+    await two.plan_away(file)
+    applying = await start_shards(two.ledger, "apply", file, "--parallel", "1")
+
+    async def planned() -> list[int]:
+        rows = await two.ledger.sql(
+            "SELECT shard FROM ledger.moves WHERE plan IS NOT NULL ORDER BY shard"
+        )
+        return [row["shard"] for row in rows]
+
+    await until(planned, "the first move")
+    applying.send_signal(signal.SIGKILL)
+    await applying.communicate()
+    ended = await two.done("apply", file, "--json")
+    assert not two.one.owned
+    assert sorted(move["shard"] for move in json.loads(ended.out)["moved"]) == shards
+    assert await planned() == shards
+
+
+async def test_a_pause_longer_than_allowed_ends_the_plan(two: Two, file: str) -> None:
+    await two.plan_away(file)
+    bounds = ["--parallel", "1", "--max-pause", "0.000001"]
+    strict = await run_shards(two.ledger, "apply", file, *bounds)
+    assert strict.code == 1
+    assert "stood still" in strict.err
+    assert 0 < len(two.one.owned) < 4
+    await two.done("apply", file, "--max-lag", "60")
+    assert not two.one.owned
+
+
+async def test_auto_evens_out_what_stays_uneven(two: Two) -> None:
+    await two.give_all_to_one()
+    assert not two.other.owned
+    auto = await start_shards(two.ledger, "auto", "--threshold", "1.3", "--every", "0.1", "--json")
+    await until(lambda: len(two.one.owned) == len(two.other.owned) == 4, "an even share")
+    auto.send_signal(signal.SIGTERM)
+    out, err = await asyncio.wait_for(auto.communicate(), 20)
+    assert auto.returncode == 0, err
+    assert json.loads(out.splitlines()[0]) == {"skew": 2.0, "moves": 0}
+    assert {"skew": 2.0, "moves": 4} in [json.loads(line) for line in out.splitlines()]
+    async with open_operations(two.ledger.dsn) as operations:
         assert (await operations.pause_seconds() or 0) > 0
