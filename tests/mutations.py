@@ -83,7 +83,7 @@ MUTATIONS = [
     Mutation("limits.py", "available += np.where(happens, 0, self._ahead)", "pass", EDGE),
     Mutation("limits.py", "found = found[moves.unit]", "pass", EQUAL),
     Mutation("resolving.py", 'holds["expires_at"] > time', 'holds["expires_at"] >= time', EDGE),
-    Mutation("resolving.py", "(~posts | open_both)", "True", EQUAL),
+    Mutation("resolving.py", "(~posts | open_both)", "True", EDGE),
     Mutation("open_holds.py", "            half.open[at[at >= 0]] = False\n", "            break\n", EQUAL),
     Mutation("deciding.py", "ended[here] = outcomes[resolves.made[here]] == 0", "pass", EQUAL),
     Mutation("deciding.py", "plain &= ~(book.closed[debit] | book.closed[credit])", "plain &= ~book.closed[debit]", EQUAL),
@@ -95,7 +95,7 @@ MUTATIONS = [
     Mutation("book.py", "self.own[kind, heads] - sums[last]", "-sums[last]", EQUAL),
     Mutation("book.py", "np.subtract.at(self.version, one.slots, 1)", "pass", EQUAL),
     Mutation("book.py", "np.subtract.at(self.own[kind], one.slots, one.deltas[kind])", "pass", EQUAL),
-    Mutation("book.py", "            self.holds.reopen(words_of(one.resolutions.hold_ids))\n", "            pass\n", EQUAL),
+    Mutation("book.py", "            self.holds.reopen(words_of(one.resolutions.hold_ids))\n", "            pass\n", EDGE),
     # The flush and what surrounds it.
     Mutation("store/queries/fence.sql", "SELECT me.worker, $2,", "SELECT me.worker, $2 + 0 * $3 + (SELECT coalesce(max(sequence), 0) FROM ledger.flushes f WHERE f.worker = $1) - $2 + 1,", FENCE),
     Mutation("store/owning.py", '        await connection.execute(link.text("lend"), [other], kind, time, named)\n', "", FENCE),

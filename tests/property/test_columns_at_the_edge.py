@@ -9,6 +9,7 @@ LIMITED = int(AccountFlags.debits_must_not_exceed_credits)
 PENDING = int(TransferFlags.pending)
 POST = int(TransferFlags.post_pending_transfer)
 LINKED = int(TransferFlags.linked)
+CLOSING = PENDING | int(TransferFlags.closing_credit)
 
 
 def account(number: int, flags: int = 0) -> Account:
@@ -81,3 +82,19 @@ def test_a_post_that_ends_a_chain_falls_with_it() -> None:
     hold, chain = move(1, 2, 1, 3, PENDING), [move(2, 1, 2, 20, LINKED), post(3, hold=1)]
     _, outcomes = decide(accounts, (0, [hold]), (0, chain))
     assert outcomes == [Outcome.exceeds_credits, Outcome.linked_event_failed]
+
+
+def test_a_post_on_an_account_that_was_closed_since_is_refused() -> None:
+    accounts = [account(1), account(2)]
+    hold, closing = move(1, 1, 2, 10, PENDING), move(2, 1, 2, 0, CLOSING)
+    *_, outcomes = decide(accounts, (0, [hold]), (0, [closing]), (0, [post(3, hold=1)]))
+    assert outcomes == [Outcome.credit_account_already_closed]
+
+
+def test_a_hold_whose_end_was_taken_back_is_open_without_a_look() -> None:
+    world = ByColumns([account(1), account(2)])
+    world.step(0, [(0, [move(1, 1, 2, 10, PENDING)])])
+    world.flush()
+    world.flush()
+    world.committed.clear()
+    assert world.step(0, [(0, [post(2, hold=1)])], again=True) == [[Outcome.created]]

@@ -1,7 +1,7 @@
 """What a run promises, held against what was asked, answered and committed."""
 
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 from tests.simulation.replay import CP, DP, PENDING, C, D, Replay, broken
@@ -136,6 +136,9 @@ class Judge:
                 chain = []
 
     def _check_told_once(self) -> None:
+        if len(self.told) < len(self.world.answers) and not self.world.log_lost:
+            often = Counter(answer.request for answer in self.world.answers).most_common(1)
+            raise broken("once", "a request was answered more than once:", *often)
         first: dict[bytes, str] = {}
         for answer in self.world.answers:
             append = self.world.appends[answer.request]

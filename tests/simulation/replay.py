@@ -113,6 +113,7 @@ class Replay:
         shards = {row["stripe"] & 1023 for row in by_table["posted"]}
         shards |= {row["shard"] for row in by_table["positions"]}
         shards |= {row["shard"] for row in by_table["spent"]}
+        lent = commit.locked & {row["worker"] for row in by_table["flushes"]}
         if flush is None:
             if shards:
                 raise broken("one writer", commit.name, "writes without a flush")
@@ -122,12 +123,12 @@ class Replay:
                 raise broken("one writer", commit.name, "flushes without its row locked")
             for shard in shards:
                 owner = commit.owners[shard]
-                if owner != mine and not (flush["kind"] == "locked" and owner in commit.locked):
+                if owner != mine and not (flush["kind"] == "locked" and owner in lent):
                     raise broken("one writer", commit.name, "wrote shard", shard, "of", owner)
         for row in by_table["owners"]:
             before = commit.owners.get(row["shard"])
-            if before is not None and not {before, row["worker"]} <= commit.locked:
-                raise broken("one writer", commit.name, "took shard", row["shard"], "unlocked")
+            if before is not None and not {before, row["worker"]} <= lent:
+                raise broken("one writer", commit.name, "took shard", row["shard"], "unsaid")
 
     def _expected(
         self, by_table: dict[str, list[Row]], flush: Row | None

@@ -48,6 +48,11 @@ SAFEGUARDS: dict[str, Safeguard] = {
         "        if other != NOBODY:\n"
         '            await connection.execute(link.text("lend"), [other], kind, time, named)\n',
     ),
+    "nobody's row is locked when a free shard is claimed": (
+        "store/owning.py",
+        "sorted([link.worker, owner])",
+        "sorted({link.worker, owner} - {NOBODY})",
+    ),
     "rows in the chains of lenders": (
         "store/postgres.py",
         'self._link.text("lend"), sorted(lenders), "lent"',
@@ -70,7 +75,7 @@ SAFEGUARDS: dict[str, Safeguard] = {
     ),
     "the book is thrown away (4)": (
         "pipeline.py",
-        "        if not (stands and self._book.take_back(_all_of(ready), _all_of(noted))):\n",
+        "        if not (stands and self._book.take_back(*undo)):\n",
         "        if False:\n",
     ),
     "what was in flight is decided again (4)": (

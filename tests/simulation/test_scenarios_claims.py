@@ -248,3 +248,38 @@ async def test_what_is_released_while_a_claim_waits_is_nobodys_to_write(scene: S
     looking.open()
     assert await scene.answer(request) == ["created"]
     assert scene.owner(0) == "claimer"
+
+
+@scenario()
+async def test_a_claimer_that_was_taken_over_knows_it_once_it_has_the_locks(scene: Scene) -> None:
+    """It was frozen before: what it owned is another's by now, and it takes nothing else."""
+    a, b = scene.account(0), scene.account(0)
+    gone = await scene.worker("gone", [1])
+    claimer = scene.participant("claimer", [0, 1])
+    await scene.until(lambda: claimer.worker.owned == {0}, "what is free to be claimed")
+    claiming = scene.before("lock_workers", claimer)
+    gone.kill()
+    await scene.reached(claiming)
+    claimer.freeze()
+    await scene.worker("taker", [0])
+    claimer.thaw()
+    claiming.open()
+    assert await scene.ask(0, scene.transfer(a, b, 1)) == ["created"]
+    await scene.until(lambda: claimer.worker.owned == {1}, "the claimer to have the other")
+
+
+@scenario()
+async def test_what_was_lent_before_a_claim_is_loaded_again(scene: Scene) -> None:
+    """The claim takes the next number of the chain as it is then: no flush fails any more."""
+    a, far = scene.account(0), scene.account(2)
+    poor = scene.account(0, DEBIT_LIMIT)
+    other = await scene.worker("other", [1])
+    lender = scene.participant("lender", [0, 1])
+    await scene.until(lambda: lender.worker.owned == {0}, "what is free to be claimed")
+    await scene.worker("borrower", [2])
+    assert await scene.ask(0, scene.transfer(a, poor, 0)) == ["created"]
+    brought = scene.transfer(far, poor, 5), scene.transfer(poor, far, 1)
+    assert await scene.ask(2, *brought) == ["created", "created"]
+    other.worker.stop()
+    await scene.ready(lender)
+    assert await scene.ask(0, scene.transfer(poor, a, 4)) == ["created"]

@@ -51,6 +51,21 @@ async def test_duplicate_after_restart(scene: Scene) -> None:
 
 
 @scenario()
+async def test_duplicate_after_restart_beside_what_closes(scene: Scene) -> None:
+    """The book is thrown away with all that it has seen; ids are looked up before the next try."""
+    a, b = scene.account(0), scene.account(0)
+    first = await scene.worker("first")
+    created = scene.transfer(b, a, 5)
+    assert await scene.ask(0, created) == ["created"]
+    first.kill()
+    second = await scene.worker("second")
+    closed, c = scene.account(1), scene.account(1)
+    closing = scene.transfer(closed, c, 0, "pending", "closing_debit")
+    assert await scene.ask(0, closing, created) == ["created", "exists"]
+    assert second.worker.statistics.conflicts == 1
+
+
+@scenario()
 async def test_duplicate_with_other_content_in_other_shard(scene: Scene) -> None:
     a, b, c = scene.account(0), scene.account(0), scene.account(1)
     await scene.worker("here", [0])
