@@ -39,7 +39,9 @@ def run_seed(seed: int) -> Run:
     run = Run(seed, world)
     loop = SimulatedLoop()
     small_postings_max = chance.choice([0, 3, 400])
-    with told_to(world), sized(small_postings_max=small_postings_max):
+    ahead_transfers_min = random.Random(f"ahead {seed}").choice([1, 1, 4])
+    sizes = sized(small_postings_max=small_postings_max, ahead_transfers_min=ahead_transfers_min)
+    with told_to(world), sizes:
         try:
             loop.run_until_complete(_live(world, chance))
             _check_errors(loop)

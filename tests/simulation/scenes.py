@@ -112,7 +112,11 @@ class Scene(World):
 
 
 def scenario(
-    *, shard_count: int = 4, settings: WorkerSettings = SETTINGS, by_copy: bool = False
+    *,
+    shard_count: int = 4,
+    settings: WorkerSettings = SETTINGS,
+    by_copy: bool = False,
+    ahead_transfers_min: int = 1,
 ) -> Callable[[Callable[[Scene], Awaitable[None]]], Callable[[], None]]:
     """Make a test of a scene, judged as every run is.
 
@@ -120,6 +124,7 @@ def scenario(
         shard_count: Of the ledger.
         settings: Of the workers.
         by_copy: Whether every flush goes by COPY.
+        ahead_transfers_min: While a flush is under way fewer than these wait.
     """
 
     def decorate(play: Callable[[Scene], Awaitable[None]]) -> Callable[[], None]:
@@ -132,7 +137,9 @@ def scenario(
                 finally:
                     await scene.end()
 
-            with told_to(scene), sized(small_postings_max=0 if by_copy else 400):
+            small = 0 if by_copy else 400
+            sizes = sized(small_postings_max=small, ahead_transfers_min=ahead_transfers_min)
+            with told_to(scene), sizes:
                 try:
                     simulate(whole())
                     Judge(scene).judge()

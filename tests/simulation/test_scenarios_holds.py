@@ -43,6 +43,24 @@ async def test_post_with_zero_accounts_right_after_pending(scene: Scene) -> None
 
 
 @scenario()
+async def test_void_while_the_post_is_in_flight(scene: Scene) -> None:
+    """Postgres still has the hold as pending; what is under way ends it all the same."""
+    a, b = scene.account(0), scene.account(0)
+    worker = await scene.worker("worker")
+    hold = scene.transfer(a, b, 5, "pending")
+    assert await scene.ask(0, hold) == ["created"]
+    gate = scene.before("flush_small", worker)
+    post = await scene.push(0, scene.ending(hold))
+    await scene.reached(gate)
+    void = await scene.push(0, scene.ending(hold, "void_pending_transfer"))
+    await asyncio.sleep(0.2)
+    gate.open()
+    assert await scene.answer(post) == ["created"]
+    assert await scene.answer(void) == ["pending_transfer_already_posted"]
+    assert worker.worker.statistics.conflicts == 0
+
+
+@scenario()
 async def test_post_versus_expiry_across_handover_with_clock_set_back(scene: Scene) -> None:
     """By the old owner's time the hold has lapsed; the new one's clock is before that."""
     a, b = scene.account(0), scene.account(0)

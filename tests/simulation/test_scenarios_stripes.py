@@ -115,7 +115,7 @@ async def test_entry_on_the_wrong_stream(scene: Scene) -> None:
     assert await scene.ask(1, scene.transfer(poor, a, 1)) == ["exceeds_credits"]
 
 
-@scenario()
+@scenario(ahead_transfers_min=100)
 async def test_what_waits_for_a_lock_holds_back_its_stream(scene: Scene) -> None:
     """What comes behind it spends what it brings."""
     far, poor, a = scene.account(1), scene.account(0, DEBIT_LIMIT), scene.account(0)

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 import engine.book
+import engine.pipeline
 import engine.store.small
 from engine.settings import WorkerSettings
 from engine.store.postgres import PostgresStore
@@ -274,12 +275,20 @@ def told_to(world: World) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def sized(*, seen_bits: int = 8, small_postings_max: int = 400) -> Iterator[None]:
-    """Sizes that suit a small world: a filter of ids that forgets, flushes by COPY."""
-    before = engine.book.SEEN_BITS, engine.store.small.SMALL_POSTINGS_MAX
-    engine.book.SEEN_BITS = seen_bits
-    engine.store.small.SMALL_POSTINGS_MAX = small_postings_max
+def sized(
+    *, seen_bits: int = 8, small_postings_max: int = 400, ahead_transfers_min: int = 1
+) -> Iterator[None]:
+    """Sizes that suit a small world: a filter of ids that forgets, flushes by COPY, much ahead."""
+    sizes = (
+        (engine.book, "SEEN_BITS", seen_bits),
+        (engine.store.small, "SMALL_POSTINGS_MAX", small_postings_max),
+        (engine.pipeline, "AHEAD_TRANSFERS_MIN", ahead_transfers_min),
+    )
+    before = [getattr(module, name) for module, name, _ in sizes]
+    for module, name, size in sizes:
+        setattr(module, name, size)
     try:
         yield
     finally:
-        engine.book.SEEN_BITS, engine.store.small.SMALL_POSTINGS_MAX = before
+        for (module, name, _), size in zip(sizes, before, strict=True):
+            setattr(module, name, size)
