@@ -114,8 +114,9 @@ async def test_pages_show_each_posting_once(
     for account_id in author.accounts:
         expected = author.history(account_id)
         for limit in (6, 100, 1000):
-            seen = await read(reader, account_id, limit)
-            while page := await read(reader, account_id, limit, None, seen[-1][1]):
+            seen = page = await read(reader, account_id, limit)
+            while page and len(seen) <= len(expected):
+                page = await read(reader, account_id, limit, None, seen[-1][1])
                 seen += page
             assert seen == expected, limit
         for time in {row[0] for row in expected}:
@@ -139,7 +140,7 @@ async def test_a_run_is_whole_where_others_took_the_pages_in_between(
     assert max(await steps(connections[2])) > pages
     for account_id in author.accounts:
         expected = author.history(account_id)
-        for limit in (1, 100, 250, 700, 1200):
+        for limit in (1, 100, 250, 401, 700, 1200):
             assert await read(connections[2], account_id, limit) == expected[:limit], limit
 
 
