@@ -133,6 +133,29 @@ async def test_what_waits_for_a_lock_holds_back_its_stream(scene: Scene) -> None
 
 
 @scenario()
+async def test_what_a_worker_wrote_under_lock_is_in_its_book(scene: Scene) -> None:
+    """Its own chain goes on unbroken: nothing else would tell it."""
+    far, poor, a = scene.account(1), scene.account(0, DEBIT_LIMIT), scene.account(0)
+    here = await scene.worker("here", [0])
+    await scene.worker("there", [1])
+    assert await scene.ask(0, scene.transfer(a, poor, 0)) == ["created"]
+    assert await scene.ask(0, scene.transfer(far, poor, 5)) == ["created"]
+    assert await scene.ask(0, scene.transfer(poor, a, 5)) == ["created"]
+    assert here.worker.statistics.conflicts == 0
+
+
+@scenario()
+async def test_what_is_spent_is_later_than_what_brought_it(scene: Scene) -> None:
+    """By a clock that is ahead; limits hold at every moment that the ledger writes down."""
+    a, poor, b = scene.account(0), scene.account(1, DEBIT_LIMIT), scene.account(1)
+    await scene.worker("ahead", [0], skew=5.0)
+    await scene.worker("behind", [1])
+    assert await scene.ask(1, scene.transfer(b, poor, 0)) == ["created"]
+    assert await scene.ask(0, scene.transfer(a, poor, 5)) == ["created"]
+    assert await scene.ask(1, scene.transfer(poor, b, 5)) == ["created"]
+
+
+@scenario()
 async def test_frozen_borrower(scene: Scene) -> None:
     """It holds its lenders' rows: once its lease is over they end it and go on."""
     a, poor = scene.account(0), scene.account(1, DEBIT_LIMIT)
