@@ -2,7 +2,20 @@
 
 import asyncio
 
+from tests.simulation.database import Gate
 from tests.simulation.scenes import DEBIT_LIMIT, Scene, scenario
+from tests.simulation.world import Participant
+
+
+async def claim_from_frozen(scene: Scene) -> tuple[Participant, Participant, Gate]:
+    """A claim that waits at a gate for the row of an owner which was frozen and is no more."""
+    owner = await scene.worker("owner", [0])
+    owner.freeze()
+    claimer = scene.participant("claimer", [0])
+    gate = scene.before("lock_workers", claimer)
+    await scene.reached(gate)
+    owner.thaw()
+    return owner, claimer, gate
 
 
 @scenario()
@@ -62,12 +75,7 @@ async def test_restart_same_host_old_commit_lands_after_the_takeover(scene: Scen
 async def test_heartbeat_renewed_while_claim_waits(scene: Scene) -> None:
     """The claim looks again once it has the locks, and leaves the shard alone."""
     a, b = scene.account(0), scene.account(0)
-    owner = await scene.worker("owner", [0])
-    owner.freeze()
-    claimer = scene.participant("claimer", [0])
-    gate = scene.before("lock_workers", claimer)
-    await scene.reached(gate)
-    owner.thaw()
+    owner, claimer, gate = await claim_from_frozen(scene)
     beats = scene.database.clock()
 
     def beaten() -> bool:
@@ -213,12 +221,7 @@ async def test_reload_meets_a_borrower(scene: Scene) -> None:
 async def test_a_shard_is_released_while_its_claim_waits(scene: Scene) -> None:
     """It is nobody's by then, whose row the claim has not locked: it is not to be had so."""
     a, b = scene.account(0), scene.account(0)
-    owner = await scene.worker("owner", [0])
-    owner.freeze()
-    claimer = scene.participant("claimer", [0])
-    gate = scene.before("lock_workers", claimer)
-    await scene.reached(gate)
-    owner.thaw()
+    owner, claimer, gate = await claim_from_frozen(scene)
     owner.worker.stop()
     await scene.until(lambda: scene.owner(0) == "nobody", "the release")
     gate.open()
@@ -231,12 +234,7 @@ async def test_a_shard_is_released_while_its_claim_waits(scene: Scene) -> None:
 async def test_what_is_released_while_a_claim_waits_is_nobodys_to_write(scene: Scene) -> None:
     """The claimer looks again before it knows better: until then it writes nothing of the shard."""
     a, b = scene.account(0), scene.account(0)
-    owner = await scene.worker("owner", [0])
-    owner.freeze()
-    claimer = scene.participant("claimer", [0])
-    claiming = scene.before("lock_workers", claimer)
-    await scene.reached(claiming)
-    owner.thaw()
+    owner, claimer, claiming = await claim_from_frozen(scene)
     owner.worker.stop()
     await scene.until(lambda: scene.owner(0) == "nobody", "the release")
     looking = scene.before("look_at_shards", claimer)

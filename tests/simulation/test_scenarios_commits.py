@@ -111,10 +111,7 @@ async def test_registering_is_answered_by_nobody(scene: Scene) -> None:
     """It is registered all the same, and works."""
     a, b = scene.account(0), scene.account(0)
     worker = scene.participant("worker", [0])
-    gate = scene.after("register_worker", worker)
-    await scene.reached(gate)
-    writer_of(worker).cut(0.1)
-    gate.open()
+    await lose(scene, worker, "register_worker", applied=True)
     await scene.ready(worker)
     assert await scene.ask(0, scene.transfer(a, b, 1)) == ["created"]
 
@@ -123,10 +120,7 @@ async def test_registering_is_answered_by_nobody(scene: Scene) -> None:
 async def test_a_claim_is_answered_by_nobody(scene: Scene) -> None:
     a, b = scene.account(0), scene.account(0)
     worker = scene.participant("worker", [0])
-    gate = scene.after("COMMIT", worker)
-    await scene.reached(gate)
-    writer_of(worker).cut(0.1)
-    gate.open()
+    await lose(scene, worker, "COMMIT", applied=True)
     await scene.ready(worker)
     assert await scene.ask(0, scene.transfer(a, b, 1)) == ["created"]
 
@@ -135,11 +129,8 @@ async def test_a_claim_is_answered_by_nobody(scene: Scene) -> None:
 async def test_a_release_is_answered_by_nobody(scene: Scene) -> None:
     a, b = scene.account(0), scene.account(0)
     old = await scene.worker("old", [0])
-    gate = scene.after("COMMIT", old)
     old.worker.stop()
-    await scene.reached(gate)
-    writer_of(old).cut(0.1)
-    gate.open()
+    await lose(scene, old, "COMMIT", applied=True)
     await scene.until(lambda: old.task is not None and old.task.done(), "it to end")
     await scene.worker("new", [0])
     assert await scene.ask(0, scene.transfer(a, b, 1)) == ["created"]
