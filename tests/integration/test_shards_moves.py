@@ -12,13 +12,13 @@ import pytest
 
 from engine.servers import Servers
 from engine.settings import WorkerSettings
+from tests.desks import account, transfer
 from tests.integration.test_kills import WorkerProcess, drained, more_answers, producing
 from tests.ledgers import Ledger, make_ledger, until
 from tests.moving import id_of, move, moving
 from tests.verifying import assert_verified
 
 SEED = int(os.environ.get("SEED", time.time_ns() % 100_000))
-BASE = 0x11111111_2222_3333_4444_555555550000
 
 
 @pytest.fixture
@@ -26,10 +26,6 @@ def own_servers(tmp_path: Path) -> Iterator[Servers]:
     """Servers that are this test's alone, since it loads them."""
     with Servers(tmp_path, postgres_settings={"shared_buffers": "128MB"}) as servers:
         yield servers
-
-
-def account(number: int, shard: int) -> str:
-    return str(uuid.UUID(int=BASE + (number << 4) + shard))
 
 
 async def accounts(ledger: Ledger, *ids: str, limited: bool = False) -> None:
@@ -42,7 +38,7 @@ async def accounts(ledger: Ledger, *ids: str, limited: bool = False) -> None:
 async def ask(ledger: Ledger, shard: int, *transfers: tuple[str, str, int]) -> list[str]:
     """Send one entry and return its outcomes."""
     reply = f"{ledger.prefix}:answers:{uuid.uuid4().hex}"
-    body = json.dumps([as_sent(*one) for one in transfers])
+    body = json.dumps([transfer(*one) for one in transfers])
     async with ledger.redis() as redis:
         stream = f"{ledger.prefix}:transfers:{{{shard:04d}}}"
         await redis.xadd(stream, {"json": body, "reply": reply})
@@ -50,17 +46,6 @@ async def ask(ledger: Ledger, shard: int, *transfers: tuple[str, str, int]) -> l
         assert found, "no answer"
         outcomes: list[str] = json.loads(found[0][1][0][1][b"outcomes"])
         return outcomes
-
-
-def as_sent(debit: str, credit: str, amount: int) -> dict[str, Any]:
-    return {
-        "id": str(uuid.uuid4()),
-        "debit_account_id": debit,
-        "credit_account_id": credit,
-        "amount": amount,
-        "ledger": 1,
-        "code": 1,
-    }
 
 
 async def test_handover_under_load_loses_nothing_and_answers_all(own_servers: Servers) -> None:
@@ -104,8 +89,8 @@ async def test_rolling_restart_under_load_makes_no_errors(own_servers: Servers) 
 async def test_release_with_pipelined_credits(postgres_dsn: str, redis_url: str) -> None:
     """What was decided before the release is in it; what waits to be decided goes along."""
     ledger = await make_ledger(postgres_dsn, redis_url)
-    payers = [account(1, shard) for shard in (0, 1)]
-    paid = account(2, 5)
+    payers = [account(shard, 1) for shard in (0, 1)]
+    paid = account(5, 2)
     await accounts(ledger, *payers, paid)
     # Small flushes, so that entries wait in the inbox.
     settings = WorkerSettings(flush_transfers_max=30)
@@ -115,7 +100,7 @@ async def test_release_with_pipelined_credits(postgres_dsn: str, redis_url: str)
         for _ in range(6):
             for _ in range(40):
                 for shard, payer in enumerate(payers):
-                    body = json.dumps([as_sent(payer, paid, 1) for _ in range(10)])
+                    body = json.dumps([transfer(payer, paid, 1) for _ in range(10)])
                     await redis.xadd(f"{ledger.prefix}:transfers:{{{shard:04d}}}", {"json": body})
                     count += 10
             owner, target = (one, other) if 5 in one.owned else (other, one)
@@ -133,7 +118,7 @@ async def test_release_with_pipelined_credits(postgres_dsn: str, redis_url: str)
 async def test_regain_shard_reloads_stripes(postgres_dsn: str, redis_url: str) -> None:
     """Its own accounts, and those of others that are credited through it."""
     ledger = await make_ledger(postgres_dsn, redis_url, shard_count=4)
-    home, near, far = account(1, 0), account(1, 1), account(1, 3)
+    home, near, far = account(0, 1), account(1, 1), account(3, 1)
     await accounts(ledger, home, near, far)
     one, other = ledger.worker(), ledger.worker()
     async with ledger.working(one, other):
@@ -156,7 +141,7 @@ async def test_regain_shard_reloads_stripes(postgres_dsn: str, redis_url: str) -
 async def test_handover_after_credit_to_prepared_account(postgres_dsn: str, redis_url: str) -> None:
     """What a worker has in its book of another's account is not what it may decide by later."""
     ledger = await make_ledger(postgres_dsn, redis_url, shard_count=2)
-    bank, limited = account(1, 0), account(1, 1)
+    bank, limited = account(0, 1), account(1, 1)
     await accounts(ledger, bank)
     await accounts(ledger, limited, limited=True)
     one, other = ledger.worker(), ledger.worker()
@@ -175,12 +160,12 @@ async def test_handover_after_credit_to_prepared_account(postgres_dsn: str, redi
 
 async def test_a_hold_lapses_where_its_shard_went(postgres_dsn: str, redis_url: str) -> None:
     ledger = await make_ledger(postgres_dsn, redis_url, shard_count=2)
-    debit, credit = account(1, 0), account(2, 0)
+    debit, credit = account(0, 1), account(0, 2)
     await accounts(ledger, debit, credit)
     one, other = ledger.worker(), ledger.worker()
     async with ledger.working(one, other), ledger.redis() as redis:
         await move(ledger, {0: one, 1: other})
-        hold = as_sent(debit, credit, 5) | {"flags": ["pending"], "timeout": 1}
+        hold = transfer(debit, credit, 5) | {"flags": ["pending"], "timeout": 1}
         await redis.xadd(f"{ledger.prefix}:transfers:{{0000}}", {"json": json.dumps([hold])})
         await until(lambda: ledger.sql("SELECT FROM ledger.holds"), "the hold")
         await move(ledger, {0: other})
