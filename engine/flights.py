@@ -9,6 +9,7 @@ from engine.aftermath import Told
 from engine.book import Book
 from engine.errors import InvariantBroken, LostOwnershipError
 from engine.open_flush import OpenFlush
+from engine.store.connection import ConflictError
 from engine.store.copying import copies_of
 from engine.store.postgres import PostgresStore
 from engine.store.rows import Flush, Owned, Position
@@ -117,6 +118,8 @@ class Flights:
         Raises:
             LostOwnershipError: What cannot be was found, and it is no wonder, since another has
                 written in this worker's chain.
+            ConflictError: What was in flight was not committed; or what is made ready may be what
+                cannot be, as where an id stands in two flushes, of which only one is committed.
         """
         try:
             yield
@@ -127,6 +130,8 @@ class Flights:
                 raise LostOwnershipError(
                     f"another wrote in this worker's chain: {error}"
                 ) from error
+            if self.is_one_ready:
+                raise ConflictError(f"what was decided ahead cannot be: {error}") from error
             raise
 
     async def take_back(self) -> list[OpenFlush]:

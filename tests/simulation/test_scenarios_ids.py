@@ -4,7 +4,10 @@ import asyncio
 import json
 import uuid
 
+import msgspec
+
 from tests.simulation.scenes import DEBIT_LIMIT, Scene, scenario
+from tests.simulation.world import SETTINGS
 
 
 @scenario()
@@ -165,3 +168,28 @@ async def test_duplicate_of_a_post_in_pipeline(scene: Scene) -> None:
     await asyncio.sleep(0.2)
     gate.open()
     assert [await scene.answer(first), await scene.answer(second)] == [["created"], ["exists"]]
+
+
+@scenario(settings=msgspec.structs.replace(SETTINGS, flush_transfers_max=1))
+async def test_hold_twice_under_way_lapses_once(scene: Scene) -> None:
+    """The filter of ids has lost it: it is created a second time, and lapses at another time by
+    then, until the flush of the second is refused."""
+    a, b = scene.account(0), scene.account(0)
+    worker = await scene.worker("worker")
+    gate = scene.before("flush_small", worker)
+    hold = scene.transfer(a, b, 5, "pending", timeout=1)
+    first = await scene.push(0, hold)
+    await scene.reached(gate)
+    await asyncio.sleep(0.5)
+    book = worker.worker._session._pipeline._book
+    book._seen[:] = 0
+    second = await scene.push(0, hold)
+    await asyncio.sleep(0.6)
+    third = await scene.push(0, scene.transfer(a, b, 1))
+    await asyncio.sleep(0.1)
+    gate.open()
+    assert await scene.answer(first) == ["created"]
+    assert await scene.answer(second) == ["exists"]
+    assert await scene.answer(third) == ["created"]
+    await scene.until(lambda: scene.balance(b) == (0, 0, 0, 1), "the hold to lapse")
+    assert scene.count("resolutions") == 1
