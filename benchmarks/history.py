@@ -29,7 +29,14 @@ import numpy as np
 from benchmarks.baseline import FLUSH, Copies, copy_flush, make_flush, new_book
 from benchmarks.report import Result, Row, Size, note, run
 from benchmarks.serving import new_ledger
-from benchmarks.workload import SHARDS, Accounts, Transfers, make_accounts, make_transfers
+from benchmarks.workload import (
+    SHARDS,
+    Accounts,
+    Transfers,
+    make_accounts,
+    make_transfers,
+    ordered_ids,
+)
 
 SIZES = {
     "postings": Size(10_000_000, 400_000, "in the ledger"),
@@ -86,13 +93,15 @@ class Watch:
 
 
 def draw(accounts: Accounts, turn: int) -> Transfers:
-    """A flush of transfers."""
+    """A flush of transfers, whose ids were made after those of the flushes before."""
     rng = np.random.default_rng(turn)
     count = len(accounts.ids) - HOT - 1
     debit = HOT + 1 + rng.integers(0, count, FLUSH)
     credit = HOT + 1 + (debit - HOT + rng.integers(0, count - 1, FLUSH)) % count
     credit[rng.random(FLUSH) < 0.05] = HOT
-    return make_transfers(accounts, debit, credit, turn)
+    transfers = make_transfers(accounts, debit, credit, turn)
+    transfers.rows["id"] = ordered_ids(FLUSH, rng, begin_ms=turn * 1000)
+    return transfers
 
 
 async def fill(dsn: str, accounts: Accounts, flushes: int, watch: Watch) -> None:

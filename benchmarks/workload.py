@@ -66,10 +66,10 @@ async def create_accounts(dsn: str, accounts: Accounts) -> None:
     await connection.close()
 
 
-def ordered_ids(count: int, rng: np.random.Generator) -> npt.NDArray[np.void]:
-    """Ids as a producer makes them (uuid7): the time first, then chance."""
+def ordered_ids(count: int, rng: np.random.Generator, begin_ms: int = 0) -> npt.NDArray[np.void]:
+    """Ids as a producer makes them (uuid7): the time, from `begin_ms` on, then chance."""
     raw = np.empty((count, 16), np.uint8)
-    milliseconds = 1_790_000_000_000 + np.arange(count) // 300
+    milliseconds = 1_790_000_000_000 + begin_ms + np.arange(count) // 300
     raw[:, :8] = (milliseconds << 16).astype(">u8").view(np.uint8).reshape(count, 8)
     raw[:, 6:] = rng.integers(0, 256, (count, 10), dtype=np.uint8)
     raw[:, 6] = raw[:, 6] & 0x0F | 0x70
