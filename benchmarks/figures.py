@@ -46,6 +46,8 @@ RUNS: dict[str, list[str]] = {
     "function": ["function"],
     "history": ["history"],
     "memory": ["memory"],
+    "rebalancing": ["rebalancing", "--seconds", "10"],
+    "rebalancing_at_ease": ["rebalancing", "--rate", "20000", "--seconds", "10"],
     "columns": [],
 }
 """By name of the figures, the benchmark and its options; `columns` is run by pytest."""

@@ -30,7 +30,7 @@ def documents(results: Figures) -> dict[str, str]:
         "README.md": (headline, picture, summary, measured_on),
         "benchmarks/README.md": (
             headline, batches, singles, client, latency, workloads, function, history, memory,
-            stages, columns, measured_on,
+            rebalancing, stages, columns, measured_on,
         ),
     }  # fmt: skip
     return {
@@ -96,6 +96,10 @@ def summary(results: Figures) -> str:
             add(name, "workload", value, f"{what}, {workers}", "{ratio} of the plain workload")
     add("history", "what", "balance", "balance of an account", median)
     add("history", "what", "last 100 postings", "its last 100 postings", median)
+    for name in ("rebalancing", "rebalancing_at_ease"):
+        for run in [figures[name]] if name in figures else []:
+            what = f"a shard moves, under {run['rate']:,} transfers/s: it stands still"
+            rows.append((what, f"{run['pause_median_ms']} ms, at most {run['pause_max_ms']} ms"))
     memory = figures.get("memory", {}).get("rows", ())
     for row in memory[-1:]:
         what = f"memory of a process that has met {row['accounts']:,} accounts"
@@ -168,6 +172,23 @@ def history(run: Figures) -> str:
 def memory(run: Figures) -> str:
     rows = [[f"{row['accounts']:,}", row["resident_mb"]] for row in run["rows"]]
     return table(["accounts met by a process", "resident MB"], rows)
+
+
+@of("rebalancing", "rebalancing_at_ease")
+def rebalancing(*runs: Figures) -> str:
+    names = ("part", "moves", "pause_median_ms", "pause_max_ms", "others_per_second",
+             "wait_median_ms", "wait_p99_ms")  # fmt: skip
+    rows = [(f"{run['rate']:,}", *(row[name] for name in names)) for run in runs
+            for row in run["rows"]]  # fmt: skip
+    headings = ["transfers a second", "", "moves", "pause, median ms", "most ms",
+                "other shards, transfers/s", "wait, median ms", "p99 ms"]  # fmt: skip
+    taken = [
+        (f"{run['rate']:,}", part["stage"], part["median_ms"], part["max_ms"])
+        for run in runs
+        for part in run["details"]["Pauses"]
+    ]
+    parts = table(["transfers a second", "of a pause", "median ms", "most ms"], taken)
+    return f"{table(headings, rows)}\n\n{parts}"
 
 
 @of("stages")
