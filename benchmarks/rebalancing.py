@@ -68,17 +68,22 @@ async def move_about(ledger: Ledger, seconds: float) -> list[float]:
             bounds = Bounds(parallel=1)
             await apply_plan(operations, streams, plan, bounds, "benchmark", lambda _: None)
             turn += 1
-    return await milliseconds(
-        ledger, "SELECT pause FROM ledger.moves WHERE plan IS NOT NULL AND state = 'done'"
-    )
+    return await pauses_of(ledger, "paused_at", "ready_at")
+
+
+async def pauses_of(ledger: Ledger, since: str, until: str) -> list[float]:
+    """Between two columns of the planned moves that are done; milliseconds."""
+    query = f"""
+        SELECT {until} - {since} AS pause FROM ledger.moves
+        WHERE plan IS NOT NULL AND state = 'done'"""  # noqa: S608 - names of ours
+    return await milliseconds(ledger, query)
 
 
 async def stages(ledger: Ledger) -> list[Row]:
     """What the pauses of the planned moves consist of."""
     rows: list[Row] = []
     for name, since, until in STAGES:
-        query = f"SELECT {until} - {since} AS pause FROM ledger.moves WHERE plan IS NOT NULL AND state = 'done'"  # noqa: S608, E501 - names of ours
-        taken = await milliseconds(ledger, query)
+        taken = await pauses_of(ledger, since, until)
         rows.append(
             {"stage": name, "median_ms": _quantile(taken, 0.5), "max_ms": _quantile(taken, 1)}
         )

@@ -3,7 +3,6 @@
 Measured on two cores, flushes of one transfer: six round trips by COPY 0.77 ms, this 0.19 ms.
 """
 
-from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -39,7 +38,7 @@ def small_arguments(worker: bytes, flush: Flush, base: int) -> list[Any]:
         flush: Written whole.
         base: The number of the flush, shifted.
     """
-    created, refused = list(_created(flush)), _refused(flush)
+    created, refused = _created(flush), _refused(flush)
     spent = sorted(created + refused)
     resolutions = sorted(
         (hold_id, transfer_id if transfer_id != ID_ZERO else None, HoldStatus(status).name)
@@ -78,12 +77,12 @@ def small_arguments(worker: bytes, flush: Flush, base: int) -> list[Any]:
     ]
 
 
-def _created(flush: Flush) -> Iterable[tuple[Any, ...]]:
+def _created(flush: Flush) -> list[tuple[Any, ...]]:
     if not flush.decided:
-        return ()
+        return []
     rows = joined([one.spent for one in flush.decided])
     always = ("id", "debit_number", "credit_number", "amount", "code", "flags", "shard")
-    return zip(
+    columns = (
         *(rows[name].tolist() for name in always),
         [0] * len(rows),
         _not_zero(rows["timeout"]),
@@ -93,8 +92,8 @@ def _created(flush: Flush) -> Iterable[tuple[Any, ...]]:
         _not_zero(rows["user_data_64"].view(np.int64)),
         _not_zero(rows["user_data_32"]),
         [None] * len(rows),
-        strict=True,
     )
+    return list(zip(*columns, strict=True))
 
 
 def _refused(flush: Flush) -> list[tuple[Any, ...]]:

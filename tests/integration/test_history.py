@@ -3,7 +3,7 @@
 import functools
 import random
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import asyncpg
@@ -128,6 +128,15 @@ async def test_pages_show_each_posting_once(
         await read(reader, account_id, 9, None, 7)
 
 
+async def assert_pages(
+    reader: asyncpg.Connection, author: Author, account_id: uuid.UUID, limits: Sequence[int]
+) -> None:
+    """The newest postings of an account are those that its author wrote."""
+    expected = author.history(account_id)
+    for limit in limits:
+        assert await read(reader, account_id, limit) == expected[:limit], limit
+
+
 @pytest.mark.parametrize("pages", [1, 20, 100, 600])
 async def test_a_run_is_whole_where_others_took_the_pages_in_between(
     pages: int, ledger: Ledger, connections: list[asyncpg.Connection]
@@ -139,9 +148,7 @@ async def test_a_run_is_whole_where_others_took_the_pages_in_between(
         await copy_in_two(connections[0], written, lambda: waste(connections[1], pages))
     assert max(await steps(connections[2])) > pages
     for account_id in author.accounts:
-        expected = author.history(account_id)
-        for limit in (1, 100, 250, 401, 700, 1200):
-            assert await read(connections[2], account_id, limit) == expected[:limit], limit
+        await assert_pages(connections[2], author, account_id, (1, 100, 250, 401, 700, 1200))
 
 
 async def test_a_run_is_whole_where_its_end_fills_pages_that_had_become_free(
@@ -155,9 +162,7 @@ async def test_a_run_is_whole_where_its_end_fills_pages_that_had_become_free(
     vacuum = functools.partial(connections[1].execute, "VACUUM ledger.posted")
     await copy_in_two(connections[0], written, vacuum)
     assert min(await steps(connections[2])) < -300
-    expected = author.history(account_id)
-    for limit in (1, 100, 250, 400):
-        assert await read(connections[2], account_id, limit) == expected[:limit], limit
+    await assert_pages(connections[2], author, account_id, (1, 100, 250, 400))
 
 
 async def test_a_posting_that_is_missing_from_a_run_is_not_passed_over(
