@@ -124,6 +124,7 @@ MUTATIONS = [
     Mutation("store/settling.py", "            await asyncio.wait([committing])\n        committing.exception()\n", "            committing.cancel()\n", STANDBY),
     Mutation("store/settling.py", "        with anyio.CancelScope(shield=True):\n            await asyncio.wait([committing])\n", "        await asyncio.wait([committing])\n", "tests/simulation/test_scenarios_commits.py"),
     Mutation("store/link.py", "synchronous=False", "synchronous=True", f"{STANDBY}::test_a_standby_that_is_away_ends_no_lease"),
+    Mutation("store/queries/accounts_by_id.sql", "CASE WHEN more THEN", "CASE WHEN false THEN", "tests/integration/test_accounts.py"),
     Mutation("flights.py", "            if self.is_one_ready:\n", "            if False:\n", "tests/simulation/test_scenarios_ids.py"),
     Mutation("session.py", "        await self._store.confirm()\n", "", "tests/simulation/test_scenarios_redis.py"),
     Mutation("pipeline.py", "            if newest < opened.time:\n", "            if True:\n", TIME),

@@ -1,12 +1,17 @@
-"""Accounts that come into being while transfers flow: nobody remembers that one was not there."""
+"""Accounts as a worker loads them, and those that come into being while transfers flow."""
 
+import random
 import uuid
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
 
+from engine.store.postgres import PostgresStore
+from tests.authors import WORKERS, Author, copy_flush, new_accounts
 from tests.desks import A, B, Desk, account, desk, transfer
+from tests.ledgers import Ledger
 from tests.verifying import assert_verified
 
 
@@ -54,3 +59,37 @@ async def test_account_created_after_a_decline_for_want_of_it(at: Desk) -> None:
             ["created", "id_already_failed"],
         ]
     await assert_verified(at.ledger)
+
+
+async def test_an_account_is_loaded_with_the_sums_over_all_its_stripes(ledger: Ledger) -> None:
+    """Whoever asks writes one of them, or none yet; the others lie on either side of it."""
+    author, draw = Author(await new_accounts(ledger, 40)), random.Random(3)
+    writer = await asyncpg.connect(ledger.dsn)
+    for turn in range(6):
+        shards = [(n, shard) for n in author.accounts.values() for shard in range(16)]
+        runs = {n * 1024 + shard: draw.choice([1, 3]) for n, shard in draw.sample(shards, 30)}
+        await copy_flush(writer, author.write(WORKERS[0], turn, runs))
+    await writer.close()
+    store = PostgresStore(ledger.dsn, uuid.uuid4().bytes)
+    await store.open()
+    stripes_seen = set()
+    try:
+        for owned, writing in ((range(16), 0), ((), 0), ((), 7), ((), 15), (range(0, 16, 2), 4)):
+            rows = await store.load_accounts([one.bytes for one in author.accounts], owned, writing)
+            assert len(rows) == len(author.accounts)
+            for row in rows:
+                newest: dict[int, tuple[Any, ...]] = {}
+                for posting in author.history(uuid.UUID(bytes=row.id)):
+                    newest.setdefault(posting[5], posting)
+                stripes_seen.add(len(newest))
+                mine = newest.pop(row.shard if row.shard in owned else writing, None)
+                others = list(newest.values())
+                assert (row.version, *row.own) == (mine[6:] if mine else (0,) * 5)
+                assert tuple(row.others) == tuple(
+                    sum(p[place] for p in others) for place in range(7, 11)
+                )
+                times = [round(posting[0].timestamp() * 1_000_000) for posting in others]
+                assert row.others_time == max(times, default=0)
+    finally:
+        store.drop()
+    assert {1, 2, 3, 4} <= stripes_seen
