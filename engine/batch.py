@@ -133,10 +133,10 @@ class Forms:
 
     def _tie_repeats(self, words: npt.NDArray[np.uint64]) -> None:
         hashes = hash_words(words[:, 0:2])
-        order = np.argsort(hashes, kind="stable")
-        same = np.diff(hashes[order]) == 0
-        if not same.any():
+        ascending = np.sort(hashes)
+        if not (ascending[1:] == ascending[:-1]).any():
             return
+        order = np.argsort(hashes, kind="stable")
         starts = run_starts(hashes[order])
         first = order[np.repeat(starts, run_lengths(starts, len(order)))]
         rows, first = order[order != first], first[order != first]

@@ -20,7 +20,7 @@ from engine.id_table import IdTable, Slots, Words, hash_words, words_of
 from engine.nouns import TransferFlags
 from engine.open_holds import OpenHolds
 from engine.page import Account, HoldStatus, Known
-from engine.rows import COUNTERS, POSTED, AccountRow, Decided, PostedRows
+from engine.rows import NOTHING_POSTED, AccountRow, Decided, Posted
 from engine.runs import joined, run_lengths, run_starts
 
 STRIPES_PER_ACCOUNT: Final = 1024
@@ -298,20 +298,16 @@ class Book:
         self._lately = deque([[], []])
         return True
 
-    def post(self, decided: list[Decided]) -> PostedRows:
+    def post(self, decided: list[Decided]) -> Posted:
         """The postings of a flush: every leg with its version and the counters after it.
 
         Args:
             decided: All that goes into the flush, in order, noted already.
-
-        Returns:
-            Rows of `POSTED`, sorted by stripe and version.
         """
         slots = joined([one.slots for one in decided])
         count = len(slots)
-        rows = np.empty(count, POSTED)
         if not count:
-            return rows
+            return NOTHING_POSTED
         deltas = decided[0].deltas
         if len(decided) > 1:
             deltas = np.concatenate([one.deltas for one in decided], axis=1)
@@ -320,26 +316,35 @@ class Book:
         keys = np.sort((slots << 24) | np.arange(count))
         order = keys & 0xFFFFFF
         slots = keys >> 24
-        deltas = deltas[:, order]
         first = run_starts(slots)
         run = run_lengths(first, count)
         last = first + run - 1
         heads = slots[first]
-        rows["stripe"] = self.stripe[slots]
-        rows["transfer_id"] = transfers[order]
-        rank = np.arange(1, count + 1) - np.repeat(first, run)
-        rows["version"] = np.repeat(self.version[heads], run) + rank
+        runs = np.zeros(count, np.int64)
+        runs[last] = run
+        versions = np.arange(1, count + 1) + np.repeat(self.version[heads] - first, run)
         self.version[heads] += run
-        rows["run"] = 0
-        rows["run"][last] = run
-        rows["amount"] = deltas[CREDITS_POSTED] - deltas[DEBITS_POSTED]
-        rows["pending_amount"] = deltas[CREDITS_PENDING] - deltas[DEBITS_PENDING]
-        for kind, name in enumerate(COUNTERS):
-            sums = np.cumsum(deltas[kind])
-            # The book is at the end of the flush: the counters before it follow backwards.
-            rows[name] = sums + np.repeat(self.own[kind, heads] - sums[last], run)
+        # The book is at the end of the flush: the counters before it follow backwards.
+        changes = np.zeros((4, count), np.int64)
+        counters = np.empty((4, count), np.int64)
+        for kind in range(4):
+            after = self.own[kind, heads]
+            if deltas[kind].any():
+                changes[kind] = deltas[kind, order]
+                sums = np.cumsum(changes[kind])
+                counters[kind] = sums + np.repeat(after - sums[last], run)
+            else:
+                counters[kind] = np.repeat(after, run)
         self.mark_near_overflow(heads)
-        return rows
+        return Posted(
+            stripe=self.stripe[slots],
+            version=versions,
+            run=runs,
+            transfer_id=transfers[order],
+            amount=changes[CREDITS_POSTED] - changes[DEBITS_POSTED],
+            pending_amount=changes[CREDITS_PENDING] - changes[DEBITS_PENDING],
+            counters=counters,
+        )
 
 
 _COLUMNS: Final = (

@@ -86,13 +86,12 @@ def find_moves(batch: Batch, forms: Forms, columns: Mask, slots: tuple[Slots, Sl
     if forms.chained.any():
         chained = forms.chained[rows]
         unit[chained] = np.searchsorted(rows, forms.together[rows][chained])
-    requests = batch.rows[rows]
     return Moves(
         rows,
         slots[0][rows],
         slots[1][rows],
-        requests["amount_low"].astype(np.int64),
-        requests["flags"] & PENDING != 0,
+        batch.rows["amount_low"][rows].astype(np.int64),
+        batch.rows["flags"][rows] & PENDING != 0,
         unit,
     )
 

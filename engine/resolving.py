@@ -15,6 +15,7 @@ from engine.limits import Legs, Moves
 from engine.nouns import MICROSECONDS
 from engine.page import Page
 from engine.rows import SPENT, SpentRows
+from engine.runs import raw, taken
 
 
 class Resolves(NamedTuple):
@@ -42,7 +43,7 @@ class Resolves(NamedTuple):
             self.held[mask],
             self.moved[mask],
             self.made[mask],
-            self.holds[mask],
+            taken(self.holds, np.flatnonzero(mask)),
         )
 
 
@@ -61,7 +62,7 @@ def find_resolves(book: Book, batch: Batch, forms: Forms, time: int) -> tuple[Re
         time: Microseconds since 1970, at which they are decided.
     """
     rows = np.flatnonzero(forms.resolves)
-    requests, words = batch.rows[rows], batch.words[rows]
+    requests, words = taken(batch.rows, rows), batch.words[rows]
     made = forms.held[rows]
     here = made >= 0
     found, holds = book.holds.find(words[:, 8:10])
@@ -97,21 +98,18 @@ def find_resolves(book: Book, batch: Batch, forms: Forms, time: int) -> tuple[Re
 
 def held_rows(batch: Batch, rows: Ints, time: int) -> SpentRows:
     """Holds of this batch as they are kept, without the numbers of their accounts."""
-    requests = batch.rows[rows]
     kept = np.empty(len(rows), SPENT)
-    for name in AS_REQUESTED:
-        kept[name] = requests[name]
-    kept["amount"] = requests["amount_low"].astype(np.int64)
+    kept["request"] = raw(batch.rows)[rows]
     kept["shard"] = batch.shards[rows]
-    lapses = time + requests["timeout"].astype(np.int64) * MICROSECONDS
-    kept["expires_at"] = np.where(requests["timeout"] != 0, lapses, 0)
+    timeout = kept["timeout"].astype(np.int64)
+    kept["expires_at"] = np.where(timeout != 0, time + timeout * MICROSECONDS, 0)
     return kept
 
 
 def resolved_rows(book: Book, batch: Batch, resolves: Resolves) -> SpentRows:
     """Posts and voids as they are kept: what they leave empty is the hold's."""
-    requests = batch.rows[resolves.rows]
-    kept = resolves.holds.copy()
+    requests = taken(batch.rows, resolves.rows)
+    kept = raw(resolves.holds).copy().view(SPENT)
     for name in ("id", "pending_id", "flags"):
         kept[name] = requests[name]
     for name in ("user_data_64", "user_data_32"):
@@ -154,17 +152,3 @@ def given_legs(
         np.concatenate([np.full(count, -1), np.repeat(needs, 2)]),
     )
 
-
-AS_REQUESTED = (
-    "id",
-    "debit_account_id",
-    "credit_account_id",
-    "pending_id",
-    "user_data_128",
-    "user_data_64",
-    "user_data_32",
-    "timeout",
-    "ledger",
-    "code",
-    "flags",
-)

@@ -11,47 +11,65 @@ from engine.id_table import IdTable, Slots, Words, words_of
 from engine.nouns import Transfer, TransferFlags
 from engine.outcomes import Outcome
 from engine.page import HoldStatus, Known
-from engine.wire.layout import Rows, rows_to_transfers
+from engine.runs import raw
+from engine.wire.layout import (
+    TRANSFER,
+    TRANSFER_BYTES,
+    Rows,
+    rows_to_transfers,
+    transfers_to_rows,
+)
 
 COUNTERS: Final = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
 
-SPENT: Final = np.dtype(
-    [
-        ("id", "V16"),
-        ("debit_account_id", "V16"),
-        ("credit_account_id", "V16"),
-        ("debit_number", "i8"),
-        ("credit_number", "i8"),
-        ("amount", "i8"),
-        ("pending_id", "V16"),
-        ("user_data_128", "V16"),
-        ("user_data_64", "u8"),
-        ("user_data_32", "u4"),
-        ("timeout", "u4"),
-        ("expires_at", "i8"),
-        ("ledger", "u4"),
-        ("code", "i4"),
-        ("flags", "i2"),
-        ("shard", "i2"),
-    ],
-)
-"""A created transfer as it is kept."""
+_AS_SENT: Final = {name: (kind, offset) for name, (kind, offset, *_) in TRANSFER.fields.items()}
+_AMOUNT: Final = ("amount", ("i8", _AS_SENT["amount_low"][1]))
+_BESIDE: Final = (("debit_number", "i8"), ("credit_number", "i8"), ("expires_at", "i8"), ("shard", "i8"))
 
-POSTED: Final = np.dtype(
-    [
-        ("stripe", "i8"),
-        ("version", "i8"),
-        ("run", "i4"),
-        ("transfer_id", "V16"),
-        ("amount", "i8"),
-        ("pending_amount", "i8"),
-        *[(name, "i8") for name in COUNTERS],
-    ],
-)
-"""A posting; `run` is the length of its run where it is the last of it, else 0."""
+
+def _spent() -> np.dtype[np.void]:
+    """The request as it travels, under the names of its fields and as a whole, and what is beside it."""
+    fields = dict([("request", (f"V{TRANSFER_BYTES}", 0)), _AMOUNT, *_AS_SENT.items()])
+    for place, (name, kind) in enumerate(_BESIDE):
+        fields[name] = (kind, TRANSFER_BYTES + 8 * place)
+    return np.dtype(
+        {
+            "names": list(fields),
+            "formats": [kind for kind, _ in fields.values()],
+            "offsets": [offset for _, offset in fields.values()],
+        }
+    )
+
+
+SPENT: Final = _spent()
+"""A created transfer as it is kept: as it was requested but for what `engine.nouns.Transfer` says,
+and with the numbers of its accounts, when it lapses, and the shard that decided it. `amount` is the
+lower half of the request's, the upper one is zero."""
 
 SpentRows: TypeAlias = npt.NDArray[np.void]
-PostedRows: TypeAlias = npt.NDArray[np.void]
+
+
+class Posted(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """Postings in columns, sorted by stripe and version."""
+
+    stripe: npt.NDArray[np.int64]
+    version: npt.NDArray[np.int64]
+    run: npt.NDArray[np.int64]
+    """The length of its run where it is the last of it, else 0."""
+    transfer_id: npt.NDArray[np.void]
+    amount: npt.NDArray[np.int64]
+    pending_amount: npt.NDArray[np.int64]
+    counters: npt.NDArray[np.int64]
+    """Those of the stripe after the posting, shape (4, n)."""
+
+    def __len__(self) -> int:
+        return len(self.stripe)
+
+
+_NO_NUMBERS: Final = np.empty(0, np.int64)
+NOTHING_POSTED: Final = Posted(
+    *(_NO_NUMBERS,) * 3, np.empty(0, "V16"), *(_NO_NUMBERS,) * 2, np.empty((4, 0), np.int64)
+)
 
 
 class AccountRow(msgspec.Struct, frozen=True, gc=False):
@@ -197,35 +215,19 @@ class Decided:
             (transfer,) = rows_to_transfers(self.refused.requests[at : at + 1])
             outcome = Outcome(int(self.refused.outcomes[at]))
             return Known(outcome, transfer, int(self.refused.shards[at]))
-        kept = self.spent[row]
-        transfer = Transfer(
-            id=kept["id"].tobytes(),
-            debit_account_id=kept["debit_account_id"].tobytes(),
-            credit_account_id=kept["credit_account_id"].tobytes(),
-            amount=int(kept["amount"]),
-            pending_id=kept["pending_id"].tobytes(),
-            user_data_128=kept["user_data_128"].tobytes(),
-            user_data_64=int(kept["user_data_64"]),
-            user_data_32=int(kept["user_data_32"]),
-            timeout=int(kept["timeout"]),
-            ledger=int(kept["ledger"]),
-            code=int(kept["code"]),
-            flags=int(kept["flags"]),
-        )
+        kept = self.spent[row : row + 1]
+        (transfer,) = rows_to_transfers(kept["request"].view(TRANSFER))
         pending = transfer.flags & TransferFlags.pending
         status = HoldStatus.pending if pending else HoldStatus.none
-        return Known(Outcome.created, transfer, int(kept["shard"]), status, int(kept["expires_at"]))
+        shard, expires_at = int(kept["shard"][0]), int(kept["expires_at"][0])
+        return Known(Outcome.created, transfer, shard, status, expires_at)
 
 
 def kept_rows(known: Sequence[Known]) -> SpentRows:
     """Created transfers as rows, without the numbers of their accounts."""
     rows = np.zeros(len(known), SPENT)
-    transfers = [one.transfer for one in known]
-    for name in ("id", "debit_account_id", "credit_account_id", "pending_id", "user_data_128"):
-        joined = b"".join([getattr(t, name) for t in transfers])
-        rows[name] = np.frombuffer(joined, "V16")
-    for name in ("amount", "user_data_64", "user_data_32", "timeout", "ledger", "code", "flags"):
-        rows[name] = [getattr(t, name) for t in transfers]
+    requests = transfers_to_rows([one.transfer for one in known])
+    rows["request"] = raw(requests)
     rows["shard"] = [one.shard for one in known]
     rows["expires_at"] = [one.expires_at for one in known]
     return rows

@@ -26,6 +26,16 @@ def run_lengths(starts: Ints, count: int) -> Ints:
     return lengths
 
 
+def raw(rows: npt.NDArray[Any]) -> npt.NDArray[np.void]:
+    """Rows as bytes: numpy takes, joins and copies rows field by field, ten times as slowly."""
+    return rows.view(np.dtype((np.void, rows.dtype.itemsize)))
+
+
+def taken(rows: npt.NDArray[Any], places: Ints) -> npt.NDArray[Any]:
+    """Whole rows at some places."""
+    return raw(rows)[places].view(rows.dtype)
+
+
 def joined(columns: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     """Columns of one type, one after the other; one alone is not copied."""
     if len(columns) == 1:
@@ -33,6 +43,4 @@ def joined(columns: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     kind = columns[0].dtype
     if kind.names is None:
         return np.concatenate(columns)
-    # As bytes: numpy compares rows field by field, in Python, to find a type that fits all.
-    raw = np.dtype((np.void, kind.itemsize))
-    return np.concatenate([rows.view(raw) for rows in columns]).view(kind)
+    return np.concatenate([raw(rows) for rows in columns]).view(kind)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from engine.aftermath import Told
 from engine.batch import Batch
 from engine.inbox import Arrival
-from engine.rows import PostedRows
+from engine.rows import Posted
 from engine.store.rows import DeadLetter, Position
 
 _NONE = np.empty(0, np.uint8)
@@ -33,7 +33,7 @@ def dead_letters(arrivals: Sequence[Arrival]) -> list[DeadLetter]:
 
 
 def positions_of(
-    posted: PostedRows, arrivals: Sequence[Arrival], reached: Mapping[int, Position]
+    posted: Posted, arrivals: Sequence[Arrival], reached: Mapping[int, Position]
 ) -> dict[int, Position]:
     """How far each shard gets that a flush touches: by an entry, or by a posting alone.
 
@@ -42,7 +42,7 @@ def positions_of(
         arrivals: Its entries.
         reached: How far each shard got by all flushes before.
     """
-    touched = np.unique(posted["stripe"] & 1023).tolist()
+    touched = np.flatnonzero(np.bincount(posted.stripe & 1023)).tolist()
     positions = {shard: reached[shard] for shard in touched}
     for arrival in arrivals:
         entry = arrival.entry

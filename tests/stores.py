@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from engine.rows import POSTED
+from engine.rows import NOTHING_POSTED
 from engine.store.postgres import PostgresStore
 from engine.store.rows import DeadLetter, Flush, Owned, Position
 from tests.ledgers import Ledger, clock
@@ -35,5 +35,4 @@ def flush_to(
     position: Position, *letters: DeadLetter, sequence: int, number: int, shard: int = 0
 ) -> Flush:
     """A flush that moves a shard to `position`, and keeps dead letters, without any transfer."""
-    rows = np.empty(0, POSTED)
-    return Flush(sequence, number, clock(), [], rows, {shard: position}, list(letters))
+    return Flush(sequence, number, clock(), [], NOTHING_POSTED, {shard: position}, list(letters))

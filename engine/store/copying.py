@@ -14,11 +14,13 @@ import numpy.typing as npt
 
 from engine.id_table import words_of
 from engine.page import HoldStatus
-from engine.rows import COUNTERS, Decided, PostedRows
-from engine.runs import joined
+from engine.rows import COUNTERS, Decided, Posted
+from engine.runs import joined, raw, taken
 from engine.store.connection import POSTGRES_EPOCH
 
-PIECE_BYTES: Final = 512 * 1024
+PIECE_ROWS: Final = 2048
+"""Rows that are laid out at once, column by column, while they stay in the processor's cache."""
+
 FLUSH_SHIFT: Final = 20
 """A row's number is its flush's number x 2^20 + its place in the flush."""
 
@@ -38,14 +40,15 @@ _KINDS: Final = {
 _HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER: Final = b"\xff\xff"
 
-Column = tuple[str, Kind, "npt.ArrayLike"]
+Column = tuple[str, Kind, npt.NDArray[Any]]
+"""Name, kind, and a value for each row, or one for all."""
 
 
 class Copy(NamedTuple):
-    """One COPY: its columns in the order of the rows, and the rows as bytes."""
+    """One COPY: its columns in the order of the rows, and the rows as bytes, piece by piece."""
 
     columns: list[str]
-    data: bytes
+    pieces: list[bytes]
 
 
 async def send_copy(connection: asyncpg.Connection, table: str, copy: Copy) -> None:
@@ -55,15 +58,14 @@ async def send_copy(connection: asyncpg.Connection, table: str, copy: Copy) -> N
         schema_name="ledger",
         columns=copy.columns,
         format="binary",
-        source=_pieces(copy.data),
+        source=_each(copy.pieces),
     )
 
 
-async def _pieces(data: bytes) -> AsyncIterator[memoryview]:
-    """Data in pieces, as the driver wants it."""
-    view = memoryview(data)
-    for start in range(0, len(view), PIECE_BYTES):
-        yield view[start : start + PIECE_BYTES]
+async def _each(pieces: list[bytes]) -> AsyncIterator[bytes]:
+    """One after the other, as the driver wants it."""
+    for piece in pieces:
+        yield piece
 
 
 class _Sheet:
@@ -73,33 +75,31 @@ class _Sheet:
         fields: list[tuple[str, str]] = [("fields", ">i2")]
         for place, kind in enumerate(kinds):
             fields += [(f"length{place}", ">i4"), (f"value{place}", _KINDS[kind])]
-        self._layout = np.dtype(fields)
-        self._kinds = kinds
-        self._rows = self._make(1024)
+        self._rows = np.zeros(PIECE_ROWS, np.dtype(fields))
+        self._rows["fields"] = len(kinds)
+        self._columns = [self._rows[f"value{place}"] for place in range(len(kinds))]
+        for place, column in enumerate(self._columns):
+            self._rows[f"length{place}"] = column.itemsize
 
-    def _make(self, count: int) -> npt.NDArray[np.void]:
-        rows = np.zeros(count, self._layout)
-        rows["fields"] = len(self._kinds)
-        for place in range(len(self._kinds)):
-            rows[f"length{place}"] = self._layout[f"value{place}"].itemsize
-        return rows
-
-    def fill(self, columns: Sequence[Column], count: int) -> bytes:
+    def fill(self, columns: Sequence[Column], count: int) -> list[bytes]:
         """The rows as COPY takes them."""
-        if count > len(self._rows):
-            self._rows = self._make(max(count, 2 * len(self._rows)))
-        rows = self._rows[:count]
-        for place, (_, kind, values) in enumerate(columns):
-            rows[f"value{place}"] = _as_sent(kind, values)
-        return b"".join((_HEADER, rows.view(np.uint8).data, _TRAILER))
+        pieces = [_HEADER]
+        for start in range(0, count, PIECE_ROWS):
+            length = min(PIECE_ROWS, count - start)
+            for room, (_, kind, values) in zip(self._columns, columns, strict=True):
+                # One value stands for all rows.
+                part = values if len(values) == 1 else values[start : start + length]
+                room[:length] = _as_sent(kind, part)
+            pieces.append(self._rows[:length].tobytes())
+        return [*pieces, _TRAILER]
 
 
-def _as_sent(kind: Kind, values: npt.ArrayLike) -> npt.ArrayLike:
+def _as_sent(kind: Kind, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     # Integers are swapped before they are laid down: in place numpy takes ten times as long.
     if kind == "time":
-        values = np.asarray(values) - POSTGRES_EPOCH
+        values = values - POSTGRES_EPOCH
     if kind in _INTEGERS:
-        return np.asarray(values).astype(_KINDS[kind], copy=False).byteswap()
+        return values.astype(_KINDS[kind], copy=False).byteswap()
     return values
 
 
@@ -115,7 +115,7 @@ def encode_copy(columns: Sequence[Column], count: int) -> Copy:
 
 
 def copies_of(
-    decided: Sequence[Decided], posted: PostedRows, number: int
+    decided: Sequence[Decided], posted: Posted, number: int
 ) -> list[tuple[str, Copy]]:
     """All that a flush copies, table by table.
 
@@ -155,7 +155,7 @@ def _copies_of_resolutions(decided: Sequence[Decided], base: int) -> Iterator[Co
     if not ended.all():
         columns = [
             ("hold_id", "uuid", holds[~ended]),
-            ("status", "text7", b"expired"),
+            ("status", "text7", np.array([b"expired"])),
             ("number", "i8", numbers[~ended]),
         ]
         yield encode_copy(columns, int((~ended).sum()))
@@ -171,25 +171,26 @@ def copies_of_spent(decided: Sequence[Decided], base: int) -> Iterator[Copy]:
         base: The number of the flush, shifted.
     """
 
-    def column(name: str) -> npt.NDArray[Any]:
-        return np.concatenate([one.spent[name] for one in decided])
-
-    ids = column("id")
-    order = _order_by_id(ids)
-    timed = column("timeout") != 0
-    more = timed | (column("user_data_32") != 0) | (column("user_data_64") != 0)
+    kept = joined([one.spent for one in decided])
+    order = _order_by_id(kept["id"])
+    kept, numbers = taken(kept, order), base + order
+    more = np.zeros(len(kept), bool)
     for name in ("pending_id", "user_data_128"):
-        more |= words_of(column(name)).any(axis=1)
-    for mask, names in ((~more, _PLAIN), (more & ~timed, _WITH_DATA), (timed, _WITH_TIMEOUT)):
-        rows = order[mask[order]]
-        if len(rows):
-            columns: list[Column] = [
-                (name, kind, column(source)[rows]) for name, kind, source in names
-            ]
-            columns += [("number", "i8", base + rows), ("outcome", "i2", np.zeros(1, np.int16))]
+        words = words_of(kept[name])
+        more |= (words[:, 0] | words[:, 1]) != 0
+    more |= (kept["user_data_64"] != 0) | (kept["user_data_32"] != 0)
+    timed = kept["timeout"] != 0
+    for mask, names in ((~(more | timed), _PLAIN), (more & ~timed, _WITH_DATA), (timed, _WITH_TIMEOUT)):
+        some = np.flatnonzero(mask)
+        if len(some):
+            rows = kept if len(some) == len(kept) else taken(kept, some)
+            columns: list[Column] = [(name, kind, rows[source]) for name, kind, source in names]
+            columns += [("number", "i8", numbers[some]), ("outcome", "i2", _CREATED)]
             yield encode_copy(columns, len(rows))
     yield from _copy_of_refused(decided, base + len(order))
 
+
+_CREATED: Final = np.zeros(1, np.int16)
 
 _PLAIN: Final[list[tuple[str, Kind, str]]] = [
     ("id", "uuid", "id"),
@@ -219,37 +220,46 @@ def _copy_of_refused(decided: Sequence[Decided], base: int) -> Iterator[Copy]:
     if not len(requests):
         return
     order = _order_by_id(requests["id"])
-    requests = requests[order]
+    requests = taken(requests, order)
     columns: list[Column] = [
         ("id", "uuid", requests["id"]),
         ("number", "i8", base + order),
         ("flags", "i2", requests["flags"].astype(np.int16)),
         ("shard", "i2", np.concatenate([one.refused.shards for one in decided])[order]),
         ("outcome", "i2", np.concatenate([one.refused.outcomes for one in decided])[order]),
-        ("request", "request", np.ascontiguousarray(requests).view("V128")),
+        ("request", "request", raw(requests)),
     ]
     yield encode_copy(columns, len(requests))
 
 
-def copy_of_posted(rows: PostedRows, base: int) -> Copy:
-    """The postings of a flush, sorted by stripe and version."""
+def copy_of_posted(posted: Posted, base: int) -> Copy:
+    """The postings of a flush; of those columns that may be zero everywhere only what is not."""
     columns: list[Column] = [
-        ("number", "i8", base + np.arange(len(rows))),
-        ("stripe", "i8", rows["stripe"]),
-        ("version", "i8", rows["version"]),
-        ("transfer_id", "uuid", rows["transfer_id"]),
-        ("amount", "i8", rows["amount"]),
-        ("pending_amount", "i8", rows["pending_amount"]),
-        *[(name, "i8", rows[name]) for name in COUNTERS],
-        ("run", "i4", rows["run"]),
+        ("number", "i8", base + np.arange(len(posted))),
+        ("stripe", "i8", posted.stripe),
+        ("version", "i8", posted.version),
+        ("transfer_id", "uuid", posted.transfer_id),
+        ("amount", "i8", posted.amount),
+        ("run", "i4", posted.run),
     ]
-    return encode_copy(columns, len(rows))
+    for name, values in (
+        ("pending_amount", posted.pending_amount),
+        *zip(COUNTERS, posted.counters, strict=True),
+    ):
+        if values.any():
+            columns.append((name, "i8", values))
+    return encode_copy(columns, len(posted))
 
 
 def _order_by_id(ids: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
     words = np.ascontiguousarray(ids).view(">u8").reshape(-1, 2)
     high = words[:, 0].astype(np.uint64)
     order = np.argsort(high)
-    if (np.diff(high[order]) == 0).any():
-        order = np.lexsort((words[:, 1].astype(np.uint64), high))
+    ascending = high[order]
+    same = ascending[1:] == ascending[:-1]
+    if same.any():
+        # Neighbours with the same upper half, of which there are few, are put in order by the lower.
+        tied = np.flatnonzero(np.r_[same, False] | np.r_[False, same])
+        some = order[tied]
+        order[tied] = some[np.lexsort((words[some, 1].astype(np.uint64), high[some]))]
     return order

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from engine.rows import Decided, PostedRows
+from engine.rows import Decided, Posted
 from engine.store.copying import Copy
 
 
@@ -57,7 +57,7 @@ class Flush(msgspec.Struct):
     """Unique over all workers, reserved before."""
     time: int
     decided: list[Decided]
-    posted: PostedRows
+    posted: Posted
     positions: dict[int, Position]
     dead_letters: list[DeadLetter]
     kind: Literal["flush", "locked"] = "flush"

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from engine.nouns import ID_ZERO
 from engine.page import HoldStatus
-from engine.rows import COUNTERS
 from engine.runs import joined
 from engine.store.rows import Flush
 
@@ -59,13 +58,13 @@ def small_arguments(worker: bytes, flush: Flush, base: int) -> list[Any]:
         [base + place for place in range(len(spent))],
         *([one[field] for one in spent] for field in range(1, 15)),
         [base + place for place in range(len(posted))],
-        posted["stripe"].tolist(),
-        posted["version"].tolist(),
-        posted["transfer_id"].tolist(),
-        posted["amount"].tolist(),
-        posted["pending_amount"].tolist(),
-        *(posted[name].tolist() for name in COUNTERS),
-        posted["run"].tolist(),
+        posted.stripe.tolist(),
+        posted.version.tolist(),
+        posted.transfer_id.tolist(),
+        posted.amount.tolist(),
+        posted.pending_amount.tolist(),
+        *posted.counters.tolist(),
+        posted.run.tolist(),
         [one[0] for one in resolutions],
         [one[1] for one in resolutions],
         [one[2] for one in resolutions],

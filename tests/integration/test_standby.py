@@ -12,7 +12,7 @@ import asyncpg
 import numpy as np
 import pytest
 
-from engine.rows import POSTED
+from engine.rows import NOTHING_POSTED
 from engine.servers import PostgresServer
 from engine.store.owning import NOBODY
 from engine.store.postgres import PostgresStore
@@ -115,8 +115,7 @@ async def test_a_cancelled_task_lets_its_commit_wait(size: int, pair: Pair, at: 
     pair.standby.kill()
     position = Position(0, 1000, 0)
     letters = [DeadLetter(0, position, "for the test", [b"a", b"b"])] if size > 1 else []
-    rows = np.empty(0, POSTED)
-    flush = Flush(before.sequence + 1, before.number, clock(), [], rows, {0: position}, letters)
+    flush = Flush(before.sequence + 1, before.number, clock(), [], NOTHING_POSTED, {0: position}, letters)
     flushing = asyncio.create_task(store.flush(flush))
     try:
         pid = await waits(at)

@@ -288,11 +288,11 @@ CREATE TABLE ledger.posted (
     stripe          bigint NOT NULL,
     version         bigint NOT NULL,
     amount          bigint NOT NULL,
-    pending_amount  bigint NOT NULL,
-    debits_pending  bigint NOT NULL,
-    debits_posted   bigint NOT NULL,
-    credits_pending bigint NOT NULL,
-    credits_posted  bigint NOT NULL,
+    pending_amount  bigint NOT NULL DEFAULT 0,
+    debits_pending  bigint NOT NULL DEFAULT 0,
+    debits_posted   bigint NOT NULL DEFAULT 0,
+    credits_pending bigint NOT NULL DEFAULT 0,
+    credits_posted  bigint NOT NULL DEFAULT 0,
     transfer_id     uuid NOT NULL,
     run             integer NOT NULL
 );
