@@ -19,6 +19,8 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
         "appendfsync": "everysec",
         # The append-only file is all: no snapshots beside it.
         "save": "",
+        # What is in the file when it is written anew is soon deleted: packing it gains nothing.
+        "rdbcompression": "no",
         # Refuse what there is no room for, rather than forget what was taken.
         "maxmemory-policy": "noeviction",
         # For this machine only.
