@@ -6,7 +6,7 @@ import asyncpg
 import numpy as np
 
 from benchmarks.workload import Accounts, Transfers
-from engine.store.copying import encode_copy
+from engine.store.copying import encode_copy, send_copy
 
 _EXPECTED = "CREATE TEMP TABLE expected (id uuid NOT NULL, balance bigint NOT NULL)"
 
@@ -46,12 +46,7 @@ async def audit(dsn: str, accounts: Accounts, sent: Sequence[Transfers]) -> list
         columns = [("id", "uuid", accounts.ids), ("balance", "i8", balances(accounts, sent))]
         copy = encode_copy(columns, len(accounts.ids))
 
-        async def data():
-            yield copy.data
-
-        await connection.copy_to_table(
-            "expected", columns=copy.columns, format="binary", source=data()
-        )
+        await send_copy(connection, "expected", copy, schema=None)
         ids = await connection.fetchrow(_IDS)
         found = await connection.fetchrow(_POSTINGS)
     finally:

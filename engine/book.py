@@ -21,7 +21,7 @@ from engine.nouns import TransferFlags
 from engine.open_holds import OpenHolds
 from engine.page import Account, HoldStatus, Known
 from engine.rows import NOTHING_POSTED, AccountRow, Decided, Posted
-from engine.runs import joined, run_lengths, run_starts
+from engine.runs import joined, run_lengths, run_starts, taken
 
 STRIPES_PER_ACCOUNT: Final = 1024
 
@@ -251,7 +251,7 @@ class Book:
             slot = self._table.find(words_of(np.frombuffer(account_id, "V16")))
             self.closed[slot] = closed
         self._note_seen(decided)
-        self.holds.add(decided.spent[decided.spent["flags"] & PENDING != 0])
+        self.holds.add(taken(decided.spent, np.flatnonzero(decided.spent["flags"] & PENDING)))
         self.holds.end(words_of(decided.resolutions.hold_ids))
         self._lately[-1].append(decided)
 

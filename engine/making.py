@@ -20,7 +20,7 @@ from engine.outcomes import SPENDS_ID, Outcome
 from engine.page import HoldStatus, Page
 from engine.resolving import Resolves, held_rows, resolved_rows
 from engine.rows import Decided, Refused, Relied, Resolutions, SpentRows, spent_rows
-from engine.runs import joined
+from engine.runs import joined, taken
 from engine.wire.layout import TRANSFER, transfers_to_rows
 
 _POSTED = np.uint8(HoldStatus.posted)
@@ -135,7 +135,7 @@ def _refused(batch: Batch, made: Made) -> Refused:
     outcomes = np.array([known.outcome for known in by_rules], np.uint8)
     shards = np.array([known.shard for known in by_rules], np.int16)
     return Refused(
-        joined([batch.rows[rows], requests]),
+        joined([taken(batch.rows, rows), requests]),
         np.concatenate([made.outcomes[rows], outcomes]),
         np.concatenate([batch.shards[rows], shards]),
     )
@@ -144,7 +144,7 @@ def _refused(batch: Batch, made: Made) -> Refused:
 def _resolutions(batch: Batch, made: Made) -> Resolutions:
     if not (len(made.resolves.rows) or made.page.resolutions):
         return _NO_RESOLUTIONS
-    requests = batch.rows[made.resolves.rows]
+    requests = taken(batch.rows, made.resolves.rows)
     posts = requests["flags"] == POST
     ends = made.page.resolutions
     holds = b"".join(one.hold.transfer.id for one in ends)

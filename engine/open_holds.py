@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from engine.id_table import IdTable, Words, words_of
 from engine.rows import SPENT, SpentRows
+from engine.runs import raw
 
 HALF: Final = 1 << 17
 """Holds that fit into each half; 19 MB."""
@@ -32,14 +33,14 @@ class _Half:
         new = slots < 0
         slots[new] = self.table.add(words[new])
         self._fit(self.table.count)
-        self.rows[slots] = rows
+        raw(self.rows)[slots] = raw(rows)
         self.open[slots] = True
 
     def _fit(self, count: int) -> None:
         if count > len(self.rows):
             capacity = max(count, 2 * len(self.rows))
             grown = np.empty(capacity, SPENT)
-            grown[: len(self.rows)] = self.rows
+            raw(grown)[: len(self.rows)] = raw(self.rows)
             self.rows = grown
             self.open = np.concatenate([self.open, np.zeros(capacity - len(self.open), bool)])
 
@@ -73,7 +74,7 @@ class OpenHolds:
             here = np.flatnonzero(at >= 0)
             here = here[half.open[at[here]]]
             found[here] = True
-            rows[here] = half.rows[at[here]]
+            raw(rows)[here] = raw(half.rows)[at[here]]
         return found, rows
 
     def reopen(self, words: Words) -> None:

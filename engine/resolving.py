@@ -151,4 +151,3 @@ def given_legs(
         np.concatenate([np.array(deltas, np.int64).reshape(count, 4).T, ends.reshape(4, -1)], 1),
         np.concatenate([np.full(count, -1), np.repeat(needs, 2)]),
     )
-

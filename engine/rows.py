@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.id_table import IdTable, Slots, Words, words_of
-from engine.nouns import Transfer, TransferFlags
+from engine.nouns import TransferFlags
 from engine.outcomes import Outcome
 from engine.page import HoldStatus, Known
 from engine.runs import raw
@@ -22,23 +22,19 @@ from engine.wire.layout import (
 
 COUNTERS: Final = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
 
-_AS_SENT: Final = {name: (kind, offset) for name, (kind, offset, *_) in TRANSFER.fields.items()}
-_AMOUNT: Final = ("amount", ("i8", _AS_SENT["amount_low"][1]))
-_BESIDE: Final = (("debit_number", "i8"), ("credit_number", "i8"), ("expires_at", "i8"), ("shard", "i8"))
+_BESIDE: Final = ("debit_number", "credit_number", "expires_at", "shard")
 
 
 def _spent() -> np.dtype[np.void]:
-    """The request as it travels, under the names of its fields and as a whole, and what is beside it."""
-    fields = dict([("request", (f"V{TRANSFER_BYTES}", 0)), _AMOUNT, *_AS_SENT.items()])
-    for place, (name, kind) in enumerate(_BESIDE):
-        fields[name] = (kind, TRANSFER_BYTES + 8 * place)
-    return np.dtype(
-        {
-            "names": list(fields),
-            "formats": [kind for kind, _ in fields.values()],
-            "offsets": [offset for _, offset in fields.values()],
-        }
-    )
+    """A request as it travels, by its fields and as a whole, and what is kept beside it."""
+    fields = {"request": (f"V{TRANSFER_BYTES}", 0)}
+    for name, (kind, offset, *_) in (TRANSFER.fields or {}).items():
+        fields[name] = (kind.str, offset)
+    fields["amount"] = ("<i8", fields["amount_low"][1])
+    for place, name in enumerate(_BESIDE):
+        fields[name] = ("<i8", TRANSFER_BYTES + 8 * place)
+    kinds, offsets = zip(*fields.values(), strict=True)
+    return np.dtype({"names": list(fields), "formats": list(kinds), "offsets": list(offsets)})
 
 
 SPENT: Final = _spent()

@@ -4,8 +4,6 @@ import uuid
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-import numpy as np
-
 from engine.rows import NOTHING_POSTED
 from engine.store.postgres import PostgresStore
 from engine.store.rows import DeadLetter, Flush, Owned, Position

@@ -18,7 +18,7 @@ from engine.deciding import Deciding
 from engine.nouns import AMOUNT_MAX, ID_ZERO, MICROSECONDS, AccountFlags, Transfer, TransferFlags
 from engine.outcomes import Outcome
 from engine.page import Account, HoldStatus, Known, Page
-from engine.rows import COUNTERS, AccountRow, Decided
+from engine.rows import AccountRow, Decided, Posted
 from engine.rules import decide_batch, expire_hold
 from engine.wire.layout import transfers_to_rows
 
@@ -220,7 +220,6 @@ class ByColumns:
         self.flying: list[Decided] = []
         self.open: list[Decided] = []
         self.timed: list[tuple[int, int, bytes]] = []
-        self.postings: list[Any] = []
         self.versions: dict[int, tuple[int, tuple[int, ...]]] = {}
 
     def step(
@@ -308,24 +307,24 @@ class ByColumns:
     def flush(self) -> None:
         """Send what is open; what was sent before is committed."""
         self._commit(self.flying)
-        posted = self.book.post(self.open) if self.open else ()
-        for row in posted:
-            self._check_posting(row)
+        if self.open:
+            self._check_postings(self.book.post(self.open))
         self.flying, self.open = self.open, []
         self.book.begin_flush()
         self.book.land_flush()
 
-    def _check_posting(self, row: Any) -> None:
+    def _check_postings(self, posted: Posted) -> None:
         """Versions are dense and counters follow from the posting before."""
-        stripe = int(row["stripe"])
-        version, before = self.versions.get(stripe, (0, (0, 0, 0, 0)))
-        assert row["version"] == version + 1
-        after = tuple(int(row[name]) for name in COUNTERS)
-        moved = [b - a for a, b in zip(before, after, strict=True)]
-        assert row["amount"] == moved[3] - moved[1]
-        assert row["pending_amount"] == moved[2] - moved[0]
-        self.versions[stripe] = (version + 1, after)
-        self.postings.append(row)
+        columns = (posted.stripe, posted.version, posted.amount, posted.pending_amount)
+        counters = zip(*posted.counters.tolist(), strict=True)
+        rows = zip(*(column.tolist() for column in columns), counters, strict=True)
+        for stripe, version, amount, pending_amount, after in rows:
+            newest, before = self.versions.get(stripe, (0, (0, 0, 0, 0)))
+            assert version == newest + 1
+            moved = [b - a for a, b in zip(before, after, strict=True)]
+            assert amount == moved[3] - moved[1]
+            assert pending_amount == moved[2] - moved[0]
+            self.versions[stripe] = (version, after)
 
     def _commit(self, flight: Sequence[Decided]) -> None:
         for decided in flight:

@@ -51,11 +51,13 @@ class Copy(NamedTuple):
     pieces: list[bytes]
 
 
-async def send_copy(connection: asyncpg.Connection, table: str, copy: Copy) -> None:
-    """Copy into a table of the ledger."""
+async def send_copy(
+    connection: asyncpg.Connection, table: str, copy: Copy, *, schema: str | None = "ledger"
+) -> None:
+    """Copy into a table, of the ledger where no other schema is named."""
     await connection.copy_to_table(
         table,
-        schema_name="ledger",
+        schema_name=schema,
         columns=copy.columns,
         format="binary",
         source=_each(copy.pieces),
@@ -114,9 +116,7 @@ def encode_copy(columns: Sequence[Column], count: int) -> Copy:
     return Copy([name for name, _, _ in columns], _sheet(kinds).fill(columns, count))
 
 
-def copies_of(
-    decided: Sequence[Decided], posted: Posted, number: int
-) -> list[tuple[str, Copy]]:
+def copies_of(decided: Sequence[Decided], posted: Posted, number: int) -> list[tuple[str, Copy]]:
     """All that a flush copies, table by table.
 
     Args:
@@ -170,7 +170,6 @@ def copies_of_spent(decided: Sequence[Decided], base: int) -> Iterator[Copy]:
         decided: The parts of the flush.
         base: The number of the flush, shifted.
     """
-
     kept = joined([one.spent for one in decided])
     order = _order_by_id(kept["id"])
     kept, numbers = taken(kept, order), base + order
@@ -180,7 +179,11 @@ def copies_of_spent(decided: Sequence[Decided], base: int) -> Iterator[Copy]:
         more |= (words[:, 0] | words[:, 1]) != 0
     more |= (kept["user_data_64"] != 0) | (kept["user_data_32"] != 0)
     timed = kept["timeout"] != 0
-    for mask, names in ((~(more | timed), _PLAIN), (more & ~timed, _WITH_DATA), (timed, _WITH_TIMEOUT)):
+    for mask, names in (
+        (~(more | timed), _PLAIN),
+        (more & ~timed, _WITH_DATA),
+        (timed, _WITH_TIMEOUT),
+    ):
         some = np.flatnonzero(mask)
         if len(some):
             rows = kept if len(some) == len(kept) else taken(kept, some)
@@ -258,7 +261,7 @@ def _order_by_id(ids: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
     ascending = high[order]
     same = ascending[1:] == ascending[:-1]
     if same.any():
-        # Neighbours with the same upper half, of which there are few, are put in order by the lower.
+        # Neighbours with the same upper half, which are few, are put in order by the lower.
         tied = np.flatnonzero(np.r_[same, False] | np.r_[False, same])
         some = order[tied]
         order[tied] = some[np.lexsort((words[some, 1].astype(np.uint64), high[some]))]

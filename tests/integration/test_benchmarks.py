@@ -77,9 +77,9 @@ ONE_POSTING = "(SELECT max(number) FROM ledger.posted)"
 ONE_ID = "(SELECT max(number) FROM ledger.spent WHERE outcome = {})"
 DAMAGES = {
     "a posting is missing": f"DELETE FROM ledger.posted WHERE number = {ONE_POSTING}",
-    "a posting stands twice": "INSERT INTO ledger.posted SELECT number, stripe, version, amount,"
-    " pending_amount, debits_pending, debits_posted, credits_pending, credits_posted, transfer_id,"
-    f" 0 FROM ledger.posted WHERE number = {ONE_POSTING}",
+    "a posting stands twice": "INSERT INTO ledger.posted SELECT stripe, version, 0, number,"
+    " transfer_id, amount, pending_amount, debits_pending, debits_posted, credits_pending,"
+    f" credits_posted FROM ledger.posted WHERE number = {ONE_POSTING}",
     "a posting has another amount": "UPDATE ledger.posted SET amount = amount + 1"
     f" WHERE number = {ONE_POSTING}",
     "a posting has another version": "UPDATE ledger.posted SET version = version + 1, run = 0"

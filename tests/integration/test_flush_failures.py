@@ -196,9 +196,9 @@ async def test_a_stale_version_means_redo(size: int, at: Desk) -> None:
             "   SELECT '00000000-0000-0000-0000-000000000000', 1 + max(sequence), 'flush',"
             "          clock_timestamp(), 2 FROM ledger.flushes RETURNING number)"
             " INSERT INTO ledger.posted"
-            " SELECT flush.number * 1048576 + row_number() OVER (), stripe, version + 1, 0, 0,"
-            "        debits_pending, debits_posted, credits_pending, credits_posted,"
-            "        gen_random_uuid(), 1"
+            " SELECT stripe, version + 1, 1, flush.number * 1048576 + row_number() OVER (),"
+            "        gen_random_uuid(), 0, 0,"
+            "        debits_pending, debits_posted, credits_pending, credits_posted"
             " FROM ledger.posted, flush WHERE version = 3"
         )
         await at.send(batch(size))

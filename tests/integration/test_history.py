@@ -40,8 +40,7 @@ async def waste(connection: asyncpg.Connection, pages: int) -> None:
     transaction = connection.transaction()
     await transaction.start()
     await connection.execute(
-        "INSERT INTO ledger.posted SELECT 0, 0, 0, 0, 0, 0, 0, 0, 0, $1, 0"
-        " FROM generate_series(1, $2)",
+        "INSERT INTO ledger.posted SELECT 0, 0, 0, 0, $1 FROM generate_series(1, $2)",
         uuid.UUID(int=0),
         pages * 66,
     )

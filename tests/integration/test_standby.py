@@ -9,7 +9,6 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
-import numpy as np
 import pytest
 
 from engine.rows import NOTHING_POSTED
@@ -115,7 +114,9 @@ async def test_a_cancelled_task_lets_its_commit_wait(size: int, pair: Pair, at: 
     pair.standby.kill()
     position = Position(0, 1000, 0)
     letters = [DeadLetter(0, position, "for the test", [b"a", b"b"])] if size > 1 else []
-    flush = Flush(before.sequence + 1, before.number, clock(), [], NOTHING_POSTED, {0: position}, letters)
+    flush = Flush(
+        before.sequence + 1, before.number, clock(), [], NOTHING_POSTED, {0: position}, letters
+    )
     flushing = asyncio.create_task(store.flush(flush))
     try:
         pid = await waits(at)

@@ -137,8 +137,9 @@ flushes ownership           | "lent" |
 flushes                     | "claim" |
     UPDATE ledger.flushes SET other = other + 1000 WHERE kind = 'claim' AND other IS NOT NULL
 flushes                     | "flush":999999 |
-    INSERT INTO ledger.spent SELECT gen_random_uuid(), 999999::bigint << 20, debit_account,
-        credit_account, amount, code, flags, shard, 54, NULL, NULL, NULL, NULL, NULL, NULL, request
+    INSERT INTO ledger.spent SELECT gen_random_uuid(), NULL, shard, flags, 54, code,
+        999999::bigint << 20, debit_account, credit_account, amount, NULL, NULL, NULL, NULL, NULL,
+        request
     FROM ledger.spent WHERE id = <too much>;
     UPDATE ledger.spent SET request = uuid_send(id) || substring(request FROM 17)
     WHERE number >> 20 = 999999

@@ -22,6 +22,10 @@ _WIDTHS = {
     "resolutions": {"hold_id": 16, "transfer_id": 16, "status": None, "number": 8},
 }  # fmt: skip
 """Bytes of each column's type; None where any length will do."""
+_ZERO_BY_DEFAULT = (
+    "amount", "pending_amount", "debits_pending", "debits_posted", "credits_pending",
+    "credits_posted",
+)  # fmt: skip
 
 
 class BadCopyError(Exception):
@@ -29,7 +33,7 @@ class BadCopyError(Exception):
 
 
 def read_copy(table: str, columns: list[str], data: bytes) -> list[dict[str, Any]]:
-    """The rows of a COPY; columns that it leaves out are None.
+    """The rows of a COPY; columns that it leaves out have their defaults, mostly None.
 
     Raises:
         BadCopyError: Postgres would refuse the data.
@@ -39,6 +43,8 @@ def read_copy(table: str, columns: list[str], data: bytes) -> list[dict[str, Any
     rows = []
     at = len(_HEADER)
     empty: dict[str, Any] = dict.fromkeys(_WIDTHS[table])
+    if table == "posted":
+        empty |= dict.fromkeys(_ZERO_BY_DEFAULT, 0)
     while True:
         (count,) = struct.unpack_from(">h", data, at)
         at += 2

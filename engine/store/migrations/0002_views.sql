@@ -219,8 +219,8 @@ BEGIN
         SELECT p.*, w.time, w.worker
         FROM wanted w
         CROSS JOIN LATERAL (
-            SELECT w.number, w.stripe, w.version, w.amount, w.pending_amount, w.debits_pending,
-                   w.debits_posted, w.credits_pending, w.credits_posted, w.transfer_id, w.run
+            SELECT w.stripe, w.version, w.run, w.number, w.transfer_id, w.amount, w.pending_amount,
+                   w.debits_pending, w.debits_posted, w.credits_pending, w.credits_posted
             WHERE w.oldest + 1 = w.version
             UNION ALL
             SELECT q.*
