@@ -14,10 +14,11 @@ from engine.book import Book
 from engine.deciding import Batch, Deciding
 from engine.nouns import AccountFlags
 from engine.rows import AccountRow
+from engine.settings import WorkerSettings
 from engine.store.copying import Copy, copies_of, send_copy
 from engine.wire.layout import Rows
 
-FLUSH = 20_000
+FLUSH = WorkerSettings().flush_transfers_max
 
 Copies = list[tuple[str, Copy]]
 """A flush: tables and their rows as bytes."""
@@ -67,8 +68,9 @@ def make_flush(book: Book, rows: Rows, number: int) -> Copies:
 def make_flushes(accounts: Accounts, rows: Rows, connections: int) -> list[list[Copies]]:
     """What each connection is to copy, flush by flush.
 
-    The ids are others than those of the engine's run, and so are the numbers of the accounts,
-    for each connection, so that all rows are new and none meets another.
+    The ids are those of the engine's run at a later time, so that they come in the same order,
+    after all that is there; and the numbers of the accounts are others for each connection: all
+    rows are new and none meets another.
     """
     books = [
         new_book(accounts, range(10**8 * (at + 1), 10**8 * (at + 1) + len(accounts.ids)))
@@ -76,7 +78,7 @@ def make_flushes(accounts: Accounts, rows: Rows, connections: int) -> list[list[
     ]
     fresh = rows.copy()
     ids = np.ascontiguousarray(fresh["id"]).view(np.uint8).reshape(-1, 16).copy()
-    ids[:, 15] ^= 0x5A
+    ids[:, 0] += 1
     fresh["id"] = ids.view("V16").ravel()
     made: list[list[Copies]] = [[] for _ in range(connections)]
     for turn, start in enumerate(range(0, len(fresh), FLUSH)):

@@ -1,6 +1,6 @@
 """Reading a large ledger: balances, the last 100 postings of accounts, and the 100 before them.
 
-The ledger is filled with flushes of 20,000 transfers, decided and encoded by the engine's own
+The ledger is filled with flushes as large as they get, decided and encoded by the engine's own
 code and copied by two connections at once, as two workers do. One account is credited by a
 twentieth of all transfers; the others are drawn alike. Then balances and histories are asked
 of accounts that nobody has asked of before, through the views that everybody uses, and held

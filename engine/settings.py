@@ -2,15 +2,18 @@
 
 import msgspec
 
+from engine.nouns import BATCH_TRANSFERS_MAX
+
 
 class WorkerSettings(msgspec.Struct, frozen=True):
     """How a worker works."""
 
     lease_seconds: float = 5.0
     """For how long after its last heartbeat a worker's shards are not taken from it."""
-    flush_transfers_max: int = 20_000
-    """A flush is closed when it holds as many."""
-    inbox_transfers_max: int = 40_000
+    flush_transfers_max: int = 5 * BATCH_TRANSFERS_MAX
+    """A flush is closed when it holds as many. Measured: 329,000 transfers/s with 20,000, 356,000
+    with this; longer runs are fewer entries in the index of postings."""
+    inbox_transfers_max: int = 2 * flush_transfers_max
     """No more is read while so many wait to be decided."""
     accounts_max: int = 2_000_000
     """Accounts kept in memory; beyond it those loaded first are forgotten."""
