@@ -323,9 +323,9 @@ class Streams:
 
 
 class Client(redis.asyncio.Redis):
-    """redis-py's client, and beside it a connection that costs little, for what is sent often:
-    reads of streams, answers, deletions.
+    """redis-py's client, and beside it a connection that costs little.
 
+    That takes what is sent often: reads of streams, answers, deletions.
     Measured, CPU time of an answer to a producer: 46 us by a pipeline of redis-py and 11 us by
     `send_all` where 1,000 go together; 520 us and 260 us where one goes alone.
     """
