@@ -244,7 +244,8 @@ class Book:
         for kind in range(4):
             deltas = decided.deltas[kind]
             changed = np.flatnonzero(deltas)
-            np.add.at(self.own[kind], decided.slots[changed], deltas[changed])
+            if len(changed):
+                np.add.at(self.own[kind], decided.slots[changed], deltas[changed])
         if decided.deltas.size and np.abs(decided.deltas).max() >= LARGE:
             self.mark_near_overflow(np.unique(decided.slots))
         for account_id, closed in decided.closings.items():
@@ -257,8 +258,9 @@ class Book:
 
     def _note_seen(self, decided: Decided) -> None:
         for rows in (decided.spent, decided.refused.requests):
-            hashes = hash_words(words_of(rows["id"]))
-            self._seen[hashes & np.uint64(len(self._seen) - 1)] = hashes
+            if len(rows):
+                hashes = hash_words(words_of(rows["id"]))
+                self._seen[hashes & np.uint64(len(self._seen) - 1)] = hashes
 
     def begin_flush(self) -> None:
         """What is noted from now on belongs to the next flush."""

@@ -1,6 +1,6 @@
 """The sequential rules, let loose on those requests of a batch that columns cannot decide."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from engine.wire.layout import rows_to_transfers
 
 
 def run_rules(
-    page: Page, batch: Batch, rows: Ints, due: Iterable[bytes], time: int
+    page: Page, batch: Batch, rows: Ints, due: Sequence[bytes], time: int
 ) -> tuple[npt.NDArray[np.uint8], list[Ints]]:
     """Let the holds lapse that are due, then decide some requests, entry by entry.
 
@@ -29,6 +29,8 @@ def run_rules(
         lapse.
     """
     outcomes = np.zeros(len(batch.rows), np.uint8)
+    if not (len(rows) or due):
+        return outcomes, []
     for hold_id in due:
         hold = page.known(hold_id)
         if hold is not None and hold.status is HoldStatus.pending:

@@ -45,6 +45,8 @@ class Legs(NamedTuple):
 
     def part(self, mask: Mask) -> "Legs":
         """Those of `mask`."""
+        if mask.all():
+            return self
         return Legs(self.rows[mask], self.slots[mask], self.deltas[:, mask], self.needs[mask])
 
 
@@ -62,6 +64,8 @@ class Moves(NamedTuple):
 
     def part(self, mask: Mask) -> "Moves":
         """Those of `mask`."""
+        if mask.all():
+            return self
         return Moves(
             self.rows[mask],
             self.debit[mask],
@@ -201,6 +205,8 @@ def find_refusals(book: Book, moves: Moves, given: Legs) -> Refusals | None:
     for _ in range(ROUNDS_MAX):
         over_credits = debits.refused(refused)
         breaks = over_credits | credits_.refused(refused)
+        if not (breaks.any() or refused.any()):
+            return Refusals(np.zeros(len(refused), np.uint8), np.zeros(len(refused), np.int64))
         found = np.zeros(len(refused), bool)
         found[moves.unit[breaks]] = True
         found = found[moves.unit]

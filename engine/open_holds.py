@@ -85,6 +85,8 @@ class OpenHolds:
 
     def end(self, words: Words) -> None:
         """These are open no more."""
+        if not len(words):
+            return
         for half in (self._young, self._old):
             at = half.table.find(words)
             half.open[at[at >= 0]] = False

@@ -36,6 +36,8 @@ class Resolves(NamedTuple):
 
     def part(self, mask: Mask) -> "Resolves":
         """Those of `mask`."""
+        if mask.all():
+            return self
         return Resolves(
             self.rows[mask],
             self.debit[mask],
