@@ -1,0 +1,62 @@
+"""Columns laid out for COPY, and read back as Postgres would read them."""
+
+import numpy as np
+import pytest
+
+from engine.rows import SPENT, Decided, Refused, Relied, Resolutions
+from engine.store.copying import PIECE_ROWS, copies_of_spent, encode_copy
+from engine.wire.layout import TRANSFER
+from tests.simulation.copies import read_copy
+
+_NUMBERS = np.empty(0, np.int64)
+
+
+def decided(ids: list[bytes]) -> Decided:
+    """Created transfers of these ids, and nothing else."""
+    spent = np.zeros(len(ids), SPENT)
+    spent["id"] = np.frombuffer(b"".join(ids), "V16")
+    spent["amount"] = np.arange(len(ids))
+    nothing = np.empty(0, "V16")
+    return Decided(
+        spent=spent,
+        refused=Refused(np.empty(0, TRANSFER), np.empty(0, np.uint8), np.empty(0, np.int16)),
+        slots=_NUMBERS,
+        deltas=np.empty((4, 0), np.int64),
+        spenders=_NUMBERS,
+        expired=[],
+        resolutions=Resolutions(nothing, nothing, np.empty(0, np.uint8)),
+        closings={},
+        outcomes=np.zeros(len(ids), np.uint8),
+        relied=Relied(_NUMBERS, np.empty(0, bool), _NUMBERS, _NUMBERS),
+    )
+
+
+@pytest.mark.parametrize("count", [1, PIECE_ROWS, PIECE_ROWS + 1, 2 * PIECE_ROWS + 5])
+def test_every_row_is_in_its_place_whatever_piece_it_is_in(count) -> None:
+    ids = np.random.default_rng(count).integers(0, 256, (count, 16), dtype=np.uint8)
+    copy = encode_copy(
+        [
+            ("id", "uuid", ids.view("V16").ravel()),
+            ("number", "i8", np.arange(count) - 7),
+            ("code", "i4", np.arange(count)),
+            ("outcome", "i2", np.array([-3], np.int16)),
+        ],
+        count,
+    )
+    assert max(map(len, copy.pieces)) <= PIECE_ROWS * 48
+    found = read_copy("spent", copy.columns, b"".join(copy.pieces))
+    assert [row["id"] for row in found] == [one.tobytes() for one in ids]
+    assert [row["number"] for row in found] == list(range(-7, count - 7))
+    assert [row["code"] for row in found] == list(range(count))
+    assert {row["outcome"] for row in found} == {-3}
+
+
+def test_spent_ids_are_sorted_also_where_their_upper_halves_are_the_same() -> None:
+    draw = np.random.default_rng(1)
+    halves = [bytes([upper]) + bytes(7) for upper in (200, 3, 3, 3, 90, 200)]
+    ids = [half + draw.bytes(8) for half in halves for _ in range(5)]
+    [copy] = copies_of_spent([decided(ids)], 1 << 20)
+    rows = read_copy("spent", copy.columns, b"".join(copy.pieces))
+    assert [row["id"] for row in rows] == sorted(ids)
+    assert all(ids[row["amount"]] == row["id"] for row in rows)
+    assert all(row["number"] == (1 << 20) + row["amount"] for row in rows)
