@@ -1,9 +1,9 @@
 """Deciding a batch in columns, and by the sequential rules what columns cannot decide.
 
 Columns decide moves and holds, alone or in linked chains, and posts and voids of open holds;
-all that can refuse one of them is a limit. Whatever else there is (balancing, closing, anything
-malformed, ids and holds that are not what they should be) goes to the rules, on a page of
-objects, in order.
+all that can refuse one of them is a limit. A move or hold that was created before and is sent again
+exists. Whatever else there is (balancing, closing, anything malformed, other ids and holds that are
+not what they should be) goes to the rules, on a page of objects, in order.
 
 The two can depend on each other through the balance of an account that is *conditional*:
 it has a limit, or is near overflow. Where the rules must know such a balance, all requests
@@ -26,12 +26,13 @@ from engine.batch import BALANCING, CLOSING, RESOLVING, Batch, Forms, Ints, Mask
 from engine.book import Book
 from engine.by_rules import run_rules
 from engine.elsewhere import Elsewhere
-from engine.id_table import IdTable, words_of
+from engine.id_table import words_of
 from engine.limits import find_moves, find_refusals
 from engine.making import Made, make_decided
 from engine.nouns import ID_MAX, ID_ZERO
 from engine.outcomes import Outcome
 from engine.page import HoldStatus, Known, Page
+from engine.repeats import find_taken_ids
 from engine.resolving import NO_RESOLVES, Resolves, find_resolves, given_legs
 from engine.rows import Decided, kept_rows
 from engine.spreading import spread
@@ -106,12 +107,15 @@ class Deciding:
     def _learn(self, known: Iterable[Known]) -> None:
         open_here = []
         for found in known:
-            # Postgres does not show yet how a flush under way ends a hold.
-            status = self._book.resolved_lately(found.transfer.id) or found.status
-            self._looked_up[found.transfer.id] = msgspec.structs.replace(found, status=status)
+            learnt = found
+            if found.status is HoldStatus.pending:
+                # Postgres does not show yet how a flush under way ends a hold.
+                status = self._book.resolved_lately(found.transfer.id) or found.status
+                learnt = msgspec.structs.replace(found, status=status)
+                if status is HoldStatus.pending and self._book.owned[found.shard]:
+                    open_here.append(found)
+            self._looked_up[found.transfer.id] = learnt
             self._paper = None
-            if status is HoldStatus.pending and self._book.owned[found.shard]:
-                open_here.append(found)
         self._book.holds.add(kept_rows(open_here))
 
     def _find_accounts(self) -> Needs | None:
@@ -155,35 +159,29 @@ class Deciding:
             self._debit[resolves.rows[good]] = resolves.debit[good]
             self._credit[resolves.rows[good]] = resolves.credit[good]
             self._resolves = resolves
-        plain &= ~(self._given_up | self._known_rows(plain))
+        ids = find_taken_ids(self._batch, forms, plain, self._seen, self._looked_up)
+        self._repeats = ids.repeats
+        plain &= ~(self._given_up | ids.taken)
         self._exactly = exactly
         # A group of requests is decided by columns or by the rules, as a whole.
         broken = forms.whole(~plain) & forms.grouped
         self._plain = plain & ~broken
         self._in_order = exactly | broken | self._given_up
-        rules = ~self._plain
+        rules = self._for_rules()
         self._spread(rules)
         self.cuts = self._find_cuts(rules)
         if self.cuts:
-            rules = ~self._plain
+            rules = self._for_rules()
         wanted = {one for one in rows["id"][rules].tolist() if one != ID_ZERO}
         pending = forms.resolving[rules[forms.resolving]]
         wanted.update(one for one in rows["pending_id"][pending].tolist() if one != ID_ZERO)
         wanted.update(self._due)
         return self._ask_ids(wanted)
 
-    def _known_rows(self, plain: Mask) -> Mask:
-        """Which of these have an id that is taken, or may be and was not looked up."""
-        doubtful = plain & self._seen
-        if not self._looked_up:
-            return doubtful
-        table = IdTable(len(self._looked_up))
-        table.add(words_of(np.frombuffer(b"".join(self._looked_up), "V16")))
-        taken = np.array([known is not None for known in self._looked_up.values()])
-        rows = np.flatnonzero(plain)
-        at = table.find(self._batch.words[rows, 0:2])
-        doubtful[rows[at >= 0]] = taken[at[at >= 0]]
-        return doubtful
+    def _for_rules(self) -> Mask:
+        """Requests that columns cannot decide, whatever depends on them."""
+        rules: Mask = ~(self._plain | self._repeats)
+        return rules
 
     def _ask_ids(self, wanted: set[bytes]) -> Needs | None:
         missing = wanted - self._looked_up.keys()
@@ -251,7 +249,7 @@ class Deciding:
             return {}
         elsewhere = Elsewhere(self._book, self._batch, self._forms)
         elsewhere.add_moves(self._plain & self._forms.moves, self._debit, self._credit)
-        rules = np.flatnonzero(~self._plain)
+        rules = np.flatnonzero(self._for_rules())
         elsewhere.add_rules(rules, self._debit, self._credit, self._looked_up)
         elsewhere.add_lapses(self._due, self._looked_up)
         return elsewhere.locks
@@ -260,14 +258,15 @@ class Deciding:
 
     def _decide(self) -> Made | None:
         """Decide, on paper; None where the rules have to take more of it."""
-        rules = ~self._plain
+        rules = self._for_rules()
         dirty = self._spread(rules)
+        repeats = self._repeats & ~rules
         page, slots = self._make_page(np.flatnonzero(rules), dirty)
         outcomes, leg_rows = run_rules(
             page, self._batch, np.flatnonzero(rules), self._due, self._time
         )
         moves, resolves = (
-            find_moves(self._batch, self._forms, ~rules, (self._debit, self._credit)),
+            find_moves(self._batch, self._forms, ~(rules | repeats), (self._debit, self._credit)),
             self._ends(rules),
         )
         given = given_legs(page, slots, leg_rows, moves, resolves)
@@ -284,6 +283,7 @@ class Deciding:
         here = resolves.made >= 0
         ended[here] = outcomes[resolves.made[here]] == 0
         outcomes[resolves.rows[~ended]] = Outcome.pending_transfer_not_found
+        outcomes[repeats] = Outcome.exists
         self._repeat(outcomes, ~rules)
         return Made(
             page=page,

@@ -340,7 +340,8 @@ class Client(redis.asyncio.Redis):
     async def execute_command(self, *words: Any, **options: Any) -> Any:
         """Send one command and return its answer."""
         if words[0] != "XREAD":
-            return await super().execute_command(*words, **options)
+            execute: Any = super().execute_command  # its stubs leave it untyped
+            return await execute(*words, **options)
         [answer] = await self.send_all([words])
         if isinstance(answer, Exception):
             if "WRONGTYPE" in str(answer):  # A stranger's key: it may go again.

@@ -98,3 +98,25 @@ def test_a_hold_whose_end_was_taken_back_is_open_without_a_look() -> None:
     world.flush()
     world.committed.clear()
     assert world.step(0, [(0, [post(2, hold=1)])], again=True) == [[Outcome.created]]
+
+
+def test_what_is_sent_again_exists_also_with_what_hangs_on_it() -> None:
+    accounts = [account(1), account(2)]
+    plain, hold = move(1, 1, 2, 10), move(2, 1, 2, 10, PENDING)
+    chain = [move(3, 1, 2, 5, LINKED), move(4, 2, 1, 5)]
+    sent = [plain, hold, *chain]
+    again = [plain, move(1, 1, 2, 11), *chain, hold, post(5, hold=2), plain]
+    first, *others = decide(accounts, (0, sent), (0, [plain, *chain]), (0, again))
+    assert first == [Outcome.created] * 4
+    assert others == [
+        [Outcome.exists, Outcome.exists, Outcome.linked_event_failed],
+        [
+            Outcome.exists,
+            Outcome.exists_with_different_amount,
+            Outcome.exists,
+            Outcome.linked_event_failed,
+            Outcome.exists,
+            Outcome.created,
+            Outcome.exists,
+        ],
+    ]

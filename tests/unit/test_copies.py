@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from engine.rows import SPENT, Decided, Refused, Relied, Resolutions
-from engine.store.copying import PIECE_ROWS, copies_of_spent, encode_copy
+from engine.rows import COUNTERS, SPENT, Decided, Posted, Refused, Relied, Resolutions
+from engine.store.copying import PIECE_ROWS, copies_of_spent, copy_of_posted, encode_copy
 from engine.wire.layout import TRANSFER
 from tests.simulation.copies import read_copy
 
@@ -60,3 +60,25 @@ def test_spent_ids_are_sorted_also_where_their_upper_halves_are_the_same() -> No
     assert [row["id"] for row in rows] == sorted(ids)
     assert all(ids[row["amount"]] == row["id"] for row in rows)
     assert all(row["number"] == (1 << 20) + row["amount"] for row in rows)
+
+
+def test_of_postings_a_column_is_left_out_where_it_is_zero_everywhere() -> None:
+    counters = np.array([[0, 0, 0], [5, 0, 9], [0, 0, 0], [0, 7, 0]])
+    posted = Posted(
+        stripe=np.array([1024, 1025, 2048]),
+        version=np.array([1, 1, 2]),
+        run=np.array([0, 1, 2]),
+        transfer_id=np.zeros(3, "V16"),
+        amount=np.array([-5, 7, 0]),
+        pending_amount=np.array([0, 0, -3]),
+        counters=counters,
+    )
+    copy = copy_of_posted(posted, 0)
+    assert {"debits_pending", "credits_pending"}.isdisjoint(copy.columns)
+    rows = read_copy("posted", copy.columns, b"".join(copy.pieces))
+    for place, row in enumerate(rows):
+        assert [row[name] for name in COUNTERS] == counters[:, place].tolist()
+        assert (row["amount"], row["pending_amount"]) == (
+            posted.amount[place],
+            posted.pending_amount[place],
+        )
