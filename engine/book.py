@@ -168,6 +168,9 @@ class Book:
         if not self.owned[self.writing_shard]:
             self.writing_shard = min(owned, default=0)
             stays &= self.mine[: self.accounts]
+        if self.owns_all:
+            # From now on nobody is asked what others have brought: all of that is loaded anew.
+            stays[:] = False
         self._keep(np.flatnonzero(stays))
         self.holds.forget(np.flatnonzero(before & ~self.owned).tolist())
 

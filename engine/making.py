@@ -175,5 +175,7 @@ def _relied(book: Book, batch: Batch, made: Made) -> Relied:
         numbers.append(book.number[at])
         sides.append(np.full(len(rows), plus == CREDITS_POSTED))
         available.append(book.others[plus, at] - book.others[minus, at] - book.others[held, at])
-        lacking.append(np.maximum(made.lacking[rows], 1))
+        # What was moved follows from the balance exactly; a refusal stands until there is enough.
+        exactly = balancing[rows] & flag != 0
+        lacking.append(np.where(exactly, 0, np.maximum(made.lacking[rows], 1)))
     return Relied(*(np.concatenate(column) for column in (numbers, sides, available, lacking)))

@@ -110,7 +110,8 @@ class Relied(NamedTuple):
     """What of other workers' stripes a decision rests on, in columns.
 
     An account that was found short would have had enough if others had credited it by
-    `lacking` more; then it must be decided anew.
+    `lacking` more; then it must be decided anew. Where a balance was moved, `lacking` is 0: then
+    whatever others have changed is a reason.
     """
 
     numbers: npt.NDArray[np.int64]

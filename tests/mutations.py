@@ -34,6 +34,7 @@ STREAMS = "tests/integration/test_streams.py"
 OWNERS = "tests/integration/test_histories_by_many.py"
 MOVES = "tests/integration/test_shards_moves.py"
 FUNDS = "tests/integration/test_funds_of_others.py"
+STRIPED = "tests/simulation/test_scenarios_stripes.py"
 FENCE = "tests/integration/test_fence.py"
 SIMULATED = "tests.simulation"
 """Noticed by a scene of the simulator, or by one of its first seeds."""
@@ -74,7 +75,7 @@ MUTATIONS = [
     Mutation("limits.py", "= self._left < 0", "= self._left <= 0", EQUAL),
     Mutation("limits.py", "        happens |= ~refused[self._move]\n", "        happens |= True\n", EQUAL),
     Mutation("limits.py", "- deltas[held]", "", EQUAL),
-    Mutation("deciding.py", "self._given_up | self._known_rows(plain)", "self._given_up", EQUAL),
+    Mutation("deciding.py", "self._given_up | ids.taken", "self._given_up", EQUAL),
     Mutation("deciding.py", "broken = forms.whole(~plain) & forms.grouped", "broken = forms.grouped & False", EQUAL),
     Mutation("batch.py", "        self._unlike = rows[~alike]\n", "", EQUAL),
     Mutation("batch.py", "self._ties.append((source, target))", "pass", EQUAL),
@@ -148,6 +149,8 @@ MUTATIONS = [
     Mutation("inbox.py", "        if twice is not None:", "        if False:", CONTRACT),
     # Shards that come and go.
     Mutation("book.py", "        self._keep(np.flatnonzero(stays))\n", "        self.mine[: self.accounts] = self.owned[self.home[: self.accounts]]\n", f"{MOVES}::test_handover_after_credit_to_prepared_account"),
+    Mutation("book.py", "            stays[:] = False\n", "            pass\n", STRIPED + "::test_what_others_brought_is_known_to_who_owns_all_afterwards"),
+    Mutation("making.py", "np.where(exactly, 0, np.maximum(made.lacking[rows], 1))", "np.maximum(made.lacking[rows], 1)", STRIPED + "::test_a_balance_that_others_lessen_meanwhile_is_not_moved"),
     Mutation("book.py", "            stays &= self.mine[: self.accounts]\n", "            pass\n", f"{MOVES}::test_regain_shard_reloads_stripes"),
     Mutation("session.py", "            self.inbox.drop(shards)\n            with anyio", "            with anyio", f"{MOVES}::test_release_with_pipelined_credits"),
     Mutation("intake.py", "if self._places.get(entry.shard) is places[entry.shard]", "if entry.shard in self._places", "tests/unit/test_intake.py"),

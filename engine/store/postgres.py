@@ -144,6 +144,7 @@ class PostgresStore:
             try:
                 async with asyncio.timeout(STATEMENT_SECONDS_MAX):
                     next_number = await self._write(connection, flush)
+                    await self._look_again(flush)
             except BaseException:
                 await self._link.roll_back()
                 raise
@@ -209,6 +210,7 @@ class PostgresStore:
                 await connection.execute(
                     self._link.text("lend"), sorted(lenders), "lent", flush.time, flush.number
                 )
+                await self._look_again(flush)
             except BaseException:
                 await self._link.roll_back()
                 raise
@@ -267,6 +269,9 @@ class PostgresStore:
                 [p.seq for p in positions],
                 flush.time,
             )
+        return next_number
+
+    async def _look_again(self, flush: Flush) -> None:
+        """The last act before COMMIT of a flush that declines for want of funds."""
         if flush.relies:
             await check_relied(self._link, flush.decided)
-        return next_number

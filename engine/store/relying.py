@@ -1,8 +1,9 @@
-"""The last act before COMMIT: what was declined for want of funds still is.
+"""The last act before COMMIT: what a decision rests on is still so.
 
 Two workers might each decline for want of what the other is just committing, which no order of
-the two explains. So whoever declines on accounts that others can credit queues up for one lock,
-which ends with the transaction, and reads in the next statement what came in between.
+the two explains. So whoever declines on accounts that others can credit, or moves their balance,
+queues up for one lock, which ends with the transaction, and reads in the next statement what came
+in between.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from engine.store.link import Link
 
 
 async def check_relied(link: Link, decided: Sequence[Decided]) -> None:
-    """See that no account which was found short has enough by now.
+    """See that no account which was short has enough by now, and no moved balance has changed.
 
     Args:
         link: On whose writing connection the flush is under way.
@@ -39,6 +40,7 @@ async def check_relied(link: Link, decided: Sequence[Decided]) -> None:
         -posted - others[CREDITS_PENDING],
     )
     arrived = available - np.concatenate([one.available for one in relied])
-    enough = np.unique(numbers[arrived >= np.concatenate([one.lacking for one in relied])])
-    if len(enough):
-        raise FundsArrivedError(f"funds arrived for {len(enough)} accounts that were short")
+    lacking = np.concatenate([one.lacking for one in relied])
+    changed = np.unique(numbers[np.where(lacking > 0, arrived >= lacking, arrived != 0)])
+    if len(changed):
+        raise FundsArrivedError(f"others have changed {len(changed)} balances that were relied on")

@@ -266,7 +266,9 @@ class Judge:
         possible = {asked}
         for side in ("debit", "credit"):
             if f"balancing_{side}" in transfer["flags"]:
-                states = self.replay.window(row[f"{side}_account"], since, until)
+                account = row[f"{side}_account"]
+                states = self.replay.window(account, since, until)
+                states += self.replay.at_last_look(account, until)
                 possible |= {max(self._room(side, state), 0) for state in states}
         if row["amount"] not in possible or row["amount"] > asked:
             return (transfer, "moved", row["amount"], "of", sorted(possible))

@@ -74,7 +74,9 @@ class LogServer:
         self.trace("redis", "down")
 
     def start(self, streams: dict[bytes, Stream] | None = None) -> None:
-        """Come back, as it was or with what a checkpoint kept."""
+        """Come back, as it was or with what a checkpoint kept; connections are new ones."""
+        if self.up:  # Another outage has ended meanwhile.
+            self.stop()
         self.up = True
         if streams is not None:
             self.streams = streams

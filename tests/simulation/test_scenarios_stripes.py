@@ -313,3 +313,33 @@ async def test_a_book_that_is_out_of_date_is_loaded_again(scene: Scene) -> None:
     assert await scene.ask(1, scene.transfer(poor, other, "max", "balancing_debit")) == ["created"]
     assert scene.balance(poor) == (0, 14, 0, 14)
     assert there.worker.statistics.conflicts == 1
+
+
+@scenario()
+async def test_what_others_brought_is_known_to_who_owns_all_afterwards(scene: Scene) -> None:
+    """Whoever owns all asks nobody any more: what it read when it did not may not stay."""
+    poor, near, far = scene.account(0, DEBIT_LIMIT), scene.account(0), scene.account(1)
+    alone = await scene.worker("alone")
+    assert await scene.ask(0, scene.transfer(poor, near, 1)) == ["exceeds_credits"]
+    guest = await scene.worker("guest", [1])
+    await scene.until(lambda: scene.owner(1) == "guest", "the shard to be given")
+    assert await scene.ask(1, scene.transfer(far, poor, 5)) == ["created"]
+    guest.worker.stop()
+    await scene.until(lambda: len(alone.worker.owned) == 4, "the shard to come back")
+    assert await scene.ask(0, scene.transfer(poor, near, 5)) == ["created"]
+
+
+@scenario()
+async def test_a_balance_that_others_lessen_meanwhile_is_not_moved(scene: Scene) -> None:
+    """They hold some of what was to be credited, before the amount is committed."""
+    owing, near, far = scene.account(0), scene.account(0), scene.account(1)
+    here = await scene.worker("here", [0])
+    await scene.worker("there", [1])
+    assert await scene.ask(0, scene.transfer(owing, near, 8)) == ["created"]
+    gate = scene.before("queue_to_decline", here)
+    moving = await scene.push(0, scene.transfer(near, owing, "max", "balancing_credit"))
+    await scene.reached(gate)
+    assert await scene.ask(1, scene.transfer(far, owing, 3, "pending")) == ["created"]
+    gate.open()
+    assert await scene.answer(moving) == ["created"]
+    assert scene.balance(owing) == (0, 8, 3, 5)
