@@ -54,13 +54,20 @@ class Link:
         if self._reader is None or self._reader.is_closed():
             self._reader = await self._connect(self._dsn, f"{self.name} reading")
         if self._watcher is None or self._watcher.is_closed():
-            # What it writes is worth nothing later on: a standby that is away does not end a lease.
-            self._watcher = await self._connect(
-                self._dsn, f"{self.name} watching", synchronous=False
-            )
-            with translated():
-                await self._watcher.add_listener(SHARDS_CHANNEL, self._hear)
+            self._watcher = await self._listen()
             self.changed.set()
+
+    async def _listen(self) -> asyncpg.Connection:
+        """A connection that watches. It is nobody's before it hears: others may be watching."""
+        # What it writes is worth nothing later on: a standby that is away does not end a lease.
+        watcher = await self._connect(self._dsn, f"{self.name} watching", synchronous=False)
+        try:
+            with translated():
+                await watcher.add_listener(SHARDS_CHANNEL, self._hear)
+        except BaseException:
+            watcher.terminate()
+            raise
+        return watcher
 
     def _hear(self, *_: object) -> None:
         self.changed.set()
