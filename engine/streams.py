@@ -376,7 +376,7 @@ def connect_redis(url: str) -> Any:
         socket_connect_timeout=SOCKET_SECONDS_MAX,
         retry=Retry(NoBackoff(), 0),
     )
-    for command in ("XRANGE", "XINFO STREAM"):
+    for command in ("XREAD", "XRANGE", "XINFO STREAM"):
         client.set_response_callback(command, lambda answer, **_: answer)
     client.sender = Sender(url, SOCKET_SECONDS_MAX)
     return client
