@@ -2,7 +2,10 @@
 
 import heapq
 
+import numpy as np
+
 from engine.rows import Decided
+from engine.runs import taken
 
 
 class DueHolds:
@@ -26,7 +29,7 @@ class DueHolds:
 
     def note(self, decided: Decided) -> None:
         """Watch the holds that were decided."""
-        for row in decided.spent[decided.spent["expires_at"] > 0]:
+        for row in taken(decided.spent, np.flatnonzero(decided.spent["expires_at"])):
             self.add(int(row["expires_at"]), row["id"].tobytes())
 
     def is_due(self, now: int) -> bool:

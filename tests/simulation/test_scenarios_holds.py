@@ -2,7 +2,10 @@
 
 import asyncio
 
+import msgspec
+
 from tests.simulation.scenes import DEBIT_LIMIT, Scene, scenario
+from tests.simulation.world import SETTINGS
 
 
 @scenario()
@@ -152,3 +155,19 @@ async def test_expiry_twice_is_once(scene: Scene) -> None:
     await scene.until(lambda: scene.count("resolutions", status="expired") == 1, "the lapse")
     assert await scene.ask(0, scene.transfer(a, b, 1)) == ["created"]
     assert scene.balance(b) == (0, 0, 0, 1)
+
+
+@scenario(settings=msgspec.structs.replace(SETTINGS, horizon_seconds=1))
+async def test_a_hold_in_flight_while_the_horizon_moves_past_its_end_lapses(scene: Scene) -> None:
+    """Postgres does not show it yet, and does not ask again for what lapses by then."""
+    a, b = scene.account(0), scene.account(0)
+    worker = await scene.worker("worker", [0])
+    gate = scene.before("flush_small", worker)
+    hold = await scene.push(0, scene.transfer(a, b, 5, "pending", timeout=2))
+    await scene.reached(gate)
+    await asyncio.sleep(1.5)
+    other = await scene.push(0, scene.transfer(a, b, 1))
+    await asyncio.sleep(0.1)
+    gate.open()
+    assert [await scene.answer(hold), await scene.answer(other)] == [["created"], ["created"]]
+    await scene.until(lambda: scene.count("resolutions", status="expired") == 1, "the lapse")
