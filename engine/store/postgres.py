@@ -272,6 +272,6 @@ class PostgresStore:
         return next_number
 
     async def _look_again(self, flush: Flush) -> None:
-        """The last act before COMMIT of a flush that declines for want of funds or moves a balance."""
+        """The last act before COMMIT where funds were wanting or a balance was moved."""
         if flush.relies:
             await check_relied(self._link, flush.decided)
