@@ -6,7 +6,7 @@ import asyncpg
 import numpy as np
 
 from benchmarks.workload import Accounts, Transfers
-from engine.store.copying import encode_copy, send_copy
+from engine.store.copy import encode_copy, send_copy
 
 _EXPECTED = "CREATE TEMP TABLE expected (id uuid NOT NULL, balance bigint NOT NULL)"
 

@@ -10,12 +10,12 @@ import asyncpg
 import numpy as np
 
 from benchmarks.workload import SHARDS, Accounts
-from engine.book import Book
-from engine.deciding import Batch, Deciding
-from engine.nouns import AccountFlags
-from engine.rows import AccountRow
+from engine.book.book import Book
+from engine.book.columns import AccountRow
+from engine.deciding.decider import Batch, Deciding
+from engine.ledger.nouns import AccountFlags
 from engine.settings import WorkerSettings
-from engine.store.copying import Copy, copies_of, send_copy
+from engine.store.copy import Copy, copies_of, send_copy
 from engine.wire.layout import Rows
 
 FLUSH = WorkerSettings().flush_transfers_max

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.workload import BATCH, Accounts, Transfers
-from engine.nouns import stream_name
+from engine.ledger.nouns import stream_name
 from engine.wire.layout import Rows
 
 BLOCK_MS = 60_000

@@ -32,8 +32,8 @@ from benchmarks.feeding import Sent, entries
 from benchmarks.report import Result, Row, Size, note, run
 from benchmarks.serving import Ledger, new_ledger, running_engine
 from benchmarks.workload import SHARDS, Transfers, fund, make_accounts, uniform
-from engine.store.operating import open_operations
-from engine.streams import Streams
+from engine.store.operations import open_operations
+from engine.streams.streams import Streams
 from shards.applying import Bounds, apply_plan
 from shards.planning import make_plan
 

@@ -22,31 +22,31 @@ BEGIN_SIGNAL = signal.SIGUSR1
 """Count from zero."""
 
 STAGES = {
-    "read": ["engine.streams:Streams.read"],
-    "decode": ["engine.inbox:understand"],
+    "read": ["engine.streams.streams:Streams.read"],
+    "decode": ["engine.worker.inbox:understand"],
     "decide": [
-        "engine.deciding:Deciding.__init__",
-        "engine.deciding:Deciding.advance",
-        "engine.deciding:Deciding.supply",
-        "engine.deciding:Deciding.locks",
-        "engine.deciding:Deciding.finish",
+        "engine.deciding.decider:Deciding.__init__",
+        "engine.deciding.decider:Deciding.advance",
+        "engine.deciding.decider:Deciding.supply",
+        "engine.deciding.decider:Deciding.locks",
+        "engine.deciding.decider:Deciding.finish",
     ],
     "look up": [
-        "engine.store.postgres:PostgresStore.load_accounts",
-        "engine.store.postgres:PostgresStore.load_known",
-        "engine.store.postgres:PostgresStore.load_others",
-        "engine.book:Book.add_accounts",
+        "engine.store.worker_store:PostgresStore.load_accounts",
+        "engine.store.worker_store:PostgresStore.load_known",
+        "engine.store.worker_store:PostgresStore.load_others",
+        "engine.book.book:Book.add_accounts",
     ],
     "encode": [
-        "engine.book:Book.post",
-        "engine.store.copying:copies_of",
-        "engine.store.small:small_arguments",
+        "engine.book.book:Book.post",
+        "engine.store.copy:copies_of",
+        "engine.store.small_flush:small_arguments",
     ],
-    "flush": ["engine.store.postgres:PostgresStore.flush"],
+    "flush": ["engine.store.worker_store:PostgresStore.flush"],
     "answer": [
         "engine.wire.answers:encode_answer",
-        "engine.streams:Streams.answer",
-        "engine.streams:Streams.remove",
+        "engine.streams.streams:Streams.answer",
+        "engine.streams.streams:Streams.remove",
     ],
 }
 """By stage, the functions that are it."""

@@ -14,12 +14,12 @@ import pytest
 
 from benchmarks.baseline import new_book
 from benchmarks.workload import BATCH, declined, fund, make_accounts, uniform
-from engine.book import Book
-from engine.deciding import Batch, Deciding
-from engine.page import Page
-from engine.rows import Decided
-from engine.rules import decide_batch
-from engine.store.copying import copies_of
+from engine.book.book import Book
+from engine.book.columns import Decided
+from engine.deciding.decider import Batch, Deciding
+from engine.ledger.page import Page
+from engine.ledger.rules import decide_batch
+from engine.store.copy import copies_of
 from engine.wire.layout import Rows, rows_to_transfers
 from engine.wire.payloads import read_bin, read_json, read_mp
 

@@ -8,7 +8,7 @@ import asyncpg
 import numpy as np
 import numpy.typing as npt
 
-from engine.nouns import TransferFlags
+from engine.ledger.nouns import TransferFlags
 from engine.wire.layout import TRANSFER, Rows
 
 SHARDS = 16

@@ -5,8 +5,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from engine.nouns import AccountFlags, TransferFlags
-from engine.outcomes import AccountOutcome, Outcome
+from engine.ledger.nouns import AccountFlags, TransferFlags
+from engine.ledger.outcomes import AccountOutcome, Outcome
 
 if TYPE_CHECKING:
     from engine.client import connect

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from engine.nouns import BATCH_TRANSFERS_MAX
+from engine.ledger.nouns import BATCH_TRANSFERS_MAX
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):

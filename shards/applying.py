@@ -12,9 +12,10 @@ from typing import Final
 import msgspec
 
 from engine.errors import InputError, TryAgainError
-from engine.store.operating import NOBODY, MoveRecord, Operations, ShardSeat
-from engine.streams import Streams
+from engine.store.operations import MoveRecord, Operations
+from engine.streams.streams import Streams
 from shards.planning import Plan, PlannedMove
+from shards.seats import NOBODY, ShardSeat
 
 LOOK_SECONDS: Final = 0.02
 STALLED_SECONDS_MAX: Final = 30.0

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from engine.errors import InputError
-from engine.store.operating import NOBODY, LiveSeat, ShardSeat
+from shards.seats import NOBODY, LiveSeat, ShardSeat
 
 GAIN_MIN: Final = 0.02
 """A move must take this share of the mean load off the busiest worker."""

@@ -8,7 +8,7 @@ from typing import Any
 import engine
 from engine import AccountOutcome
 from engine.client import Client
-from engine.nouns import Transfer, stream_name
+from engine.ledger.nouns import Transfer, stream_name
 from tests.ledgers import Ledger
 
 LIMITED = ["debits_must_not_exceed_credits"]

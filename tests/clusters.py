@@ -11,7 +11,7 @@ import redis.asyncio
 
 from engine.servers import ValkeyServer
 from engine.servers.ports import choose_port
-from engine.slots import SLOT_COUNT, slot_of
+from engine.streams.slots import SLOT_COUNT, slot_of
 from tests.ledgers import until
 
 NODE_TIMEOUT_MS = 60_000

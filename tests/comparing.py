@@ -5,8 +5,8 @@ from uuid import UUID
 
 import msgspec
 
-from engine.outcomes import Outcome
-from engine.page import Known
+from engine.ledger.outcomes import Outcome
+from engine.ledger.page import Known
 from tests.worlds import ByColumns, ByRules, Entry, World
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from engine.nouns import AMOUNT_MAX, ID_ZERO, AccountFlags, Transfer, TransferFlags
+from engine.ledger.nouns import AMOUNT_MAX, ID_ZERO, AccountFlags, Transfer, TransferFlags
 
 CASES = Path(__file__).parent / "cases" / "histories.jsonl.gz"
 

@@ -13,9 +13,9 @@ import redis.asyncio
 
 from engine.settings import WorkerSettings
 from engine.store.migrate import migrate
-from engine.store.postgres import PostgresStore
-from engine.streams import Streams
-from engine.worker import Worker
+from engine.store.worker_store import PostgresStore
+from engine.streams.streams import Streams
+from engine.worker.worker import Worker
 
 WAIT_SECONDS_MAX = 20.0
 

@@ -8,9 +8,9 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from engine.store.operating import open_operations
-from engine.streams import Streams
-from engine.worker import Worker
+from engine.store.operations import open_operations
+from engine.streams.streams import Streams
+from engine.worker.worker import Worker
 from shards.applying import Applied, Bounds, apply_plan
 from shards.planning import make_plan
 from tests.ledgers import Ledger

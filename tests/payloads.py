@@ -5,7 +5,7 @@ import json
 import msgspec
 import pytest
 
-from engine.nouns import Transfer
+from engine.ledger.nouns import Transfer
 from engine.wire.layout import rows_to_transfers
 from engine.wire.requests import Request, UnreadableEntry, decode_entry
 

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from engine.outcomes import SPENDS_ID, Outcome
+from engine.ledger.outcomes import SPENDS_ID, Outcome
 from tests.histories import History, transfer_flags
 from tests.ledgers import Ledger
 

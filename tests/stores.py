@@ -4,9 +4,10 @@ import uuid
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from engine.rows import NOTHING_POSTED
-from engine.store.postgres import PostgresStore
-from engine.store.rows import DeadLetter, Flush, Owned, Position
+from engine.book.columns import NOTHING_POSTED
+from engine.ledger.nouns import Position
+from engine.store.rows import DeadLetter, Flush, Owned
+from engine.store.worker_store import PostgresStore
 from tests.ledgers import Ledger, clock
 
 

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from engine.store.reading import connect_reader
+from engine.store.snapshot import connect_reader
 from engine.verify.report import CheckResult, Report
 from engine.verify.run import SETTINGS, checks, run_check, verify
 from tests.ledgers import Ledger

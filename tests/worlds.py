@@ -12,14 +12,21 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from engine.batch import Batch
-from engine.book import Book
-from engine.deciding import Deciding
-from engine.nouns import AMOUNT_MAX, ID_ZERO, MICROSECONDS, AccountFlags, Transfer, TransferFlags
-from engine.outcomes import Outcome
-from engine.page import Account, HoldStatus, Known, Page
-from engine.rows import AccountRow, Decided, Posted
-from engine.rules import decide_batch, expire_hold
+from engine.book.book import Book
+from engine.book.columns import AccountRow, Decided, Posted
+from engine.deciding.batch import Batch
+from engine.deciding.decider import Deciding
+from engine.ledger.nouns import (
+    AMOUNT_MAX,
+    ID_ZERO,
+    MICROSECONDS,
+    AccountFlags,
+    Transfer,
+    TransferFlags,
+)
+from engine.ledger.outcomes import Outcome
+from engine.ledger.page import Account, HoldStatus, Known, Page
+from engine.ledger.rules import decide_batch, expire_hold
 from engine.wire.layout import transfers_to_rows
 
 START = 1_700_000_000 * MICROSECONDS

@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from engine.errors import InvariantBroken
-from engine.nouns import ID_MAX, ID_ZERO, AccountFlags, NewAccount
-from engine.outcomes import AccountOutcome
+from engine.ledger.nouns import ID_MAX, ID_ZERO, AccountFlags, NewAccount
+from engine.ledger.outcomes import AccountOutcome
 
 _COMPARED: Final = (
     ("flags", AccountOutcome.exists_with_different_flags),

@@ -10,8 +10,10 @@ import msgspec
 import numpy as np
 
 from engine.client.accounts import first_valid, judge
-from engine.client.batches import Batches, Outcomes
-from engine.client.gate import Gate
+from engine.client.backpressure import Gate
+from engine.client.batcher import OUTCOMES, Lane
+from engine.client.calls import Batches, Outcomes
+from engine.client.delivery import Road
 from engine.client.inputs import (
     AccountLike,
     Id,
@@ -23,16 +25,14 @@ from engine.client.inputs import (
     parse_transfers,
     peek_home,
 )
-from engine.client.lanes import OUTCOMES, Lane
-from engine.client.parcel import Parcel
-from engine.client.road import Road
+from engine.client.outgoing import Parcel
+from engine.client.resends import ids_in_doubt, settle
 from engine.client.routes import Routes
-from engine.client.settle import ids_in_doubt, settle
 from engine.errors import InputError, TryAgainError
-from engine.nouns import TransferFlags
-from engine.outcomes import AccountOutcome, Outcome
-from engine.store.client_reads import ClientStore
-from engine.store.found import Account, Posting, StoredTransfer
+from engine.ledger.nouns import TransferFlags
+from engine.ledger.outcomes import AccountOutcome, Outcome
+from engine.store.client_store import ClientStore
+from engine.store.lookups import Account, Posting, StoredTransfer
 from engine.wire.layout import Rows, transfers_to_rows
 
 HISTORY_ROWS_MAX: Final = 10_000

@@ -5,12 +5,12 @@ import os
 from collections.abc import AsyncIterator
 from typing import Final
 
+from engine.client.backpressure import Gate, WhenFull
 from engine.client.client import Client
-from engine.client.gate import Gate, WhenFull
-from engine.client.road import Road
+from engine.client.delivery import Road
 from engine.client.routes import Routes
 from engine.errors import ConfigurationError
-from engine.store.client_reads import ClientStore
+from engine.store.client_store import ClientStore
 
 BACKLOG_ENTRIES_MAX: Final = 1000
 """Most entries that may wait in the stream of a shard, unless told otherwise."""

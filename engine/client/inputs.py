@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Meta
 
 from engine.errors import InputError
-from engine.nouns import AccountFlags, NewAccount, Transfer, TransferFlags
+from engine.ledger.nouns import AccountFlags, NewAccount, Transfer, TransferFlags
 from engine.wire.columns import rows_of
 from engine.wire.fields import (
     U16,

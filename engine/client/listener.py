@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from engine.client.line import SILENT_SECONDS_MAX, back_off
+from engine.client.reconnecting import SILENT_SECONDS_MAX, back_off
 from engine.errors import ConfigurationError, InputError, TryAgainError
-from engine.streams_fast import pack_command
-from engine.streams_fast_cluster import Fast, open_fast
+from engine.streams.cluster_connection import Fast, open_fast
+from engine.streams.connection import pack_command
 from engine.wire.answers import Answer, decode_answer
 from engine.wire.requests import Format
 

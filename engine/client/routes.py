@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import InputError
-from engine.nouns import BATCH_TRANSFERS_MAX, ID_ZERO, TransferFlags, shard_of
+from engine.ledger.nouns import BATCH_TRANSFERS_MAX, ID_ZERO, TransferFlags, shard_of
 from engine.wire.layout import Rows
 
 HOLDS_MAX: Final = 100_000

@@ -21,7 +21,7 @@ from engine.commands.naming import find_accounts
 from engine.commands.screen import Json, out, print_json, print_json_lines, print_table, run_loop
 from engine.commands.sources import File, Source
 from engine.errors import InputError
-from engine.nouns import NewAccount
+from engine.ledger.nouns import NewAccount
 from engine.servers import Addresses
 from engine.store.reports import AccountReport, BalanceReport, open_reports
 from engine.wire.csv_rows import read_row

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.client import Client
-from engine.nouns import AccountFlags, NewAccount, TransferFlags
-from engine.outcomes import Outcome
+from engine.ledger.nouns import AccountFlags, NewAccount, TransferFlags
+from engine.ledger.outcomes import Outcome
 from engine.wire.layout import TRANSFER, Rows
 
 LEDGER: Final = 978

@@ -16,7 +16,7 @@ from engine.client import Client
 from engine.commands.demo_load import LEDGER, Lane, Load, Population, new_ids
 from engine.commands.screen import err, out, progress_bar
 from engine.errors import InvariantBroken
-from engine.outcomes import Outcome
+from engine.ledger.outcomes import Outcome
 from engine.servers.process import ServerProcess
 from engine.store.reports import Reports
 from engine.wire.layout import TRANSFER

@@ -8,7 +8,7 @@ from engine.commands.demo_load import LEDGER
 from engine.commands.naming import new_id
 from engine.commands.screen import out, print_table
 from engine.errors import InvariantBroken
-from engine.outcomes import Outcome
+from engine.ledger.outcomes import Outcome
 from engine.store.reports import Reports
 from engine.wire.fields import uuid_of, uuid_text
 

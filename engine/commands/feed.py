@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from engine.commands.screen import out, print_json_lines, progress_bar
 from engine.commands.sources import Source
 from engine.errors import InputError, TryAgainError
-from engine.nouns import BATCH_TRANSFERS_MAX, NewAccount, Transfer
+from engine.ledger.nouns import BATCH_TRANSFERS_MAX, NewAccount, Transfer
 from engine.wire.fields import uuid_text
 
 T = TypeVar("T", NewAccount, Transfer)

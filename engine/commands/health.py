@@ -6,10 +6,10 @@ import msgspec
 
 from engine.commands.addresses import stream_prefix
 from engine.errors import EngineError
+from engine.ledger.nouns import Position
 from engine.servers import Addresses
 from engine.store.reports import Reports, ServerReport, ShardReport, WorkerReport, open_reports
-from engine.store.rows import Position
-from engine.streams import Streams, Waiting
+from engine.streams.streams import Streams, Waiting
 
 MEMORY_SHARE_MAX = 0.9
 """Of its `maxmemory`, beyond which Redis is about to refuse requests."""

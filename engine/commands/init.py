@@ -6,7 +6,7 @@ import typer
 
 from engine.commands.addresses import Data, PostgresDsn, find_postgres
 from engine.commands.screen import Json, out, print_json, run_loop
-from engine.nouns import SHARD_COUNT_MAX
+from engine.ledger.nouns import SHARD_COUNT_MAX
 from engine.store.migrate import migrate
 from engine.store.reports import open_reports
 

@@ -5,7 +5,7 @@ from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresse
 from engine.commands.feed import feed
 from engine.commands.screen import Json, run_loop
 from engine.commands.sources import File, Source
-from engine.nouns import Transfer, TransferFlags
+from engine.ledger.nouns import Transfer, TransferFlags
 from engine.servers import Addresses
 from engine.wire.entries import parse_transfer_csv_row, parse_transfer_json
 

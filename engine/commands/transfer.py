@@ -8,8 +8,8 @@ from engine.client import connect
 from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses, stream_prefix
 from engine.commands.naming import find_accounts, new_id, parse_id
 from engine.commands.screen import Json, out, print_json, run_loop
-from engine.nouns import TransferFlags
-from engine.outcomes import SPENDS_ID, Outcome
+from engine.ledger.nouns import TransferFlags
+from engine.ledger.outcomes import SPENDS_ID, Outcome
 from engine.servers import Addresses
 from engine.store.reports import open_reports
 from engine.wire.fields import uuid_text

@@ -13,7 +13,7 @@ from engine.commands.addresses import (
     stream_prefix,
 )
 from engine.commands.screen import Json, out, print_json, print_table, progress_bar, run_loop
-from engine.streams import Streams
+from engine.streams.streams import Streams
 from engine.verify.report import CheckResult, Report
 from engine.verify.run import verify as verify_ledger
 

@@ -13,11 +13,11 @@ import structlog
 import typer
 
 from engine.commands.addresses import stream_prefix
-from engine.nouns import SHARD_COUNT_MAX
+from engine.ledger.nouns import SHARD_COUNT_MAX
 from engine.servers import Addresses
-from engine.store.postgres import PostgresStore
-from engine.streams import Streams
-from engine.worker import Worker
+from engine.store.worker_store import PostgresStore
+from engine.streams.streams import Streams
+from engine.worker.worker import Worker
 
 WORKERS_MAX: Final = 64
 

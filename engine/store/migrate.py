@@ -6,8 +6,8 @@ from importlib.resources import files
 import asyncpg
 
 from engine.errors import ConfigurationError
-from engine.nouns import SHARD_COUNT_MAX
-from engine.store.connection import translated
+from engine.ledger.nouns import SHARD_COUNT_MAX
+from engine.store.driver import translated
 
 _NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 _LOCK = 0x6C6564676572  # "ledger"

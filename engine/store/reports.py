@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 
 from engine.errors import InputError
-from engine.store.connection import connect, statement, translated
+from engine.store.driver import connect, statement, translated
 
 OVERDUE_SECONDS: Final = 2.0
 """A hold that is unresolved so long after its time is overdue."""

@@ -5,21 +5,9 @@ from typing import Literal
 
 import msgspec
 
-from engine.rows import Decided, Posted
-from engine.store.copying import Copy
-
-
-class Position(msgspec.Struct, frozen=True, order=True, gc=False):
-    """How far into its stream a shard got: compared as numbers."""
-
-    generation: int = 0
-    ms: int = 0
-    seq: int = 0
-
-    @property
-    def entry_id(self) -> str:
-        """As Redis writes it."""
-        return f"{self.ms}-{self.seq}"
+from engine.book.columns import Decided, Posted
+from engine.ledger.nouns import Position
+from engine.store.copy import Copy
 
 
 class Owned(msgspec.Struct, gc=False):

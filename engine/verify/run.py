@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from engine.errors import InvariantBroken
-from engine.store.reading import read_damaged, snapshot
+from engine.store.snapshot import read_damaged, snapshot
 from engine.verify.report import OFFENDERS_MAX, CheckResult, Report
 from engine.verify.streams import TITLE, EntriesBelow, StreamsPositions, check_streams
 

@@ -11,11 +11,11 @@ from importlib.resources import files
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from engine.inbox import understand
-from engine.store.reading import read_damaged
-from engine.store.rows import Position
-from engine.streams import Entry, StreamEnds
+from engine.ledger.nouns import Position
+from engine.store.snapshot import read_damaged
+from engine.streams.streams import Entry, StreamEnds
 from engine.verify.report import OFFENDERS_MAX, CheckResult
+from engine.worker.inbox import understand
 
 StreamsPositions: TypeAlias = Callable[[Collection[int]], Awaitable[Mapping[int, StreamEnds]]]
 """Both ends of the streams of some shards: `Streams.ends`."""

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import InputError, InvariantBroken
-from engine.outcomes import Outcome
+from engine.ledger.outcomes import Outcome
 from engine.wire.requests import Format, Request, UnreadableEntry
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import UNSET
 
-from engine.nouns import ID_ZERO
+from engine.ledger.nouns import ID_ZERO
 from engine.wire.fields import WrittenTransfer, amount_of, flags_of, transfer_of, uuid_text
 from engine.wire.layout import TRANSFER, Rows, transfers_to_rows
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from engine.errors import InputError
-from engine.nouns import AMOUNT_MAX
+from engine.ledger.nouns import AMOUNT_MAX
 
 _DIGITS_MAX: Final = len(str(AMOUNT_MAX))
 

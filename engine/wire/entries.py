@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET
 
 from engine.errors import InputError
-from engine.nouns import AMOUNT_MAX, BATCH_TRANSFERS_MAX, ENTRY_BYTES_MAX, ID_ZERO, Transfer
+from engine.ledger.nouns import AMOUNT_MAX, BATCH_TRANSFERS_MAX, ENTRY_BYTES_MAX, ID_ZERO, Transfer
 from engine.wire.csv_rows import read_row
 from engine.wire.fields import (
     LEFT_OUT,

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from engine.errors import InputError
-from engine.nouns import AMOUNT_MAX, ID_ZERO, Transfer, TransferFlags
+from engine.ledger.nouns import AMOUNT_MAX, ID_ZERO, Transfer, TransferFlags
 
 FlagName: TypeAlias = Literal[
     "linked",

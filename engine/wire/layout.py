@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import InputError
-from engine.nouns import Transfer
+from engine.ledger.nouns import Transfer
 
 Rows: TypeAlias = npt.NDArray[np.void]
 """An array of dtype `TRANSFER`, one dimension."""

@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Meta
 
 from engine.errors import InputError
-from engine.nouns import BATCH_TRANSFERS_MAX, ENTRY_BYTES_MAX, Transfer
+from engine.ledger.nouns import BATCH_TRANSFERS_MAX, ENTRY_BYTES_MAX, Transfer
 from engine.wire.columns import rows_of
 from engine.wire.fields import JsonTransfer, PackedTransfer, WrittenTransfer, path_of, transfer_of
 from engine.wire.layout import TRANSFER, TRANSFER_BYTES, Rows, transfers_to_rows

@@ -4,7 +4,7 @@ from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresse
 from engine.commands.health import describe_shards
 from engine.commands.screen import Json, out, print_json, run_loop
 from engine.servers import Addresses
-from engine.store.operating import open_operations
+from engine.store.operations import open_operations
 from shards.commands.apply import asker
 
 

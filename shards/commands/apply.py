@@ -11,8 +11,8 @@ from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresse
 from engine.commands.screen import Bar, Json, err, out, print_json, progress_bar, run_loop
 from engine.errors import InputError
 from engine.servers import Addresses
-from engine.store.operating import MoveRecord, open_operations
-from engine.streams import Streams
+from engine.store.operations import MoveRecord, open_operations
+from engine.streams.streams import Streams
 from shards.applying import Applied, Bounds, apply_plan, read_plan
 from shards.commands.plan import short
 from shards.planning import Plan

@@ -11,8 +11,8 @@ from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresse
 from engine.commands.screen import Json, out, print_json, run_loop
 from engine.errors import InputError, TryAgainError
 from engine.servers import Addresses
-from engine.store.operating import open_operations
-from engine.streams import Streams
+from engine.store.operations import open_operations
+from engine.streams.streams import Streams
 from shards.applying import Bounds, apply_plan
 from shards.balancing import Balance
 from shards.commands.apply import MaxLag, MaxPause, asker

@@ -12,8 +12,9 @@ from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresse
 from engine.commands.screen import Json, out, print_json, print_table, run_loop
 from engine.errors import InputError
 from engine.servers import Addresses
-from engine.store.operating import NOBODY, open_operations
+from engine.store.operations import open_operations
 from shards.planning import Plan, make_plan, name_worker
+from shards.seats import NOBODY
 
 
 def plan(

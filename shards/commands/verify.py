@@ -8,8 +8,8 @@ from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresse
 from engine.commands.screen import Json, print_json, run_loop
 from engine.commands.verify import print_report
 from engine.servers import Addresses
-from engine.store.reading import snapshot
-from engine.streams import Streams
+from engine.store.snapshot import snapshot
+from engine.streams.streams import Streams
 from engine.verify.report import Report
 from engine.verify.run import checks, run_check
 from engine.verify.streams import check_streams

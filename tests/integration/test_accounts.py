@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from engine.store.postgres import PostgresStore
+from engine.store.worker_store import PostgresStore
 from tests.authors import WORKERS, Author, copy_flush, new_accounts
 from tests.desks import A, B, Desk, account, desk, transfer
 from tests.ledgers import Ledger

@@ -10,7 +10,7 @@ import pytest
 import engine
 from engine import AccountOutcome
 from engine.errors import InputError
-from engine.nouns import NewAccount
+from engine.ledger.nouns import NewAccount
 from tests.clients import LIMITED, open_client
 from tests.histories import load_histories
 from tests.ledgers import Ledger

@@ -7,8 +7,8 @@ import pytest
 import engine
 from engine import Outcome
 from engine.errors import BackpressureError, ConfigurationError, TryAgainError
-from engine.nouns import stream_name
-from engine.streams_fast import FastConnection, refusal_of
+from engine.ledger.nouns import stream_name
+from engine.streams.connection import FastConnection, refusal_of
 from tests.clients import entries_in, make_accounts, move, open_client
 from tests.ledgers import Ledger, until
 

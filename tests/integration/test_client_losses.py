@@ -10,7 +10,7 @@ import pytest
 from engine import Outcome
 from engine.client import road, settle
 from engine.errors import TryAgainError
-from engine.nouns import stream_name
+from engine.ledger.nouns import stream_name
 from tests.clients import (
     LIMITED,
     entries_in,

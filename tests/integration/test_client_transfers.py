@@ -11,7 +11,7 @@ import uvloop
 
 from engine import Outcome, TransferFlags
 from engine.errors import InputError
-from engine.nouns import Transfer
+from engine.ledger.nouns import Transfer
 from engine.wire.layout import transfers_to_rows
 from tests.clients import (
     LIMITED,

@@ -11,11 +11,11 @@ import pytest
 import engine
 from engine.client.client import Client
 from engine.errors import ConfigurationError
-from engine.outcomes import Outcome
+from engine.ledger.outcomes import Outcome
 from engine.servers import ValkeyServer
 from engine.settings import WorkerSettings
-from engine.slots import slot_of
-from engine.streams import Streams
+from engine.streams.slots import slot_of
+from engine.streams.streams import Streams
 from tests.clusters import Cluster, ask, clustered
 from tests.desks import account, transfer
 from tests.ledgers import Ledger, make_ledger, until

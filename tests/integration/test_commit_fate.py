@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from engine.settings import WorkerSettings
-from engine.store.postgres import PostgresStore
-from engine.streams import Streams
-from engine.worker import Worker
+from engine.store.worker_store import PostgresStore
+from engine.streams.streams import Streams
+from engine.worker.worker import Worker
 from tests.desks import Desk, batch, desk
 from tests.ledgers import clock, ready, until
 from tests.processes import WorkerProcess, working

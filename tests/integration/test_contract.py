@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from engine.outcomes import Outcome
+from engine.ledger.outcomes import Outcome
 from tests import desks
 from tests.ledgers import Ledger, make_ledger, until
 

@@ -3,8 +3,9 @@
 import pytest
 
 from engine.errors import LostOwnershipError
-from engine.store.owning import NOBODY
-from engine.store.rows import DeadLetter, Flush, Position
+from engine.ledger.nouns import Position
+from engine.store.ownership import NOBODY
+from engine.store.rows import DeadLetter, Flush
 from tests.ledgers import make_ledger
 from tests.stores import claim, flush_to, opened
 from tests.verifying import assert_verified

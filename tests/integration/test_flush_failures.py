@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from engine.errors import TryAgainError
 from engine.store import connection as connecting
-from engine.store.postgres import PostgresStore
+from engine.store.worker_store import PostgresStore
 from tests.desks import A, B, Desk, batch, desk
 from tests.integration.test_commit_fate import BOTH_WAYS, commit_of, worker_through
 from tests.ledgers import until

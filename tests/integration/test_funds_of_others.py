@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from engine.store.rows import Flush
-from engine.worker import Worker
+from engine.worker.worker import Worker
 from tests.desks import transfer
 from tests.integration.test_time import kept, push
 from tests.ledgers import Ledger, make_ledger, until

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from engine.errors import LostOwnershipError
-from engine.store.owning import NOBODY
+from engine.store.ownership import NOBODY
 from tests.ledgers import Ledger, make_ledger, until
 from tests.stores import claim, opened
 from tests.verifying import assert_verified

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from engine.store.operating import open_operations
-from engine.worker import Worker
+from engine.store.operations import open_operations
+from engine.worker.worker import Worker
 from tests.ledgers import Ledger, make_ledger, until
 from tests.moving import Ended, id_of, move, run_shards, start_shards
 from tests.verifying import assert_verified

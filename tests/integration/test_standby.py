@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator, Iterator
 import asyncpg
 import pytest
 
-from engine.rows import NOTHING_POSTED
+from engine.book.columns import NOTHING_POSTED
+from engine.ledger.nouns import Position
 from engine.servers import PostgresServer
-from engine.store.owning import NOBODY
-from engine.store.postgres import PostgresStore
-from engine.store.rows import DeadLetter, Flush, Position
+from engine.store.ownership import NOBODY
+from engine.store.rows import DeadLetter, Flush
+from engine.store.worker_store import PostgresStore
 from tests.desks import Desk, batch, desk
 from tests.ledgers import clock, until
 from tests.standbys import Pair, paired

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from engine.settings import WorkerSettings
-from engine.worker import Worker
+from engine.worker.worker import Worker
 from tests.desks import Desk, account, batch, desk, transfer
 from tests.ledgers import until
 from tests.processes import WorkerProcess, working

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import engine.verify
-from engine.outcomes import SPENDS_ID
+from engine.ledger.outcomes import SPENDS_ID
 from engine.servers import Servers
 from engine.verify.run import checks, verify
 from tests.everything import ACCOUNTS, AFTER_THE_LAPSE, FIRST, fill_in, id_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.streams import Streams
+from engine.streams.streams import Streams
 from engine.verify.run import verify
 from tests.everything import id_of, send, transfer
 from tests.ledgers import make_ledger

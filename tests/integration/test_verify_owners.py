@@ -4,8 +4,8 @@ import uuid
 
 import pytest
 
-from engine.store.owning import NOBODY
-from engine.store.rows import Position
+from engine.ledger.nouns import Position
+from engine.store.ownership import NOBODY
 from tests.ledgers import make_ledger
 from tests.stores import claim, flush_to, opened
 from tests.verifying import assert_verified, breaking, failed

@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from engine.nouns import BATCH_TRANSFERS_MAX
+from engine.ledger.nouns import BATCH_TRANSFERS_MAX
 from engine.wire.layout import TRANSFER
 from engine.wire.requests import UnreadableEntry, decode_entry
 

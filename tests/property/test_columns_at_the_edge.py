@@ -1,8 +1,8 @@
 """Cases at the edge of what columns decide, which random worlds seldom meet."""
 
-from engine.nouns import AMOUNT_MAX, ID_ZERO, AccountFlags, Transfer, TransferFlags
-from engine.outcomes import Outcome
-from engine.page import Account
+from engine.ledger.nouns import AMOUNT_MAX, ID_ZERO, AccountFlags, Transfer, TransferFlags
+from engine.ledger.outcomes import Outcome
+from engine.ledger.page import Account
 from tests.worlds import ByColumns, ByRules
 
 LIMITED = int(AccountFlags.debits_must_not_exceed_credits)

@@ -12,7 +12,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.nouns import AMOUNT_MAX, Transfer
+from engine.ledger.nouns import AMOUNT_MAX, Transfer
 from engine.wire import columns
 from engine.wire.entries import encode_entry
 from engine.wire.layout import rows_to_transfers, transfers_to_rows

@@ -8,7 +8,7 @@ from typing import Any
 
 import asyncpg
 
-from engine.store.connection import STATEMENT_SECONDS_MAX, translated
+from engine.store.driver import STATEMENT_SECONDS_MAX, translated
 from tests.simulation.backend import CONTROL, Backend
 from tests.simulation.database import Database
 from tests.simulation.loop import PROCESS, Process, later
@@ -259,7 +259,7 @@ class Connection:
 
 
 class Connector:
-    """What a store gets in the place of `engine.store.connection.connect`.
+    """What a store gets in the place of `engine.store.driver.connect`.
 
     Args:
         database: The server.

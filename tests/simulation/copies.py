@@ -3,7 +3,7 @@
 import struct
 from typing import Any
 
-from engine.store.connection import POSTGRES_EPOCH
+from engine.store.driver import POSTGRES_EPOCH
 
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _INTEGERS = {2: ">h", 4: ">i", 8: ">q"}

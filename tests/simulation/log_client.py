@@ -7,7 +7,7 @@ from typing import Any
 
 import redis.exceptions
 
-from engine.streams import SOCKET_SECONDS_MAX
+from engine.streams.streams import SOCKET_SECONDS_MAX
 from tests.simulation.log_server import LogServer
 from tests.simulation.loop import PROCESS, later, spawn
 from tests.simulation.network import Network

@@ -21,40 +21,40 @@ SAFEGUARDS: dict[str, Safeguard] = {
         '_flush_row(run, worker, 1 + _newest_sequence(run, worker), number, "flush", time, *counts)',
     ),
     "the number read in the snapshot of owners and positions (1)": (
-        "store/postgres.py",
+        "store/worker_store.py",
         'rows = await self._link.read("ownership", self.worker, locked=True)\n',
         'rows = await self._link.read("ownership", self.worker, locked=True)\n'
         '        later = await self._link.read("ownership", self.worker, locked=True)\n'
         '        rows = [dict(row, sequence=later[0]["sequence"]) for row in rows]\n',
     ),
     "shards and positions looked at again under the lock of the own row": (
-        "store/owning.py",
+        "store/ownership.py",
         "if {s: o.position for s, o in found.items()} != {s: o.position for s, o in owned.items()}:",
         "if False:",
     ),
     "the book thrown away where others lent the chain before the lock": (
-        "pipeline.py",
+        "worker/pipeline.py",
         "        if changed.sequence != self._flights.sequence:\n",
         "        if False:\n",
     ),
     "a row in the chain of who loses a shard": (
-        "store/owning.py",
+        "store/ownership.py",
         '        await connection.execute(link.text("lend"), [other], kind, time, named)\n',
         "",
     ),
     "a row in nobody's chain": (
-        "store/owning.py",
+        "store/ownership.py",
         '        await connection.execute(link.text("lend"), [other], kind, time, named)\n',
         "        if other != NOBODY:\n"
         '            await connection.execute(link.text("lend"), [other], kind, time, named)\n',
     ),
     "nobody's row is locked when a free shard is claimed": (
-        "store/owning.py",
+        "store/ownership.py",
         "sorted([link.worker, owner])",
         "sorted({link.worker, owner} - {NOBODY})",
     ),
     "rows in the chains of lenders": (
-        "store/postgres.py",
+        "store/worker_store.py",
         'self._link.text("lend"), sorted(lenders), "lent"',
         'self._link.text("lend"), [], "lent"',
     ),
@@ -69,54 +69,54 @@ SAFEGUARDS: dict[str, Safeguard] = {
         '(r["stripe"] >> 10, r["version"] - r["run"])',
     ),
     "what is open is thrown away (4)": (
-        "pipeline.py",
+        "worker/pipeline.py",
         "        self._due = DueHolds()\n        self._open = None\n\n    def _empty",
         "        self._due = DueHolds()\n\n    def _empty",
     ),
     "the book is thrown away (4)": (
-        "pipeline.py",
+        "worker/pipeline.py",
         "        if not (stands and self._book.take_back(*undo)):\n",
         "        if False:\n",
     ),
     "what was in flight is decided again (4)": (
-        "flights.py",
+        "worker/chain.py",
         "        given_up = self.uncommitted()\n",
         "        given_up = self.uncommitted()[1:]\n",
     ),
     "ids are looked up after one was taken (4)": (
-        "pipeline.py",
+        "worker/pipeline.py",
         "self._careful = not isinstance(error, FundsArrivedError | LostOwnershipError)",
         "self._careful = False",
     ),
     "answers wait for the commit (5)": (
-        "flights.py",
+        "worker/chain.py",
         "        self._numbers.append(await self._store.flush(flush))\n"
         "        self._on_committed(flush, told)\n",
         "        self._on_committed(flush, told)\n"
         "        self._numbers.append(await self._store.flush(flush))\n",
     ),
     "ids under way are known (5)": (
-        "book.py",
+        "book/book.py",
         "        found: dict[bytes, Known] = {}\n",
         "        return {}\n        found: dict[bytes, Known] = {}\n",
     ),
     "ends of holds under way are known (5)": (
-        "deciding.py",
+        "deciding/decider.py",
         "status = self._book.resolved_lately(found.transfer.id) or found.status",
         "status = found.status",
     ),
     "balances are loaded after the claim (7)": (
-        "pipeline.py",
+        "worker/pipeline.py",
         "        self._book.change_owned(self.owned)\n",
         "        self._book.owned[list(self.owned)] = True\n",
     ),
     "the claim tests the owner once it has the locks (7)": (
-        "store/owning.py",
+        "store/ownership.py",
         'if r["worker"] == owner and not r["alive"]]',
         'if not r["alive"]]',
     ),
     "a claim reads owners in a statement of its own (7)": (
-        "store/owning.py",
+        "store/ownership.py",
         'await connection.fetch(link.text("lock_workers"), sorted([link.worker, owner]))\n'
         "                # The next statement: one that waits for a lock reads what was before.\n"
         '                rows = await connection.fetch(link.text("owners"), list(shards))\n',
@@ -124,22 +124,22 @@ SAFEGUARDS: dict[str, Safeguard] = {
         '                await connection.fetch(link.text("lock_workers"), sorted([link.worker, owner]))\n',
     ),
     "a claim leaves who is alive alone": (
-        "store/owning.py",
+        "store/ownership.py",
         'if r["worker"] == owner and not r["alive"]]',
         'if r["worker"] == owner]',
     ),
     "what became of a lost commit is found out (8)": (
-        "store/settling.py",
+        "store/commit.py",
         "if not await _settle(link, connection, sequence, number):",
         "if False:",
     ),
     "absence is final only once the backend is gone (8)": (
-        "store/settling.py",
+        "store/commit.py",
         "                while await fresh.fetchval(",
         "                while False and await fresh.fetchval(",
     ),
     "who is frozen is cleared out of the way (9)": (
-        "store/owning.py",
+        "store/ownership.py",
         'for row in await self._link.watch("clear_the_way", pid, self._link.worker):',
         "for row in []:",
     ),
@@ -149,7 +149,7 @@ SAFEGUARDS: dict[str, Safeguard] = {
         'if beat["worker"] == worker:',
     ),
     "refresh before declining, and the look before COMMIT": (
-        "pipeline.py",
+        "worker/pipeline.py",
         "newest = await look_up(deciding, self._book, self._store)\n",
         "deciding._short = lambda *_: None\n"
         "            newest = await look_up(deciding, self._book, self._store)\n"
@@ -161,57 +161,57 @@ SAFEGUARDS: dict[str, Safeguard] = {
         "if True]",
     ),
     "what was brought meanwhile is seen before COMMIT": (
-        "store/postgres.py",
+        "store/worker_store.py",
         "        if flush.relies:\n",
         "        if False:\n",
     ),
     "who declines queues up": (
-        "store/relying.py",
+        "store/assumptions.py",
         '    await link.writer.execute(link.text("queue_to_decline"))\n',
         "",
     ),
     "the locked flush reads the owners again": (
-        "store/postgres.py",
+        "store/worker_store.py",
         "if owners <= before | {self.worker}:",
         "if True:",
     ),
     "a limit on the credit side is decided under lock": (
-        "elsewhere.py",
+        "deciding/locks.py",
         "(moves & ~book.mine[credit] & limited, credit),",
         "",
     ),
     "debits of others are decided under lock": (
-        "elsewhere.py",
+        "deciding/locks.py",
         "(moves & ~book.mine[debit], debit),",
         "",
     ),
     "holds are ended where they were decided": (
-        "elsewhere.py",
+        "deciding/locks.py",
         "return away if hold.transfer.flags & CLOSING else away & {hold.shard}",
         "return set()",
     ),
     "closing locks all owners": (
-        "elsewhere.py",
+        "deciding/locks.py",
         "if flags & CLOSING or book.near",
         "if book.near",
     ),
     "the book takes over what a locked flush wrote": (
-        "pipeline.py",
+        "worker/pipeline.py",
         "        self._book.take_over(result.book)\n",
         "",
     ),
     "a flush is later than the shards it writes": (
-        "pipeline.py",
+        "worker/pipeline.py",
         "self._time = max([self._time, *(owned.time for owned in self.owned.values())])\n        self._due = DueHolds()\n        self._open = None\n\n    def _empty",
         "self._due = DueHolds()\n        self._open = None\n\n    def _empty",
     ),
     "a flush is later than what it read of others": (
-        "pipeline.py",
+        "worker/pipeline.py",
         "            if newest < opened.time:\n",
         "            if True:\n",
     ),
     "a locked flush is later than every shard concerned": (
-        "locked.py",
+        "worker/locked_flush.py",
         "time = max([time, *(one.time + 1 for one in concerned.values())])",
         "pass",
     ),
@@ -221,22 +221,22 @@ SAFEGUARDS: dict[str, Safeguard] = {
         '{"resolutions_pkey": lambda r: (r["hold_id"], r["number"])}',
     ),
     "what an older Redis brings back is decided": (
-        "session.py",
+        "worker/session.py",
         'known.issuperset(arrival.rows["id"].tolist())',
         "True",
     ),
     "streams are moved forward": (
-        "session.py",
+        "worker/session.py",
         "            await self._streams.move_forward(shard, position)\n",
         "",
     ),
     "a release comes after all that was decided": (
-        "session.py",
+        "worker/session.py",
         "            await self._pipeline.finish()\n            # Among",
         "            # Among",
     ),
     "in order: what waits for a lock holds back its stream": (
-        "open_flush.py",
+        "worker/open_flush.py",
         "(behind if arrival.entry.shard in waiting else free)",
         "(behind if at in locks else free)",
     ),

@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from engine.nouns import ID_ZERO
-from engine.store.connection import connect, statement
+from engine.ledger.nouns import ID_ZERO
+from engine.store.driver import connect, statement
 from tests.ledgers import Ledger
 from tests.simulation.connection import Connector
 from tests.simulation.database import Database

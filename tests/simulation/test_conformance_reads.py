@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 import engine.store
-from engine.batch import Batch
-from engine.book import Book
-from engine.deciding import Deciding
-from engine.looking_up import look_up
-from engine.nouns import AMOUNT_MAX, ID_ZERO, Transfer
-from engine.store.postgres import PostgresStore
-from engine.store.rows import DeadLetter, Flush, Position
+from engine.book.book import Book
+from engine.deciding.batch import Batch
+from engine.deciding.decider import Deciding
+from engine.ledger.nouns import AMOUNT_MAX, ID_ZERO, Position, Transfer
+from engine.store.rows import DeadLetter, Flush
+from engine.store.worker_store import PostgresStore
 from engine.wire.layout import transfers_to_rows
+from engine.worker.prefetch import look_up
 from tests.ledgers import make_ledger
 from tests.simulation.connection import Connector, UnknownStatementError, name_of
 from tests.simulation.database import Database
@@ -174,7 +174,7 @@ async def test_who_owns_what_reads_the_same_on_both_sides(postgres_dsn: str) -> 
 def test_every_statement_of_a_worker_can_be_simulated() -> None:
     """And any other fails loudly."""
     folder = Path(engine.store.__file__).parent
-    modules = ("postgres", "owning", "link", "settling", "relying")
+    modules = ("worker_store", "ownership", "connections", "commit", "assumptions")
     source = "".join((folder / f"{name}.py").read_text() for name in modules)
     quoted = set(re.findall(r'"([a-z_]+)"', source))
     used = {path.stem for path in (folder / "queries").iterdir()} & quoted

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from engine.store.rows import Position
-from engine.streams import Streams, connect_redis
+from engine.ledger.nouns import Position
+from engine.streams.streams import Streams, connect_redis
 from tests.simulation.log_client import LogClient
 from tests.simulation.log_server import LogServer
 from tests.simulation.network import Network

@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 import structlog
 
-import engine.book
-import engine.pipeline
-import engine.store.small
+import engine.book.book
+import engine.store.small_flush
+import engine.worker.pipeline
 from engine.settings import WorkerSettings
-from engine.store.postgres import PostgresStore
-from engine.streams import Streams
-from engine.worker import Worker
+from engine.store.worker_store import PostgresStore
+from engine.streams.streams import Streams
+from engine.worker.worker import Worker
 from tests.simulation.connection import Connector
 from tests.simulation.database import START, Database
 from tests.simulation.log_client import LogClient
@@ -280,9 +280,9 @@ def sized(
 ) -> Iterator[None]:
     """Sizes that suit a small world: a filter of ids that forgets, flushes by COPY, much ahead."""
     sizes = (
-        (engine.book, "SEEN_BITS", seen_bits),
-        (engine.store.small, "SMALL_POSTINGS_MAX", small_postings_max),
-        (engine.pipeline, "AHEAD_TRANSFERS_MIN", ahead_transfers_min),
+        (engine.book.book, "SEEN_BITS", seen_bits),
+        (engine.store.small_flush, "SMALL_POSTINGS_MAX", small_postings_max),
+        (engine.worker.pipeline, "AHEAD_TRANSFERS_MIN", ahead_transfers_min),
     )
     before = [getattr(module, name) for module, name, _ in sizes]
     for module, name, size in sizes:

@@ -6,7 +6,7 @@ import pytest
 
 from engine.commands.accounts import _parse_row
 from engine.errors import InputError
-from engine.nouns import AccountFlags, NewAccount
+from engine.ledger.nouns import AccountFlags, NewAccount
 
 ID = uuid.UUID(int=7)
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from engine.client import routes as routing
+from engine.client.resends import CLOCK_SECONDS_MAX, ids_in_doubt, settle
 from engine.client.routes import Routes, cut
-from engine.client.settle import CLOCK_SECONDS_MAX, ids_in_doubt, settle
 from engine.errors import InputError
-from engine.nouns import ID_ZERO, MICROSECONDS, Transfer, TransferFlags, shard_of
-from engine.outcomes import Outcome
+from engine.ledger.nouns import ID_ZERO, MICROSECONDS, Transfer, TransferFlags, shard_of
+from engine.ledger.outcomes import Outcome
 from engine.wire.layout import Rows, transfers_to_rows
 
 NOW = 1_700_000_000 * MICROSECONDS

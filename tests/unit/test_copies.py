@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from engine.rows import COUNTERS, SPENT, Decided, Posted, Refused, Relied, Resolutions
-from engine.store.copying import PIECE_ROWS, copies_of_spent, copy_of_posted, encode_copy
+from engine.book.columns import COUNTERS, SPENT, Decided, Posted, Refused, Relied, Resolutions
+from engine.store.copy import PIECE_ROWS, copies_of_spent, copy_of_posted, encode_copy
 from engine.wire.layout import TRANSFER
 from tests.simulation.copies import read_copy
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from engine.nouns import MICROSECONDS
-from engine.outcomes import Outcome
-from engine.page import Account, HoldStatus, Page
-from engine.rules import decide_batch, expire_hold
+from engine.ledger.nouns import MICROSECONDS
+from engine.ledger.outcomes import Outcome
+from engine.ledger.page import Account, HoldStatus, Page
+from engine.ledger.rules import decide_batch, expire_hold
 from tests.histories import (
     History,
     account_flags,

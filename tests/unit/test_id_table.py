@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.id_table import IdTable
+from engine.book.id_table import IdTable
 
 
 def random_words(count: int) -> np.ndarray:

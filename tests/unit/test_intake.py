@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
-from engine.inbox import Inbox
-from engine.intake import Intake
-from engine.store.rows import Position
-from engine.streams import Entry
+from engine.ledger.nouns import Position
+from engine.streams.streams import Entry
+from engine.worker.inbox import Inbox
+from engine.worker.intake import Intake
 
 
 class Read:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from engine.errors import TryAgainError
-from engine.store.link import Link
+from engine.store.connections import Link
 
 
 class Connection:

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from engine.id_table import words_of
-from engine.open_holds import OpenHolds
-from engine.rows import SPENT, SpentRows
+from engine.book.columns import SPENT, SpentRows
+from engine.book.id_table import words_of
+from engine.book.open_holds import OpenHolds
 
 
 def holds(first: int, count: int, shard: int = 0) -> SpentRows:

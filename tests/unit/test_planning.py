@@ -3,9 +3,9 @@
 import pytest
 
 from engine.errors import InputError
-from engine.store.operating import NOBODY, LiveSeat, ShardSeat
 from shards.balancing import Balance
 from shards.planning import Plan, make_plan, name_worker
+from shards.seats import NOBODY, LiveSeat, ShardSeat
 
 A, B, C = ("aaaaaaaa-0", "bbbbbbbb-0", "bbbbcccc-0")
 

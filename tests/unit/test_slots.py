@@ -4,9 +4,17 @@ import pytest
 from redis.crc import key_slot
 
 from engine.errors import ConfigurationError
-from engine.slots import Node, is_cluster, primaries_of, redirection, seeds_of, slot_of, url_of
-from engine.streams_fast import pack_command
-from engine.streams_fast_cluster import _key_of
+from engine.streams.cluster_connection import _key_of
+from engine.streams.connection import pack_command
+from engine.streams.slots import (
+    Node,
+    is_cluster,
+    primaries_of,
+    redirection,
+    seeds_of,
+    slot_of,
+    url_of,
+)
 
 
 @pytest.mark.parametrize("key", [b"123456789", b"a{b}c", b"{}a", b"{a", b"a}{b}", b"{a}{b}", b""])

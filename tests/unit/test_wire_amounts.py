@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.nouns import AMOUNT_MAX
+from engine.ledger.nouns import AMOUNT_MAX
 from tests.payloads import read_json, read_mp, refusal, refusal_json, refusal_mp
 
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError, InvariantBroken
-from engine.nouns import Transfer
-from engine.outcomes import Outcome
+from engine.ledger.nouns import Transfer
+from engine.ledger.outcomes import Outcome
 from engine.wire.answers import decode_answer, encode_answer, encode_error
 from engine.wire.layout import transfers_to_rows
 from engine.wire.requests import Format, Request, UnreadableEntry

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
-from engine.nouns import AMOUNT_MAX, BATCH_TRANSFERS_MAX, Transfer, TransferFlags
+from engine.ledger.nouns import AMOUNT_MAX, BATCH_TRANSFERS_MAX, Transfer, TransferFlags
 from engine.wire.entries import encode_entry, parse_transfer_csv_row, parse_transfer_json
 from engine.wire.layout import TRANSFER, transfers_to_rows
 from engine.wire.requests import Format, decode_entry

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from engine.nouns import ID_ZERO, Transfer, TransferFlags
+from engine.ledger.nouns import ID_ZERO, Transfer, TransferFlags
 from engine.wire.requests import decode_entry
 from tests.payloads import (
     BULK,

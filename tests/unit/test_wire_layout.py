@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
-from engine.nouns import AMOUNT_MAX, Transfer
+from engine.ledger.nouns import AMOUNT_MAX, Transfer
 from engine.wire.layout import TRANSFER, TRANSFER_BYTES, rows_to_transfers, transfers_to_rows
 
 FULL = Transfer(

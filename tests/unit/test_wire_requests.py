@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
-from engine.nouns import BATCH_TRANSFERS_MAX, ENTRY_BYTES_MAX, Transfer
+from engine.ledger.nouns import BATCH_TRANSFERS_MAX, ENTRY_BYTES_MAX, Transfer
 from engine.wire.layout import TRANSFER, rows_to_transfers, transfers_to_rows
 from engine.wire.requests import Format, UnreadableEntry, decode_entry
 from tests.payloads import CREDIT_BYTES, DEBIT_BYTES, UUID_BYTES, one, refusal

@@ -1,0 +1,243 @@
+"""What is decided and written, in columns: spent ids, legs, postings."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple, TypeAlias
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from engine.book.id_table import IdTable, Slots, Words, words_of
+from engine.book.runs import raw
+from engine.ledger.nouns import TransferFlags
+from engine.ledger.outcomes import Outcome
+from engine.ledger.page import HoldStatus, Known
+from engine.wire.layout import (
+    TRANSFER,
+    TRANSFER_BYTES,
+    Rows,
+    rows_to_transfers,
+    transfers_to_rows,
+)
+
+COUNTERS: Final = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
+
+_BESIDE: Final = ("debit_number", "credit_number", "expires_at", "shard")
+
+
+def _spent() -> np.dtype[np.void]:
+    """A request as it travels, by its fields and as a whole, and what is kept beside it."""
+    fields = {"request": (f"V{TRANSFER_BYTES}", 0)}
+    for name, (kind, offset, *_) in (TRANSFER.fields or {}).items():
+        fields[name] = (kind.str, offset)
+    fields["amount"] = ("<i8", fields["amount_low"][1])
+    for place, name in enumerate(_BESIDE):
+        fields[name] = ("<i8", TRANSFER_BYTES + 8 * place)
+    kinds, offsets = zip(*fields.values(), strict=True)
+    return np.dtype({"names": list(fields), "formats": list(kinds), "offsets": list(offsets)})
+
+
+SPENT: Final = _spent()
+"""A created transfer as it is kept: as it was requested but for what `ledger.nouns.Transfer` says,
+and with the numbers of its accounts, when it lapses, and the shard that decided it. `amount` is the
+lower half of the request's, the upper one is zero."""
+
+SpentRows: TypeAlias = npt.NDArray[np.void]
+
+
+class Posted(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """Postings in columns, sorted by stripe and version."""
+
+    stripe: npt.NDArray[np.int64]
+    version: npt.NDArray[np.int64]
+    run: npt.NDArray[np.int64]
+    """The length of its run where it is the last of it, else 0."""
+    transfer_id: npt.NDArray[np.void]
+    amount: npt.NDArray[np.int64]
+    pending_amount: npt.NDArray[np.int64]
+    counters: npt.NDArray[np.int64]
+    """Those of the stripe after the posting, shape (4, n)."""
+
+    def __len__(self) -> int:
+        return len(self.stripe)
+
+
+_NO_NUMBERS: Final = np.empty(0, np.int64)
+NOTHING_POSTED: Final = Posted(
+    *(_NO_NUMBERS,) * 3, np.empty(0, "V16"), *(_NO_NUMBERS,) * 2, np.empty((4, 0), np.int64)
+)
+
+
+class AccountRow(msgspec.Struct, frozen=True, gc=False):
+    """An account as Postgres has it."""
+
+    id: bytes
+    number: int
+    shard: int
+    ledger: int
+    code: int
+    flags: int
+    closed: bool
+    version: int
+    """Of the stripe that it is written through here."""
+    own: Sequence[int]
+    """The four counters of that stripe."""
+    others: Sequence[int]
+    """The sums over its other stripes."""
+    others_time: int = 0
+    """When the newest of those was written; what is decided on them is later."""
+
+
+class Refused(msgspec.Struct, frozen=True, gc=False):
+    """A request whose refusal spent its id, or a batch of them with one outcome each."""
+
+    requests: Rows
+    outcomes: npt.NDArray[np.uint8]
+    shards: npt.NDArray[np.int16]
+
+
+class Resolutions(NamedTuple):
+    """Ends of holds, in columns."""
+
+    hold_ids: npt.NDArray[np.void]
+    transfer_ids: npt.NDArray[np.void]
+    """Zero where the hold expired."""
+    statuses: npt.NDArray[np.uint8]
+    """As `HoldStatus`."""
+
+
+class Relied(NamedTuple):
+    """What of other workers' stripes a decision rests on, in columns.
+
+    An account that was found short would have had enough if others had credited it by
+    `lacking` more; then it must be decided anew. Where a balance was moved, `lacking` is 0: then
+    whatever others have changed is a reason.
+    """
+
+    numbers: npt.NDArray[np.int64]
+    """Of accounts; one can stand here several times."""
+    debits: npt.NDArray[np.bool_]
+    """Whether it was short of what it may debit, else of what it may be credited."""
+    available: npt.NDArray[np.int64]
+    """What the other stripes contributed to that."""
+    lacking: npt.NDArray[np.int64]
+
+
+class Decided:
+    """What one call decided: part of a flush. Columns as long as there are rows of each.
+
+    Args:
+        spent: Created transfers, of dtype `SPENT`.
+        refused: Refusals that spent their ids.
+        slots: Of the account of each leg, in the order of deciding.
+        deltas: What each leg changes in the four counters, shape (4, legs).
+        spenders: Of each leg, the row in `spent`; -1, -2, ... for the first, second, ... of
+            `expired`.
+        expired: Ids of holds that lapsed.
+        resolutions: Ends of holds.
+        closings: Accounts closed or reopened, by id.
+        outcomes: Of all requests, in order.
+        relied: What it rests on that others may have changed since.
+    """
+
+    __slots__ = (
+        "_ends",
+        "_table",
+        "closings",
+        "deltas",
+        "expired",
+        "outcomes",
+        "refused",
+        "relied",
+        "resolutions",
+        "slots",
+        "spenders",
+        "spent",
+    )
+
+    def __init__(
+        self,
+        *,
+        spent: SpentRows,
+        refused: Refused,
+        slots: Slots,
+        deltas: npt.NDArray[np.int64],
+        spenders: npt.NDArray[np.int64],
+        expired: list[bytes],
+        resolutions: Resolutions,
+        closings: dict[bytes, bool],
+        outcomes: npt.NDArray[np.uint8],
+        relied: Relied,
+    ) -> None:
+        self.spent = spent
+        self.refused = refused
+        self.slots = slots
+        self.deltas = deltas
+        self.spenders = spenders
+        self.expired = expired
+        self.resolutions = resolutions
+        self.closings = closings
+        self.outcomes = outcomes
+        self.relied = relied
+        self._table: IdTable | None = None
+        self._ends: IdTable | None = None
+
+    def transfer_ids(self) -> npt.NDArray[np.void]:
+        """The transfer of each leg; for an expiry it is the hold."""
+        expired = np.frombuffer(b"".join(self.expired[::-1]) or bytes(16), "V16")
+        return np.concatenate([self.spent["id"], expired])[self.spenders]
+
+    def find(self, words: Words) -> Slots:
+        """Where ids stand: created ones by row, then refused ones; -1 for the others."""
+        if self._table is None:
+            self._table = IdTable(len(self.spent) + len(self.refused.requests))
+            self._table.add(words_of(self.spent["id"]))
+            self._table.add(words_of(self.refused.requests["id"]))
+        return self._table.find(words)
+
+    def resolved(self, hold_id: bytes) -> HoldStatus | None:
+        """How a hold ended here, or None where it did not."""
+        if not len(self.resolutions.hold_ids):
+            return None
+        if self._ends is None:
+            self._ends = IdTable(len(self.resolutions.hold_ids))
+            self._ends.add(words_of(self.resolutions.hold_ids))
+        at = int(self._ends.find(words_of(np.frombuffer(hold_id, "V16")))[0])
+        return None if at < 0 else HoldStatus(int(self.resolutions.statuses[at]))
+
+    def known(self, row: int) -> Known:
+        """What became of the id at a row that `find` gave."""
+        if row >= len(self.spent):
+            at = row - len(self.spent)
+            (transfer,) = rows_to_transfers(self.refused.requests[at : at + 1])
+            outcome = Outcome(int(self.refused.outcomes[at]))
+            return Known(outcome, transfer, int(self.refused.shards[at]))
+        kept = self.spent[row : row + 1]
+        (transfer,) = rows_to_transfers(kept["request"].view(TRANSFER))
+        pending = transfer.flags & TransferFlags.pending
+        status = HoldStatus.pending if pending else HoldStatus.none
+        shard, expires_at = int(kept["shard"][0]), int(kept["expires_at"][0])
+        return Known(Outcome.created, transfer, shard, status, expires_at)
+
+
+def kept_rows(known: Sequence[Known]) -> SpentRows:
+    """Created transfers as rows, without the numbers of their accounts."""
+    rows = np.zeros(len(known), SPENT)
+    requests = transfers_to_rows([one.transfer for one in known])
+    rows["request"] = raw(requests)
+    rows["shard"] = [one.shard for one in known]
+    rows["expires_at"] = [one.expires_at for one in known]
+    return rows
+
+
+def spent_rows(known: Sequence[Known], numbers: dict[bytes, int]) -> SpentRows:
+    """Created transfers as rows.
+
+    Args:
+        known: The transfers.
+        numbers: Of their accounts, by id.
+    """
+    rows = kept_rows(known)
+    rows["debit_number"] = [numbers[one.transfer.debit_account_id] for one in known]
+    rows["credit_number"] = [numbers[one.transfer.credit_account_id] for one in known]
+    return rows

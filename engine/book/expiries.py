@@ -1,0 +1,50 @@
+"""Which holds lapse next: those of a worker's shards, up to a horizon, earliest first."""
+
+import heapq
+
+import numpy as np
+
+from engine.book.columns import Decided
+from engine.book.runs import taken
+
+
+class DueHolds:
+    """Holds with a time-out that may have to be expired.
+
+    A hold stays in here when it is posted or voided; whether it is still pending is
+    looked up when its time comes.
+    """
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, bytes]] = []
+        self._here: set[bytes] = set()
+        self.horizon = 0
+        """Every unresolved hold that lapses up to here is inside. Microseconds since 1970."""
+
+    def add(self, expires_at: int, hold_id: bytes) -> None:
+        """Watch a hold, if it lapses within the horizon."""
+        if expires_at <= self.horizon and hold_id not in self._here:
+            self._here.add(hold_id)
+            heapq.heappush(self._heap, (expires_at, hold_id))
+
+    def note(self, decided: Decided) -> None:
+        """Watch the holds that were decided."""
+        for row in taken(decided.spent, np.flatnonzero(decided.spent["expires_at"])):
+            self.add(int(row["expires_at"]), row["id"].tobytes())
+
+    def is_due(self, now: int) -> bool:
+        """Whether a hold lapses by now, or may, beyond the horizon."""
+        return now > self.horizon or bool(self._heap and self._heap[0][0] <= now)
+
+    def next_at(self) -> int | None:
+        """When the next hold lapses."""
+        return self._heap[0][0] if self._heap else None
+
+    def take(self, time: int) -> list[bytes]:
+        """The ids of those that lapse up to `time`, earliest first; they are inside no more."""
+        due = []
+        while self._heap and self._heap[0][0] <= time:
+            _, hold_id = heapq.heappop(self._heap)
+            self._here.discard(hold_id)
+            due.append(hold_id)
+        return due

@@ -1,0 +1,106 @@
+"""Calls with many transfers: cut into entries, sent in order or by shard, put together again."""
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.client.backpressure import Gate
+from engine.client.delivery import Road
+from engine.client.outgoing import Parcel
+from engine.client.routes import Places, Routes, cut
+from engine.errors import EngineError, TryAgainError
+from engine.wire.layout import Rows
+
+PARTS_IN_FLIGHT_MAX: Final = 4
+"""Entries of one call that are under way at a time, a shard, where order does not matter."""
+
+Outcomes = npt.NDArray[np.uint8]
+
+
+class Batches:
+    """Sends the transfers of one call.
+
+    Args:
+        routes: Where they go.
+        gate: Whether they may.
+        road: How they go.
+        timeout_seconds: For each entry.
+    """
+
+    def __init__(self, routes: Routes, gate: Gate, road: Road, timeout_seconds: float) -> None:
+        self._routes = routes
+        self._gate = gate
+        self._road = road
+        self._timeout_seconds = timeout_seconds
+        self._loop = asyncio.get_running_loop()
+
+    async def send(self, rows: Rows, *, ordered: bool, by_shard: bool) -> Outcomes:
+        """Send rows, and return the numbers of their outcomes; see `Client.create_transfers`.
+
+        Raises:
+            InputError: A chain is too long; nothing was sent.
+            BackpressureError: Nothing was sent.
+            TryAgainError: Some outcomes did not come, or some entries could not be sent.
+        """
+        outcomes = np.zeros(len(rows), np.uint8)
+        groups: list[tuple[int | None, Places | slice]] = (
+            [*self._routes.group(rows)] if by_shard else [(None, slice(0, len(rows)))]
+        )
+        pieces = [(shard, places, rows[places]) for shard, places in groups]
+        parts = [cut(own) for _, _, own in pieces]
+        decided = 0
+
+        async def send_group(
+            shard: int | None, places: Places | slice, own: Rows, ends: list[tuple[int, int]]
+        ) -> None:
+            told = np.zeros(len(own), np.uint8)
+            rest = iter(ends)
+
+            async def send_some() -> None:
+                nonlocal decided
+                for start, end in rest:
+                    part = own[start:end]
+                    to = self._routes.shard_of_first(part) if shard is None else shard
+                    told[start:end] = np.frombuffer(await self.deliver(to, part), np.uint8)
+                    decided += end - start
+
+            await _all(send_some() for _ in range(1 if ordered else PARTS_IN_FLIGHT_MAX))
+            outcomes[places] = told
+
+        try:
+            await _all(send_group(*piece, ends) for piece, ends in zip(pieces, parts, strict=True))
+        except EngineError as error:
+            if not decided:
+                raise
+            raise TryAgainError(
+                f"{decided} of {len(rows)} transfers are decided, then: {error}; sending all "
+                "again with the same ids is safe"
+            ) from error
+        return outcomes
+
+    async def deliver(self, shard: int, rows: Rows) -> bytes:
+        """Send one entry and wait for the numbers of its outcomes. Raises as `send`."""
+        deadline = self._loop.time() + self._timeout_seconds
+        await self._gate.admit(shard, deadline)
+        done: asyncio.Future[bytes] = self._loop.create_future()
+
+        def on_done(_: Parcel, result: bytes | EngineError) -> None:
+            if done.done():
+                return  # The caller has gone.
+            if isinstance(result, bytes):
+                done.set_result(result)
+            else:
+                done.set_exception(result)
+
+        self._road.send(Parcel(shard, rows.tobytes(), deadline, on_done))
+        return await done
+
+
+async def _all(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run all to their ends, then raise the first error, if any."""
+    for result in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result

@@ -1,0 +1,92 @@
+"""What of a batch concerns other workers: which of them must be locked to decide it."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from engine.book.book import Book
+from engine.book.id_table import Slots
+from engine.deciding.batch import CLOSING, RESOLVING, Batch, Forms, Ints, Mask
+from engine.deciding.limits import CREDIT_LIMIT
+from engine.ledger.page import HoldStatus, Known
+
+LAPSE = -1
+"""Stands for an entry where a hold that lapses needs the lock."""
+
+
+class Elsewhere:
+    """The shards of others that a batch depends on.
+
+    Args:
+        book: Says what is owned.
+        batch: The requests.
+        forms: What they are.
+    """
+
+    def __init__(self, book: Book, batch: Batch, forms: Forms) -> None:
+        self._book = book
+        self._batch = batch
+        self._forms = forms
+        self.locks: dict[int, set[int]] = {}
+        """By entry, the shards whose owners must be locked."""
+
+    def add_moves(self, moves: Mask, debit: Slots, credit: Slots) -> None:
+        """Moves in columns: debits at home, and credits that nothing limits, need no lock."""
+        book = self._book
+        limited = book.flags[credit] & CREDIT_LIMIT != 0
+        for away, slots in (
+            (moves & ~book.mine[debit], debit),
+            (moves & ~book.mine[credit] & limited, credit),
+        ):
+            for row in np.flatnonzero(away).tolist():
+                self._add(int(self._batch.entries[row]), {int(book.home[slots[row]])})
+
+    def add_rules(
+        self, rows: Ints, debit: Slots, credit: Slots, known: dict[bytes, Known | None]
+    ) -> None:
+        """Requests for the rules, with what is known of ids."""
+        for row in rows.tolist():
+            if known.get(self._batch.rows["id"][row].tobytes()) is not None:
+                continue  # what is judged on committed rows concerns nobody else
+            if int(self._batch.rows["flags"][row]) & RESOLVING:
+                hold = known.get(self._batch.rows["pending_id"][row].tobytes())
+                shards = set() if hold is None else self._of_hold(hold)
+            else:
+                shards = self._of_move(row, int(debit[row]), int(credit[row]))
+            self._add(int(self._batch.entries[row]), shards)
+
+    def add_lapses(self, due: Iterable[bytes], known: dict[bytes, Known | None]) -> None:
+        """Holds that lapse first."""
+        for hold_id in due:
+            hold = known.get(hold_id)
+            if hold is not None:
+                self._add(LAPSE, self._of_hold(hold))
+
+    def _add(self, entry: int, shards: set[int]) -> None:
+        if shards:
+            self.locks.setdefault(entry, set()).update(shards)
+
+    def _of_move(self, row: int, debit: int, credit: int) -> set[int]:
+        book = self._book
+        if debit < 0 or credit < 0:
+            return set()
+        flags = int(self._batch.rows["flags"][row])
+        if flags & CLOSING or book.near_overflow[debit] or book.near_overflow[credit]:
+            return self._others()
+        shards = set()
+        if not book.mine[debit]:
+            shards.add(int(book.home[debit]))
+        depends = self._forms.exactly[row] or book.flags[credit] & CREDIT_LIMIT
+        if not book.mine[credit] and depends:
+            shards.add(int(book.home[credit]))
+        return shards
+
+    def _of_hold(self, hold: Known) -> set[int]:
+        """A hold is resolved where it was decided; one that closes concerns everybody."""
+        if hold.status is not HoldStatus.pending:
+            return set()
+        away = self._others()
+        return away if hold.transfer.flags & CLOSING else away & {hold.shard}
+
+    def _others(self) -> set[int]:
+        return set(np.flatnonzero(~self._book.owned).tolist())

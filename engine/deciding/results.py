@@ -1,0 +1,181 @@
+"""From a decision on paper to the rows that are written."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.book.book import (
+    CREDITS_PENDING,
+    CREDITS_POSTED,
+    DEBITS_PENDING,
+    DEBITS_POSTED,
+    Book,
+)
+from engine.book.columns import Decided, Refused, Relied, Resolutions, SpentRows, spent_rows
+from engine.book.id_table import Slots
+from engine.book.runs import joined, taken
+from engine.deciding.batch import BALANCING_CREDIT, BALANCING_DEBIT, POST, Batch, Ints, Mask
+from engine.deciding.limits import Legs, Moves
+from engine.deciding.resolutions import Resolves, held_rows, resolved_rows
+from engine.ledger.nouns import ID_ZERO
+from engine.ledger.outcomes import SPENDS_ID, Outcome
+from engine.ledger.page import HoldStatus, Page
+from engine.wire.layout import TRANSFER, transfers_to_rows
+
+_POSTED = np.uint8(HoldStatus.posted)
+_VOIDED = np.uint8(HoldStatus.voided)
+_SPENDING = np.zeros(256, bool)
+_SPENDING[[int(outcome) for outcome in SPENDS_ID]] = True
+
+_NONE_REFUSED = Refused(np.empty(0, TRANSFER), np.empty(0, np.uint8), np.empty(0, np.int16))
+_NO_RESOLUTIONS = Resolutions(np.empty(0, "V16"), np.empty(0, "V16"), np.empty(0, np.uint8))
+_NOTHING_RELIED = Relied(
+    np.empty(0, np.int64), np.empty(0, bool), np.empty(0, np.int64), np.empty(0, np.int64)
+)
+
+
+class Made(NamedTuple):
+    """What was decided: by columns what of it is created, by the rules a page."""
+
+    page: Page
+    slots: dict[bytes, int]
+    """Of the accounts of the page."""
+    moves: Moves
+    resolves: Resolves
+    given: Legs
+    """The legs of the page, then two of each end of a hold."""
+    outcomes: npt.NDArray[np.uint8]
+    lacking: Ints
+    """Of each request that found an account short, by how much; else 0."""
+    by_rules: Mask
+    debit: Slots
+    credit: Slots
+
+
+def make_decided(book: Book, batch: Batch, made: Made, time: int) -> Decided:
+    """Lay out what was decided: created transfers, refused ones, legs, ends of holds.
+
+    Args:
+        book: As it was decided by.
+        batch: The requests.
+        made: The decision.
+        time: Microseconds since 1970, of the decision.
+    """
+    page, moves, resolves = made.page, made.moves, made.resolves
+    moved = _moved_rows(book, batch, moves, time)
+    created = [known for known in page.spent.values() if known.outcome is Outcome.created]
+    numbers = {one: int(book.number[slot]) for one, slot in made.slots.items()}
+    # Where the legs find their transfers.
+    first = len(moves.rows) + len(resolves.rows)
+    place = {known.transfer.id: first + at for at, known in enumerate(created)}
+    expired = [leg.transfer_id for leg in page.legs if leg.at < 0][::2]
+    place_expired = {hold_id: -1 - at for at, hold_id in enumerate(expired)}
+    spenders = [(place_expired if leg.at < 0 else place)[leg.transfer_id] for leg in page.legs]
+    ends = np.repeat(np.arange(len(moves.rows), first), 2)
+    legs, made_by = _all_legs(
+        moves, made.given, np.concatenate([np.array(spenders, np.int64), ends])
+    )
+    spent = [moved]
+    if len(resolves.rows):
+        spent.append(resolved_rows(book, batch, resolves))
+    if created:
+        spent.append(spent_rows(created, numbers))
+    return Decided(
+        spent=joined(spent),
+        refused=_refused(batch, made),
+        slots=legs.slots,
+        deltas=legs.deltas,
+        spenders=made_by,
+        expired=expired,
+        resolutions=_resolutions(batch, made),
+        closings=page.closings,
+        outcomes=made.outcomes,
+        relied=_relied(book, batch, made),
+    )
+
+
+def _moved_rows(book: Book, batch: Batch, moves: Moves, time: int) -> SpentRows:
+    rows = held_rows(batch, moves.rows, time)
+    rows["debit_number"] = book.number[moves.debit]
+    rows["credit_number"] = book.number[moves.credit]
+    return rows
+
+
+def _all_legs(moves: Moves, given: Legs, spenders: Ints) -> tuple[Legs, Ints]:
+    """The legs of moves and all others together, in the order of the requests."""
+    count = len(moves.rows)
+    slots = np.empty(2 * count, np.int64)
+    slots[0::2], slots[1::2] = moves.debit, moves.credit
+    deltas = np.zeros((4, 2 * count), np.int64)
+    deltas[DEBITS_PENDING, 0::2] = np.where(moves.pending, moves.amount, 0)
+    deltas[DEBITS_POSTED, 0::2] = np.where(moves.pending, 0, moves.amount)
+    deltas[CREDITS_PENDING, 1::2] = deltas[DEBITS_PENDING, 0::2]
+    deltas[CREDITS_POSTED, 1::2] = deltas[DEBITS_POSTED, 0::2]
+    rows = np.repeat(moves.rows, 2)
+    made_by = np.repeat(np.arange(count), 2)
+    if len(given.rows):
+        rows = np.concatenate([given.rows, rows])
+        order = np.argsort(rows, kind="stable")
+        rows = rows[order]
+        slots = np.concatenate([given.slots, slots])[order]
+        deltas = np.concatenate([given.deltas, deltas], axis=1)[:, order]
+        made_by = np.concatenate([spenders, made_by])[order]
+    return Legs(rows, slots, deltas, np.full(len(rows), -1)), made_by
+
+
+def _refused(batch: Batch, made: Made) -> Refused:
+    """Refusals that spend their ids: by columns, and by the rules."""
+    rows = np.flatnonzero(_SPENDING[made.outcomes] & ~made.by_rules)
+    spent = made.page.spent.values()
+    by_rules = [known for known in spent if known.outcome is not Outcome.created]
+    if not (len(rows) or by_rules):
+        return _NONE_REFUSED
+    requests = transfers_to_rows([known.transfer for known in by_rules])
+    outcomes = np.array([known.outcome for known in by_rules], np.uint8)
+    shards = np.array([known.shard for known in by_rules], np.int16)
+    return Refused(
+        joined([taken(batch.rows, rows), requests]),
+        np.concatenate([made.outcomes[rows], outcomes]),
+        np.concatenate([batch.shards[rows], shards]),
+    )
+
+
+def _resolutions(batch: Batch, made: Made) -> Resolutions:
+    if not (len(made.resolves.rows) or made.page.resolutions):
+        return _NO_RESOLUTIONS
+    requests = taken(batch.rows, made.resolves.rows)
+    posts = requests["flags"] == POST
+    ends = made.page.resolutions
+    holds = b"".join(one.hold.transfer.id for one in ends)
+    transfers = b"".join(one.transfer_id or ID_ZERO for one in ends)
+    statuses = np.array([one.status for one in ends], np.uint8)
+    return Resolutions(
+        np.concatenate([requests["pending_id"], np.frombuffer(holds, "V16")]),
+        np.concatenate([requests["id"], np.frombuffer(transfers, "V16")]),
+        np.concatenate([np.where(posts, _POSTED, _VOIDED), statuses]),
+    )
+
+
+def _relied(book: Book, batch: Batch, made: Made) -> Relied:
+    """The accounts that were found short, or whose balance was moved, and what of it is others'."""
+    if book.owns_all:
+        return _NOTHING_RELIED
+    balancing = batch.rows["flags"]
+    numbers, sides, available, lacking = [], [], [], []
+    for outcome, flag, slots, plus, minus in (
+        (Outcome.exceeds_credits, BALANCING_DEBIT, made.debit, CREDITS_POSTED, DEBITS_POSTED),
+        (Outcome.exceeds_debits, BALANCING_CREDIT, made.credit, DEBITS_POSTED, CREDITS_POSTED),
+    ):
+        wanted = (made.outcomes == outcome) | (balancing & flag != 0)
+        rows = np.flatnonzero(wanted & (slots >= 0))
+        rows = rows[book.mine[slots[rows]]]
+        at = slots[rows]
+        held = DEBITS_PENDING if plus == CREDITS_POSTED else CREDITS_PENDING
+        numbers.append(book.number[at])
+        sides.append(np.full(len(rows), plus == CREDITS_POSTED))
+        available.append(book.others[plus, at] - book.others[minus, at] - book.others[held, at])
+        # What was moved follows from the balance exactly; a refusal stands until there is enough.
+        exactly = balancing[rows] & flag != 0
+        lacking.append(np.where(exactly, 0, np.maximum(made.lacking[rows], 1)))
+    return Relied(*(np.concatenate(column) for column in (numbers, sides, available, lacking)))

@@ -1,0 +1,188 @@
+"""The ledger as producers use it: accounts created, and everything looked up.
+
+Only what the public contract promises is read, so that how rows are kept may change.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeVar
+
+import asyncpg
+
+from engine.errors import TryAgainError
+from engine.ledger.nouns import ID_ZERO, NewAccount
+from engine.ledger.outcomes import Outcome
+from engine.store.driver import connect, is_connection_lost, statement, translated
+from engine.store.lookups import (
+    EPOCH,
+    Account,
+    Posting,
+    StoredTransfer,
+    account_of,
+    new_account_of,
+    posting_of,
+    transfer_of,
+)
+
+CONNECTIONS_MAX: Final = 4
+"""Of one client; further calls wait for one."""
+
+RETRY_SECONDS: Final = 0.05
+"""Between attempts to reach a Postgres that is away."""
+
+_T = TypeVar("_T")
+
+
+class CommitInDoubtError(TryAgainError):
+    """The connection was lost during COMMIT: done or not, nobody knows."""
+
+
+class ClientStore:
+    """A producer's door to Postgres: a few connections, made when they are needed.
+
+    Args:
+        dsn: The Postgres server and database.
+        seconds_max: For each call, the wait for a connection included.
+    """
+
+    def __init__(self, dsn: str, seconds_max: float) -> None:
+        self._dsn = dsn
+        self._seconds_max = seconds_max
+        self._idle: list[asyncpg.Connection] = []
+        self._free = asyncio.Semaphore(CONNECTIONS_MAX)
+
+    async def close(self) -> None:
+        """Close the connections that are not in use."""
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.terminate()
+
+    async def _call(self, what: str, work: Callable[[asyncpg.Connection], Awaitable[_T]]) -> _T:
+        """Do something that is safe to repeat, again while Postgres is away, within the limit."""
+        trouble = ""
+        try:
+            async with asyncio.timeout(self._seconds_max), self._free:
+                while True:
+                    try:
+                        return await self._on_connection(work)
+                    except CommitInDoubtError:
+                        raise
+                    except TryAgainError as error:
+                        trouble = f": {error}"
+                        await asyncio.sleep(RETRY_SECONDS)
+        except TimeoutError as error:
+            raise TryAgainError(
+                f"Postgres did not {what} within {self._seconds_max:g} s{trouble}; try again"
+            ) from error
+
+    async def _on_connection(self, work: Callable[[asyncpg.Connection], Awaitable[_T]]) -> _T:
+        """Use an idle connection or a new one; it is cut when the work fails half-way."""
+        connection: asyncpg.Connection | None = None
+        while self._idle and (connection is None or connection.is_closed()):
+            connection = self._idle.pop()
+        if connection is None or connection.is_closed():
+            connection = await connect(self._dsn, "engine client")
+        try:
+            with translated():
+                result = await work(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        self._idle.append(connection)
+        return result
+
+    async def _fetch(self, what: str, query: str, *args: Any) -> list[asyncpg.Record]:
+        async def work(connection: asyncpg.Connection) -> list[asyncpg.Record]:
+            rows: list[asyncpg.Record] = await connection.fetch(statement(query), *args)
+            return rows
+
+        return await self._call(what, work)
+
+    async def shard_count(self) -> int:
+        """Into how many shards the ledger is cut. Raises as `connect`."""
+
+        async def work(connection: asyncpg.Connection) -> int:
+            count: int = await connection.fetchval("SELECT shard_count FROM ledger.settings")
+            return count
+
+        return await self._call("tell the number of shards", work)
+
+    async def create_accounts(
+        self, wanted: Sequence[NewAccount], ids: Sequence[bytes]
+    ) -> tuple[set[bytes], dict[bytes, NewAccount]]:
+        """Insert what is free of `wanted`, then read what is there, in one transaction.
+
+        Args:
+            wanted: One account an id, each valid by itself.
+            ids: Of all accounts that are asked about.
+
+        Returns:
+            The ids created now, and all of `ids` that exist, as they were created.
+
+        Raises:
+            TryAgainError: Postgres is out of reach; whether they were created may be unknown.
+        """
+        # Sorted, so that two calls with the same ids queue and never deadlock.
+        new = sorted(wanted, key=lambda account: account.id)
+
+        async def work(
+            connection: asyncpg.Connection,
+        ) -> tuple[list[asyncpg.Record], list[asyncpg.Record]]:
+            transaction = connection.transaction()
+            await transaction.start()
+            created = await connection.fetch(
+                statement("client_create_accounts"),
+                [a.id for a in new],
+                [a.ledger for a in new],
+                [a.code for a in new],
+                [a.flags for a in new],
+                [a.name for a in new],
+                [a.user_data_128 if a.user_data_128 != ID_ZERO else None for a in new],
+                [a.user_data_64 for a in new],
+                [a.user_data_32 for a in new],
+            )
+            # The next statement: it sees what others committed while we waited for them.
+            rows = await connection.fetch(statement("client_accounts"), list(set(ids)))
+            try:
+                await transaction.commit()
+            except Exception as error:
+                if is_connection_lost(error):
+                    raise CommitInDoubtError(
+                        "Postgres was lost while it created the accounts; create the same again "
+                        "to see which are there"
+                    ) from error
+                raise
+            return created, rows
+
+        created, rows = await self._call("create the accounts", work)
+        return {row["id"] for row in created}, {row["id"]: new_account_of(row) for row in rows}
+
+    async def lookup_accounts(self, ids: Sequence[bytes]) -> list[Account]:
+        """Accounts with their counters, in one snapshot; ids that are none are left out."""
+        rows = await self._fetch("look up the accounts", "client_balances", ids)
+        return [account_of(row) for row in rows]
+
+    async def lookup_transfers(self, ids: Sequence[bytes]) -> list[StoredTransfer]:
+        """Created transfers; ids that are none are left out."""
+        rows = await self._fetch("look up the transfers", "client_transfers", ids)
+        return [transfer_of(row) for row in rows]
+
+    async def account_history(
+        self, account_id: bytes, limit: int, before: datetime | Posting | None
+    ) -> list[Posting]:
+        """The last postings of an account, newest first, all before a time or a posting."""
+        time = number = None
+        if isinstance(before, Posting):
+            number = before.number
+        elif before is not None:
+            time = (before - EPOCH) // timedelta(microseconds=1)
+        rows = await self._fetch(
+            "read the history", "client_history", account_id, limit, time, number
+        )
+        return [posting_of(row) for row in rows]
+
+    async def outcomes(self, ids: Sequence[bytes]) -> dict[bytes, tuple[Outcome, int]]:
+        """What became of ids, and when (microseconds since 1970); free ids are left out."""
+        rows = await self._fetch("look up the outcomes", "client_outcomes", ids)
+        return {row["id"]: (Outcome[row["outcome"]], row["time"]) for row in rows}

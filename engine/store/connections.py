@@ -1,0 +1,154 @@
+"""A worker's connections to Postgres: to write, to read meanwhile, and to watch.
+
+The one that watches keeps the worker alive and hears of shards, however long a read takes.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Final, TypeAlias
+from uuid import UUID
+
+import asyncpg
+
+from engine.errors import TryAgainError
+from engine.store.driver import STATEMENT_SECONDS_MAX, connect, statement, translated
+
+SHARDS_CHANNEL: Final = "ledger_shards"
+"""Where Postgres tells that an owner or a move has changed."""
+
+Connect: TypeAlias = Callable[..., Coroutine[Any, Any, asyncpg.Connection]]
+"""As `engine.store.driver.connect`."""
+
+
+class Link:
+    """The connections of one worker, and the named statements that run on them.
+
+    Args:
+        dsn: The Postgres server and database.
+        worker: The worker's id, 16 bytes.
+        connect: How to reach the server.
+    """
+
+    def __init__(self, dsn: str, worker: bytes, connect: Connect = connect) -> None:
+        self.worker = worker
+        self.name = f"engine {UUID(bytes=worker)}"
+        """Of the connection that writes, as `pg_stat_activity` shows it."""
+        self._dsn = dsn
+        self._connect = connect
+        self._writer: asyncpg.Connection | None = None
+        self._reader: asyncpg.Connection | None = None
+        self._watcher: asyncpg.Connection | None = None
+        self._reading = asyncio.Lock()
+        self._watching = asyncio.Lock()
+        self.changed = asyncio.Event()
+        """Set when an owner or a move has changed, or may have."""
+        self.waits_since: float | None = None
+        """Since when what is written may wait for the locks of others, by the loop's clock."""
+
+    async def open(self) -> None:
+        """Connect, again where a connection was lost. Raises as `connect`."""
+        if self._writer is None or self._writer.is_closed():
+            # Without a time limit of its own, since none may end what commits.
+            self._writer = await self.connect(statement_seconds_max=None)
+        if self._reader is None or self._reader.is_closed():
+            self._reader = await self._connect(self._dsn, f"{self.name} reading")
+        if self._watcher is None or self._watcher.is_closed():
+            self._watcher = await self._listen()
+            self.changed.set()
+
+    async def _listen(self) -> asyncpg.Connection:
+        """A connection that watches. It is nobody's before it hears: others may be watching."""
+        # What it writes is worth nothing later on: a standby that is away does not end a lease.
+        watcher = await self._connect(self._dsn, f"{self.name} watching", synchronous=False)
+        try:
+            with translated():
+                await watcher.add_listener(SHARDS_CHANNEL, self._hear)
+        except BaseException:
+            watcher.terminate()
+            raise
+        return watcher
+
+    def _hear(self, *_: object) -> None:
+        self.changed.set()
+
+    async def connect(
+        self, *, statement_seconds_max: float | None = STATEMENT_SECONDS_MAX
+    ) -> asyncpg.Connection:
+        """Another connection by the name of the one that writes."""
+        return await self._connect(
+            self._dsn, self.name, statement_seconds_max=statement_seconds_max
+        )
+
+    def drop(self) -> None:
+        """Cut all connections; whatever was under way in them is rolled back."""
+        for connection in (self._writer, self._reader, self._watcher):
+            if connection is not None:
+                connection.terminate()
+        self._writer = self._reader = self._watcher = None
+
+    @property
+    def writer(self) -> asyncpg.Connection:
+        """The connection that writes. Raises TryAgainError where there is none."""
+        return _there(self._writer)
+
+    def text(self, name: str) -> str:
+        """The text of a named statement."""
+        return statement(name)
+
+    async def read(self, name: str, *args: Any, locked: bool = False) -> list[asyncpg.Record]:
+        """Rows of a named statement.
+
+        Args:
+            name: Of the statement.
+            args: Of the statement.
+            locked: Read on the connection that writes, within what it has under way.
+        """
+        with translated():
+            if locked:
+                rows: list[asyncpg.Record] = await self.writer.fetch(
+                    self.text(name), *args, timeout=STATEMENT_SECONDS_MAX
+                )
+            else:
+                async with self._reading:
+                    rows = await _there(self._reader).fetch(self.text(name), *args)
+        return rows
+
+    async def watch(self, name: str, *args: Any) -> list[asyncpg.Record]:
+        """Rows of a named statement, on the connection that watches."""
+        with translated():
+            async with self._watching:
+                rows: list[asyncpg.Record] = await _there(self._watcher).fetch(
+                    self.text(name), *args
+                )
+        return rows
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """What is done in the block may wait for the locks of others."""
+        self.waits_since = asyncio.get_running_loop().time()
+        try:
+            yield
+        finally:
+            self.waits_since = None
+
+    async def reserve_number(self) -> int:
+        """A number for a flush, above that of everything written before."""
+        rows = await self.read("reserve_number", locked=True)
+        number: int = rows[0]["number"]
+        return number
+
+    async def roll_back(self) -> None:
+        """Roll back; where even that cannot be sent, cut the connection, which does it too."""
+        if self._writer is None:
+            return
+        try:
+            await self._writer.execute("ROLLBACK", timeout=5)
+        except Exception:  # noqa: BLE001 - the error that led here is being raised
+            self._writer.terminate()
+
+
+def _there(connection: asyncpg.Connection | None) -> asyncpg.Connection:
+    if connection is None:
+        raise TryAgainError("the store is not open")
+    return connection

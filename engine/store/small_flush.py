@@ -1,0 +1,121 @@
+"""A small flush as the arguments of one statement; see `queries/flush_small.sql`.
+
+Measured on two cores, flushes of one transfer: six round trips by COPY 0.77 ms, this 0.19 ms.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.book.runs import joined
+from engine.ledger.nouns import ID_ZERO
+from engine.ledger.page import HoldStatus
+from engine.store.rows import Flush
+
+SMALL_POSTINGS_MAX: Final = 400
+"""Beyond it COPY is faster."""
+
+
+def is_small(flush: Flush) -> bool:
+    """Whether one statement does for a flush."""
+    refused = sum(len(one.refused.requests) for one in flush.decided)
+    return (
+        flush.kind == "flush"
+        and len(flush.posted) + refused <= SMALL_POSTINGS_MAX
+        and not flush.dead_letters
+        and not flush.relies
+        and not any(one.closings for one in flush.decided)
+    )
+
+
+def small_arguments(worker: bytes, flush: Flush, base: int) -> list[Any]:
+    """What follows the statement, in order.
+
+    Args:
+        worker: Whose chain it is.
+        flush: Written whole.
+        base: The number of the flush, shifted.
+    """
+    created, refused = _created(flush), _refused(flush)
+    spent = sorted(created + refused)
+    resolutions = sorted(
+        (hold_id, transfer_id if transfer_id != ID_ZERO else None, HoldStatus(status).name)
+        for ends in (one.resolutions for one in flush.decided)
+        for hold_id, transfer_id, status in zip(*(column.tolist() for column in ends), strict=True)
+    )
+    posted = flush.posted
+    positions = flush.positions.values()
+    return [
+        worker,
+        flush.sequence,
+        flush.number,
+        flush.time,
+        len(created),
+        len(refused),
+        len(posted),
+        [one[0] for one in spent],
+        [base + place for place in range(len(spent))],
+        *([one[field] for one in spent] for field in range(1, 15)),
+        [base + place for place in range(len(posted))],
+        posted.stripe.tolist(),
+        posted.version.tolist(),
+        posted.transfer_id.tolist(),
+        posted.amount.tolist(),
+        posted.pending_amount.tolist(),
+        *posted.counters.tolist(),
+        posted.run.tolist(),
+        [one[0] for one in resolutions],
+        [one[1] for one in resolutions],
+        [one[2] for one in resolutions],
+        [base + place for place in range(len(resolutions))],
+        list(flush.positions),
+        [p.generation for p in positions],
+        [p.ms for p in positions],
+        [p.seq for p in positions],
+    ]
+
+
+def _created(flush: Flush) -> list[tuple[Any, ...]]:
+    if not flush.decided:
+        return []
+    rows = joined([one.spent for one in flush.decided])
+    always = ("id", "debit_number", "credit_number", "amount", "code", "flags", "shard")
+    columns = (
+        *(rows[name].tolist() for name in always),
+        [0] * len(rows),
+        _not_zero(rows["timeout"]),
+        _not_zero(rows["expires_at"]),
+        _not_zero(rows["pending_id"], ID_ZERO),
+        _not_zero(rows["user_data_128"], ID_ZERO),
+        _not_zero(rows["user_data_64"].view(np.int64)),
+        _not_zero(rows["user_data_32"]),
+        [None] * len(rows),
+    )
+    return list(zip(*columns, strict=True))
+
+
+def _refused(flush: Flush) -> list[tuple[Any, ...]]:
+    return [
+        (
+            row["id"].tobytes(),
+            *(None,) * 4,
+            int(row["flags"].astype(np.int16)),
+            int(shard),
+            int(outcome),
+            *(None,) * 6,
+            row.tobytes(),
+        )
+        for decided in flush.decided
+        for row, shard, outcome in zip(
+            decided.refused.requests,
+            decided.refused.shards,
+            decided.refused.outcomes,
+            strict=True,
+        )
+    ]
+
+
+def _not_zero(column: npt.NDArray[Any], zero: Any = 0) -> list[Any]:
+    """What is nothing is NULL in Postgres."""
+    return [None if value == zero else value for value in column.tolist()]

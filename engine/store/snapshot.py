@@ -1,0 +1,90 @@
+"""Reading the ledger without deciding anything: one snapshot, the driver's own types.
+
+Nothing read here may become part of a decision; workers read through `postgres.py`.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+import asyncpg
+
+from engine.errors import InvariantBroken
+from engine.store.driver import CONNECT_SECONDS_MAX, translated
+
+_SETTINGS: Final = {
+    "default_transaction_read_only": "on",
+    # A reader that goes away, by Ctrl-C say, leaves no long query behind.
+    "client_connection_check_interval": "1s",
+    "statement_timeout": "0",
+    "jit": "off",
+    "timezone": "UTC",
+}
+
+
+async def connect_reader(
+    dsn: str, settings: Mapping[str, str] = MappingProxyType({})
+) -> asyncpg.Connection:
+    """Connect for reading: ids are `UUID`, times `datetime`, no statement has a time limit.
+
+    Args:
+        dsn: `postgresql://...`
+        settings: Of the session, in addition to those of every reader.
+
+    Raises:
+        TryAgainError: The server cannot be reached.
+        ConfigurationError: It refuses.
+    """
+    with translated():
+        return await asyncpg.connect(
+            dsn,
+            timeout=CONNECT_SECONDS_MAX,
+            server_settings={"application_name": "engine reading", **_SETTINGS, **settings},
+        )
+
+
+@contextlib.asynccontextmanager
+async def snapshot(
+    dsn: str, settings: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[asyncpg.Connection]:
+    """One snapshot of the ledger: all that is read in the block is of one moment.
+
+    It takes no lock that a flush would wait for, and waits for none that a flush holds.
+
+    Args:
+        dsn: `postgresql://...`
+        settings: Of the session, in addition to those of every reader.
+
+    Raises:
+        TryAgainError: The server cannot be reached, or the connection is lost.
+        ConfigurationError: It refuses, or there is no ledger in this database.
+    """
+    connection = await connect_reader(dsn, settings)
+    try:
+        with translated():
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                yield connection
+            await connection.close()
+    except BaseException:
+        connection.terminate()
+        raise
+
+
+async def read_damaged(connection: asyncpg.Connection, query: str, *args: Any) -> list[Any]:
+    """Read what may be damaged: the snapshot survives values that cannot be computed with.
+
+    Args:
+        connection: With a transaction open.
+        query: What to read.
+        args: Of the query.
+
+    Raises:
+        InvariantBroken: A value is out of the range of its arithmetic.
+    """
+    try:
+        async with connection.transaction():
+            rows: list[Any] = await connection.fetch(query, *args)
+    except asyncpg.DataError as error:
+        raise InvariantBroken(f"a stored value cannot be computed with: {error}") from error
+    return rows

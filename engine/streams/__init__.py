@@ -1,0 +1,1 @@
+"""The streams that lead to the ledger: the only room that speaks Redis (or Valkey)."""

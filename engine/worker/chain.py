@@ -1,0 +1,152 @@
+"""Flushes on their way to Postgres: one in flight, and another made ready meanwhile."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+
+from engine.book.book import Book
+from engine.errors import InvariantBroken, LostOwnershipError
+from engine.ledger.nouns import Position
+from engine.store.copy import copies_of
+from engine.store.driver import ConflictError
+from engine.store.rows import Flush, Owned
+from engine.store.small_flush import is_small
+from engine.store.worker_store import PostgresStore
+from engine.worker.open_flush import OpenFlush
+from engine.worker.replies import Told
+from engine.worker.telling import positions_of
+
+
+class Flights:
+    """The end of a worker's chain, and what is about to be added to it.
+
+    Args:
+        store: The ledger.
+        on_committed: Called with each flush that is committed, and what is to be told of it.
+    """
+
+    def __init__(
+        self, store: PostgresStore, on_committed: Callable[[Flush, list[Told]], None]
+    ) -> None:
+        self._store = store
+        self._on_committed = on_committed
+        self._numbers: deque[int] = deque()
+        self._sealed: tuple[OpenFlush, Flush] | None = None
+        self._flown: OpenFlush | None = None
+        self.in_flight: asyncio.Task[None] | None = None
+        self.sequence = 0
+        """The next number in the worker's chain."""
+        self.reached: dict[int, Position] = {}
+        """How far each shard gets by all that is on its way."""
+
+    async def begin(self, sequence: int, number: int, owned: Mapping[int, Owned]) -> None:
+        """Go on from here; nothing is under way.
+
+        Args:
+            sequence: The next number in the chain.
+            number: Reserved, above that of everything written.
+            owned: The shards of the worker.
+        """
+        self.sequence = sequence
+        # One flush may be made ready while another is in flight.
+        self._numbers = deque([number, await self._store.reserve_number()])
+        self.reached = {shard: one.position for shard, one in owned.items()}
+        self._sealed = None
+
+    @property
+    def are_under_way(self) -> bool:
+        """Whether anything is made ready or in flight."""
+        return self._sealed is not None or self.in_flight is not None
+
+    @property
+    def is_one_ready(self) -> bool:
+        """Whether one is made ready."""
+        return self._sealed is not None
+
+    def uncommitted(self) -> list[OpenFlush]:
+        """What is under way, the oldest first."""
+        sealed = [self._sealed[0]] if self._sealed is not None else []
+        return [self._flown, *sealed] if self._flown is not None else sealed
+
+    def seal(self, opened: OpenFlush, book: Book) -> None:
+        """Make a flush ready to be sent."""
+        posted = book.post(opened.decided)
+        positions = positions_of(posted, opened.arrivals, self.reached)
+        flush = Flush(
+            self.sequence,
+            self._numbers.popleft(),
+            opened.time,
+            opened.decided,
+            posted,
+            positions,
+            opened.dead_letters,
+        )
+        if not is_small(flush):
+            flush.copies = copies_of(opened.decided, posted, flush.number)
+        self.sequence += 1
+        self.reached |= positions
+        book.begin_flush()
+        self._sealed = opened, flush
+
+    def launch(self) -> None:
+        """Send the one that is ready."""
+        if self._sealed is None or self.in_flight is not None:
+            raise InvariantBroken("there is nothing ready to be sent, or something in flight")
+        self._flown, flush = self._sealed
+        self._sealed = None
+        self.in_flight = asyncio.create_task(self._fly(flush, self._flown.told))
+
+    async def _fly(self, flush: Flush, told: list[Told]) -> None:
+        self._numbers.append(await self._store.flush(flush))
+        self._on_committed(flush, told)
+
+    async def land(self, book: Book) -> None:
+        """Wait for the one in flight and take its failure, if it failed."""
+        if self.in_flight is None:
+            return
+        flight = self.in_flight
+        await asyncio.wait([flight])
+        self.in_flight = None
+        await flight
+        self._flown = None
+        book.land_flush()
+
+    @contextlib.asynccontextmanager
+    async def doubted(self, book: Book) -> AsyncIterator[None]:
+        """Deciding by a book that may be out of date, which what is read anew may contradict.
+
+        Raises:
+            LostOwnershipError: What cannot be was found, and it is no wonder, since another has
+                written in this worker's chain.
+            ConflictError: What was in flight was not committed; or what is made ready may be what
+                cannot be, as where an id stands in two flushes, of which only one is committed.
+        """
+        try:
+            yield
+        except InvariantBroken as error:
+            await self.land(book)
+            ownership = await self._store.load_ownership()
+            if ownership.sequence + 1 + self.is_one_ready != self.sequence:
+                raise LostOwnershipError(
+                    f"another wrote in this worker's chain: {error}"
+                ) from error
+            if self.is_one_ready:
+                raise ConflictError(f"what was decided ahead cannot be: {error}") from error
+            raise
+
+    async def take_back(self) -> list[OpenFlush]:
+        """Give up all that is under way; returns what of it is not committed, in order."""
+        await self.close()
+        if self.in_flight is not None and self.in_flight.exception() is None:
+            self._flown = None
+        self.in_flight = None
+        given_up = self.uncommitted()
+        self._flown = self._sealed = None
+        return given_up
+
+    async def close(self) -> None:
+        """Wait for the one in flight, whatever becomes of it: it may be committed."""
+        if self.in_flight is not None:
+            await asyncio.wait([self.in_flight])
+            self.in_flight.exception()

@@ -1,0 +1,115 @@
+"""The locked flush: deciding what depends on accounts of other workers.
+
+The owners of all shards concerned are locked, in order; then everything is read afresh
+into a book of its own, decided as anything else, and written in one transaction with a row
+in the own chain and in each lender's, so that the lenders' books, which are out of date
+now, can commit nothing before they are loaded again.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from engine.book.book import Book
+from engine.book.columns import Decided
+from engine.deciding.batch import Batch
+from engine.deciding.decider import Deciding
+from engine.errors import LostOwnershipError, TryAgainError
+from engine.store.rows import Flush, Owned
+from engine.store.worker_store import PostgresStore
+from engine.worker.inbox import Arrival
+from engine.worker.prefetch import look_up
+from engine.worker.replies import Told
+from engine.worker.telling import dead_letters, positions_of, tell
+
+ROUNDS_MAX = 8
+"""More shards can turn out to be concerned only after a lock; then all starts over."""
+
+
+class LockedResult(msgspec.Struct):
+    """What a locked flush committed."""
+
+    flush: Flush
+    next_number: int
+    told: list[Told]
+    decided: Decided
+    book: Book
+
+
+async def decide_locked(
+    store: PostgresStore,
+    arrivals: Sequence[Arrival],
+    shards: set[int],
+    *,
+    sequence: int | None,
+    time: int,
+    owned: Mapping[int, Owned],
+    writing_shard: int,
+    shard_count: int,
+) -> LockedResult:
+    """Decide entries, and whatever lapses, under the locks of all owners concerned; commit.
+
+    Args:
+        store: No flush may be under way in it.
+        arrivals: In order; perhaps none.
+        shards: Whose owners are to be locked.
+        sequence: The next number of the own chain; None to read it under the lock, where
+            others kept taking it.
+        time: Microseconds since 1970; raised above that of every shard concerned.
+        owned: The worker's own shards.
+        writing_shard: That one of them through whose stripes others' accounts are credited.
+        shard_count: Of the ledger.
+
+    Raises:
+        LostOwnershipError, ConflictError, TryAgainError: As `PostgresStore.flush`.
+    """
+    batch = Batch([a.rows for a in arrivals], [a.entry.shard for a in arrivals])
+    shards = shards - owned.keys()
+    for _ in range(ROUNDS_MAX):
+        lenders = await store.begin_locked(shards | owned.keys())
+        try:
+            expected = sequence
+            if expected is None:
+                ownership = await store.load_ownership()
+                _check_unmoved(owned, ownership.shards)
+                owned, expected = ownership.shards, ownership.sequence + 1
+            concerned = dict(owned) | await store.load_positions(shards)
+            time = max([time, *(one.time + 1 for one in concerned.values())])
+            since = {shard: one.time for shard, one in concerned.items()}
+            due = sorted(await store.load_due(since, time, locked=True))
+            book = Book(concerned, writing_shard, shard_count)
+            deciding = Deciding(book, batch, [hold_id for _, hold_id in due], time, careful=True)
+            newest = await look_up(deciding, book, store, locked=True)
+            more = {shard for found in deciding.locks().values() for shard in found}
+            if not more and newest < time:
+                decided = deciding.finish()
+                posted = book.post([decided])
+                reached = {shard: one.position for shard, one in concerned.items()}
+                positions = {shard: reached[shard] for shard in shards}
+                positions |= positions_of(posted, arrivals, reached)
+                flush = Flush(
+                    expected,
+                    await store.reserve_number(),
+                    time,
+                    [decided],
+                    posted,
+                    positions,
+                    dead_letters(arrivals),
+                    "locked",
+                )
+                next_number = await store.finish_locked(flush, lenders)
+                told = tell(arrivals, batch, decided.outcomes)
+                return LockedResult(flush, next_number, told, decided, book)
+        except BaseException:
+            await store.abandon_locked()
+            raise
+        await store.abandon_locked()
+        shards |= more
+        time = max(time, newest + 1)
+    raise TryAgainError(f"no end of locking: shards {sorted(shards)}, time {time}")
+
+
+def _check_unmoved(owned: Mapping[int, Owned], now: Mapping[int, Owned]) -> None:
+    """Entries are at hand from where these shards got: that must be so still."""
+    if {s: one.position for s, one in owned.items()} != {s: one.position for s, one in now.items()}:
+        raise LostOwnershipError("shards or positions are others now")
