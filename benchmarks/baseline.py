@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.workload import SHARDS, Accounts
 from engine.book.book import Book
 from engine.book.columns import AccountRow
-from engine.deciding.decider import Batch, Deciding
+from engine.deciding.decider import Batch, Decider
 from engine.ledger.nouns import AccountFlags
 from engine.settings import WorkerSettings
 from engine.store.copy import Copy, copies_of, send_copy
@@ -55,13 +55,13 @@ def new_book(accounts: Accounts, numbers: Sequence[int], *, limited: bool = Fals
 
 def make_flush(book: Book, rows: Rows, number: int) -> Copies:
     """Decide and encode one flush, as a worker does."""
-    deciding = Deciding(book, Batch([rows], [0]), [], 1)
+    deciding = Decider(book, Batch([rows], [0]), [], 1)
     if deciding.advance() is not None:
         raise SystemExit("a flush of the baseline needs something looked up")
     decided = deciding.finish()
     posted = book.post([decided])
     book.begin_flush()
-    book.land_flush()
+    book.end_flush()
     return copies_of([decided], posted, number)
 
 

@@ -32,9 +32,9 @@ STAGES = {
         "engine.deciding.decider:Deciding.finish",
     ],
     "look up": [
-        "engine.store.worker_store:PostgresStore.load_accounts",
-        "engine.store.worker_store:PostgresStore.load_known",
-        "engine.store.worker_store:PostgresStore.load_others",
+        "engine.store.worker_store:WorkerStore.load_accounts",
+        "engine.store.worker_store:WorkerStore.load_records",
+        "engine.store.worker_store:WorkerStore.load_others",
         "engine.book.book:Book.add_accounts",
     ],
     "encode": [
@@ -42,7 +42,7 @@ STAGES = {
         "engine.store.copy:copies_of",
         "engine.store.small_flush:small_arguments",
     ],
-    "flush": ["engine.store.worker_store:PostgresStore.flush"],
+    "flush": ["engine.store.worker_store:WorkerStore.flush"],
     "answer": [
         "engine.wire.answers:encode_answer",
         "engine.streams.streams:Streams.answer",

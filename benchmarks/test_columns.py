@@ -15,8 +15,8 @@ import pytest
 from benchmarks.baseline import new_book
 from benchmarks.workload import BATCH, declined, fund, make_accounts, uniform
 from engine.book.book import Book
-from engine.book.columns import Decided
-from engine.deciding.decider import Batch, Deciding
+from engine.book.columns import Decision
+from engine.deciding.decider import Batch, Decider
 from engine.ledger.page import Page
 from engine.ledger.rules import decide_batch
 from engine.store.copy import copies_of
@@ -33,14 +33,14 @@ def funded_book() -> Book:
     return book
 
 
-def decide(book: Book, rows: Rows) -> Decided:
+def decide(book: Book, rows: Rows) -> Decision:
     """Decide, note, and begin the next flush."""
-    deciding = Deciding(book, Batch([rows], [0]), [], 1)
+    deciding = Decider(book, Batch([rows], [0]), [], 1)
     while (needs := deciding.advance()) is not None:
         deciding.supply(needs.ids, [])
     decided = deciding.finish()
     book.begin_flush()
-    book.land_flush()
+    book.end_flush()
     return decided
 
 

@@ -32,7 +32,7 @@ class BackpressureError(TryAgainError):
     """The backlog is over its configured size; nothing was sent."""
 
 
-class LostOwnershipError(TryAgainError):
+class ChainMovedError(TryAgainError):
     """Another wrote in this worker's chain of flushes: reload and decide again."""
 
 

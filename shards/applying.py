@@ -33,7 +33,7 @@ class Bounds(msgspec.Struct, frozen=True):
     """Nothing is asked for while an entry of the shard waits for longer."""
 
 
-class Applied(msgspec.Struct, frozen=True):
+class PlanResult(msgspec.Struct, frozen=True):
     """What came of a plan."""
 
     plan: str
@@ -86,7 +86,7 @@ async def apply_plan(
     bounds: Bounds,
     by: str,
     on_move: Callable[[MoveRecord], None],
-) -> Applied:
+) -> PlanResult:
     """Move what is to be moved, and return when all is.
 
     Args:
@@ -134,7 +134,7 @@ async def _move_all(
     bounds: Bounds,
     by: str,
     on_move: Callable[[MoveRecord], None],
-) -> Applied:
+) -> PlanResult:
     if plan.drain:
         await operations.drain(plan.drain)
     loop = asyncio.get_running_loop()
@@ -204,8 +204,8 @@ async def _not_behind(
     return ready
 
 
-def _applied(plan: Plan, records: Mapping[int, MoveRecord]) -> Applied:
+def _applied(plan: Plan, records: Mapping[int, MoveRecord]) -> PlanResult:
     moved = [records[step.shard] for step in plan.moves if step.shard in records]
     pauses = [one.pause_seconds * 1000 for one in moved if one.pause_seconds is not None]
     median = statistics.median(pauses) if pauses else None
-    return Applied(plan.plan, moved, median, max(pauses, default=None))
+    return PlanResult(plan.plan, moved, median, max(pauses, default=None))

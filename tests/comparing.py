@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 
 from engine.ledger.outcomes import Outcome
-from engine.ledger.page import Known
+from engine.ledger.page import IdRecord
 from tests.worlds import ByColumns, ByRules, Entry, World
 
 
@@ -26,7 +26,7 @@ def as_history(entries: Sequence[Entry], expected: Sequence[Sequence[Outcome]]) 
     return "\n".join(msgspec.json.encode(batch).decode() for batch in batches)
 
 
-def kept(known: Known) -> tuple[object, ...]:
+def kept(known: IdRecord) -> tuple[object, ...]:
     """What must agree of an id, however it was decided."""
     created = known.outcome is Outcome.created
     return known.outcome, known.transfer if created else None, known.status, known.shard

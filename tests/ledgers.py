@@ -13,7 +13,7 @@ import redis.asyncio
 
 from engine.settings import WorkerSettings
 from engine.store.migrate import migrate
-from engine.store.worker_store import PostgresStore
+from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
 from engine.worker.worker import Worker
 
@@ -38,7 +38,7 @@ class Ledger:
         self, shards: Sequence[int] | None = None, settings: WorkerSettings | None = None
     ) -> Worker:
         """A worker over this ledger, not yet running."""
-        store = PostgresStore(self.dsn, uuid.uuid4().bytes)
+        store = WorkerStore(self.dsn, uuid.uuid4().bytes)
         return Worker(store, Streams(self.redis_url, self.prefix), shards, clock, settings)
 
     @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from engine.store.operations import open_operations
 from engine.streams.streams import Streams
 from engine.worker.worker import Worker
-from shards.applying import Applied, Bounds, apply_plan
+from shards.applying import Bounds, PlanResult, apply_plan
 from shards.planning import make_plan
 from tests.ledgers import Ledger
 
@@ -21,7 +21,7 @@ def id_of(worker: Worker) -> str:
     return str(uuid.UUID(bytes=worker.store.worker))
 
 
-async def move(ledger: Ledger, targets: Mapping[int, Worker], parallel: int = 4) -> Applied:
+async def move(ledger: Ledger, targets: Mapping[int, Worker], parallel: int = 4) -> PlanResult:
     """Move shards, and return when they are moved."""
     async with open_operations(ledger.dsn) as operations:
         plan = make_plan(

@@ -4,29 +4,29 @@ import uuid
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from engine.book.columns import NOTHING_POSTED
+from engine.book.columns import NO_POSTINGS
 from engine.ledger.nouns import Position
-from engine.store.rows import DeadLetter, Flush, Owned
-from engine.store.worker_store import PostgresStore
+from engine.store.rows import DeadLetter, Flush, ShardProgress
+from engine.store.worker_store import WorkerStore
 from tests.ledgers import Ledger, clock
 
 
-async def opened(ledger: Ledger, lease_seconds: float = 60) -> PostgresStore:
+async def opened(ledger: Ledger, lease_seconds: float = 60) -> WorkerStore:
     """The store of a new worker, registered, that owns nothing yet."""
-    store = PostgresStore(ledger.dsn, uuid.uuid4().bytes)
+    store = WorkerStore(ledger.dsn, uuid.uuid4().bytes)
     await store.open()
-    await store.owning.register(lease_seconds)
+    await store.ownership.register(lease_seconds)
     return store
 
 
 async def claim(
-    store: PostgresStore,
+    store: WorkerStore,
     owner: bytes,
     shards: Sequence[int] = (0,),
-    owned: Mapping[int, Owned] = MappingProxyType({}),
-) -> dict[int, Owned]:
+    owned: Mapping[int, ShardProgress] = MappingProxyType({}),
+) -> dict[int, ShardProgress]:
     """Take shards from their owner, as a worker that knows itself to own those of `owned`."""
-    changed = await store.owning.claim(owner, list(shards), owned=owned, time=clock())
+    changed = await store.ownership.claim(owner, list(shards), owned=owned, time=clock())
     return {} if changed is None else {s: o for s, o in changed.owned.items() if s not in owned}
 
 
@@ -34,4 +34,4 @@ def flush_to(
     position: Position, *letters: DeadLetter, sequence: int, number: int, shard: int = 0
 ) -> Flush:
     """A flush that moves a shard to `position`, and keeps dead letters, without any transfer."""
-    return Flush(sequence, number, clock(), [], NOTHING_POSTED, {shard: position}, list(letters))
+    return Flush(sequence, number, clock(), [], NO_POSTINGS, {shard: position}, list(letters))

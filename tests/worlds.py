@@ -13,9 +13,9 @@ import msgspec
 import numpy as np
 
 from engine.book.book import Book
-from engine.book.columns import AccountRow, Decided, Posted
+from engine.book.columns import AccountRow, Decision, Postings
 from engine.deciding.batch import Batch
-from engine.deciding.decider import Deciding
+from engine.deciding.decider import Decider
 from engine.ledger.nouns import (
     AMOUNT_MAX,
     ID_ZERO,
@@ -25,7 +25,7 @@ from engine.ledger.nouns import (
     TransferFlags,
 )
 from engine.ledger.outcomes import Outcome
-from engine.ledger.page import Account, HoldStatus, Known, Page
+from engine.ledger.page import Account, HoldStatus, IdRecord, Page
 from engine.ledger.rules import decide_batch, expire_hold
 from engine.wire.layout import transfers_to_rows
 
@@ -222,10 +222,10 @@ class ByColumns:
         }  # fmt: skip
         self.book = book or Book(range(SHARDS), 0, SHARDS, capacity=8)
         self.time = START
-        self.committed: dict[bytes, Known] = {}
+        self.committed: dict[bytes, IdRecord] = {}
         self.spent: set[bytes] = set()
-        self.flying: list[Decided] = []
-        self.open: list[Decided] = []
+        self.flying: list[Decision] = []
+        self.open: list[Decision] = []
         self.timed: list[tuple[int, int, bytes]] = []
         self.versions: dict[int, tuple[int, tuple[int, ...]]] = {}
 
@@ -252,31 +252,31 @@ class ByColumns:
         )
         if forgetful:
             self.book._seen[:] = 0
-        deciding = self._look_up(Deciding(self.book, batch, due, self.time))
+        deciding = self._look_up(Decider(self.book, batch, due, self.time))
         if deciding.cuts or cut is not None:
-            decided = self._in_parts(Deciding(self.book, batch, due, self.time, careful=True), cut)
+            decided = self._in_parts(Decider(self.book, batch, due, self.time, careful=True), cut)
         else:
             created = batch.rows["id"][deciding._made.outcomes == 0].tolist()
             if not self.spent.isdisjoint(created):
                 # Postgres would refuse such a flush; then every id is looked up first.
-                deciding = self._look_up(Deciding(self.book, batch, due, self.time, careful=True))
+                deciding = self._look_up(Decider(self.book, batch, due, self.time, careful=True))
             decided = [deciding.finish()]
             if again and not (self.open or self.flying):
-                anew = Deciding(self.book, batch, due, self.time, careful=True)
+                anew = Decider(self.book, batch, due, self.time, careful=True)
                 decided = [self._take_back(decided[0], anew)]
         for one in decided:
             self._note(one)
         outcomes = [Outcome(int(o)) for one in decided for o in one.outcomes]
         return [outcomes[a:b] for a, b in pairwise(batch.ends)]
 
-    def _note(self, decided: Decided) -> None:
+    def _note(self, decided: Decision) -> None:
         for row in decided.spent[decided.spent["expires_at"] > 0]:
             at = (int(row["expires_at"]), int(row["shard"]), row["id"].tobytes())
             self.timed.append(at)
         self.open.append(decided)
         self.spent.update(decided.spent["id"].tolist(), decided.refused.requests["id"].tolist())
 
-    def _in_parts(self, deciding: Deciding, cut: float | None) -> list[Decided]:
+    def _in_parts(self, deciding: Decider, cut: float | None) -> list[Decision]:
         """As where the batch asks for it, or cut anywhere but within a linked chain."""
         self._look_up(deciding)
         if not deciding.cuts and cut is not None:
@@ -291,7 +291,7 @@ class ByColumns:
             decided += self._in_parts(part, None)
         return decided
 
-    def _take_back(self, decided: Decided, anew: Deciding) -> Decided:
+    def _take_back(self, decided: Decision, anew: Decider) -> Decision:
         if decided.closings:
             assert not self.book.take_back([], [decided])
             return decided
@@ -303,7 +303,7 @@ class ByColumns:
             assert self.book.take_back([decided], [])
         return self._look_up(anew).finish()
 
-    def _look_up(self, deciding: Deciding) -> Deciding:
+    def _look_up(self, deciding: Decider) -> Decider:
         while (needs := deciding.advance()) is not None:
             self.book.add_accounts(self.rows[a] for a in needs.accounts if a in self.rows)
             found = [self.committed[one] for one in needs.ids if one in self.committed]
@@ -318,9 +318,9 @@ class ByColumns:
             self._check_postings(self.book.post(self.open))
         self.flying, self.open = self.open, []
         self.book.begin_flush()
-        self.book.land_flush()
+        self.book.end_flush()
 
-    def _check_postings(self, posted: Posted) -> None:
+    def _check_postings(self, posted: Postings) -> None:
         """Versions are dense and counters follow from the posting before."""
         columns = (posted.stripe, posted.version, posted.amount, posted.pending_amount)
         counters = zip(*posted.counters.tolist(), strict=True)
@@ -333,7 +333,7 @@ class ByColumns:
             assert pending_amount == moved[2] - moved[0]
             self.versions[stripe] = (version, after)
 
-    def _commit(self, flight: Sequence[Decided]) -> None:
+    def _commit(self, flight: Sequence[Decision]) -> None:
         for decided in flight:
             for row in range(len(decided.spent) + len(decided.refused.requests)):
                 known = decided.known(row)

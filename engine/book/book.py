@@ -16,12 +16,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from engine.book.columns import NOTHING_POSTED, AccountRow, Decided, Posted
+from engine.book.columns import NO_POSTINGS, AccountRow, Decision, Postings
 from engine.book.id_table import IdTable, Slots, Words, hash_words, words_of
 from engine.book.open_holds import OpenHolds
 from engine.book.runs import joined, run_lengths, run_starts, taken
 from engine.ledger.nouns import TransferFlags
-from engine.ledger.page import Account, HoldStatus, Known
+from engine.ledger.page import Account, HoldStatus, IdRecord
 
 STRIPES_PER_ACCOUNT: Final = 1024
 
@@ -79,7 +79,7 @@ class Book:
         self._seen = np.zeros(1 << SEEN_BITS, np.uint64)
         # By flush, what reads from Postgres may not have seen: one that landed, those under
         # way, the one that is open.
-        self._lately: deque[list[Decided]] = deque([[], []])
+        self._lately: deque[list[Decision]] = deque([[], []])
         self._flushes = 1
 
     # Accounts.
@@ -220,10 +220,10 @@ class Book:
         seen: npt.NDArray[np.bool_] = self._seen[hashes & mask] == hashes
         return seen
 
-    def lately(self, ids: Iterable[bytes]) -> dict[bytes, Known]:
+    def lately(self, ids: Iterable[bytes]) -> dict[bytes, IdRecord]:
         """What became of ids in flushes that reads from Postgres may not have seen yet."""
         wanted = list(ids)
-        found: dict[bytes, Known] = {}
+        found: dict[bytes, IdRecord] = {}
         if not wanted or not any(self._lately):
             return found
         words = words_of(np.frombuffer(b"".join(wanted), "V16"))
@@ -241,7 +241,7 @@ class Book:
                 return status
         return None
 
-    def note(self, decided: Decided) -> None:
+    def note(self, decided: Decision) -> None:
         """Take in what was decided: counters, closings, ids."""
         self.used[decided.slots] = self._flushes
         for kind in range(4):
@@ -259,7 +259,7 @@ class Book:
         self.holds.end(words_of(decided.resolutions.hold_ids))
         self._lately[-1].append(decided)
 
-    def _note_seen(self, decided: Decided) -> None:
+    def _note_seen(self, decided: Decision) -> None:
         for rows in (decided.spent, decided.refused.requests):
             if len(rows):
                 hashes = hash_words(words_of(rows["id"]))
@@ -270,14 +270,14 @@ class Book:
         self._lately.append([])
         self._flushes += 1
 
-    def land_flush(self) -> None:
+    def end_flush(self) -> None:
         """The oldest flush under way is committed; the one that landed before it is forgotten.
 
         It is kept that long since something looked up before it landed may be decided after.
         """
         self._lately.popleft()
 
-    def take_back(self, posted: Iterable[Decided], noted: Iterable[Decided]) -> bool:
+    def take_back(self, posted: Iterable[Decision], noted: Iterable[Decision]) -> bool:
         """Forget what was decided and will not be committed; all else stands as committed.
 
         Args:
@@ -303,7 +303,7 @@ class Book:
         self._lately = deque([[], []])
         return True
 
-    def post(self, decided: list[Decided]) -> Posted:
+    def post(self, decided: list[Decision]) -> Postings:
         """The postings of a flush: every leg with its version and the counters after it.
 
         Args:
@@ -312,7 +312,7 @@ class Book:
         slots = joined([one.slots for one in decided])
         count = len(slots)
         if not count:
-            return NOTHING_POSTED
+            return NO_POSTINGS
         deltas = decided[0].deltas
         if len(decided) > 1:
             deltas = np.concatenate([one.deltas for one in decided], axis=1)
@@ -341,7 +341,7 @@ class Book:
             else:
                 counters[kind] = np.repeat(after, run)
         self.mark_near_overflow(heads)
-        return Posted(
+        return Postings(
             stripe=self.stripe[slots],
             version=versions,
             run=runs,

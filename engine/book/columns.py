@@ -11,7 +11,7 @@ from engine.book.id_table import IdTable, Slots, Words, words_of
 from engine.book.runs import raw
 from engine.ledger.nouns import TransferFlags
 from engine.ledger.outcomes import Outcome
-from engine.ledger.page import HoldStatus, Known
+from engine.ledger.page import HoldStatus, IdRecord
 from engine.wire.layout import (
     TRANSFER,
     TRANSFER_BYTES,
@@ -45,7 +45,7 @@ lower half of the request's, the upper one is zero."""
 SpentRows: TypeAlias = npt.NDArray[np.void]
 
 
-class Posted(msgspec.Struct, frozen=True, eq=False, gc=False):
+class Postings(msgspec.Struct, frozen=True, eq=False, gc=False):
     """Postings in columns, sorted by stripe and version."""
 
     stripe: npt.NDArray[np.int64]
@@ -63,7 +63,7 @@ class Posted(msgspec.Struct, frozen=True, eq=False, gc=False):
 
 
 _NO_NUMBERS: Final = np.empty(0, np.int64)
-NOTHING_POSTED: Final = Posted(
+NO_POSTINGS: Final = Postings(
     *(_NO_NUMBERS,) * 3, np.empty(0, "V16"), *(_NO_NUMBERS,) * 2, np.empty((4, 0), np.int64)
 )
 
@@ -88,7 +88,7 @@ class AccountRow(msgspec.Struct, frozen=True, gc=False):
     """When the newest of those was written; what is decided on them is later."""
 
 
-class Refused(msgspec.Struct, frozen=True, gc=False):
+class Refusals(msgspec.Struct, frozen=True, gc=False):
     """A request whose refusal spent its id, or a batch of them with one outcome each."""
 
     requests: Rows
@@ -106,7 +106,7 @@ class Resolutions(NamedTuple):
     """As `HoldStatus`."""
 
 
-class Relied(NamedTuple):
+class Assumptions(NamedTuple):
     """What of other workers' stripes a decision rests on, in columns.
 
     An account that was found short would have had enough if others had credited it by
@@ -123,7 +123,7 @@ class Relied(NamedTuple):
     lacking: npt.NDArray[np.int64]
 
 
-class Decided:
+class Decision:
     """What one call decided: part of a flush. Columns as long as there are rows of each.
 
     Args:
@@ -137,18 +137,18 @@ class Decided:
         resolutions: Ends of holds.
         closings: Accounts closed or reopened, by id.
         outcomes: Of all requests, in order.
-        relied: What it rests on that others may have changed since.
+        assumptions: What it rests on that others may have changed since.
     """
 
     __slots__ = (
         "_ends",
         "_table",
+        "assumptions",
         "closings",
         "deltas",
         "expired",
         "outcomes",
         "refused",
-        "relied",
         "resolutions",
         "slots",
         "spenders",
@@ -159,7 +159,7 @@ class Decided:
         self,
         *,
         spent: SpentRows,
-        refused: Refused,
+        refused: Refusals,
         slots: Slots,
         deltas: npt.NDArray[np.int64],
         spenders: npt.NDArray[np.int64],
@@ -167,7 +167,7 @@ class Decided:
         resolutions: Resolutions,
         closings: dict[bytes, bool],
         outcomes: npt.NDArray[np.uint8],
-        relied: Relied,
+        assumptions: Assumptions,
     ) -> None:
         self.spent = spent
         self.refused = refused
@@ -178,7 +178,7 @@ class Decided:
         self.resolutions = resolutions
         self.closings = closings
         self.outcomes = outcomes
-        self.relied = relied
+        self.assumptions = assumptions
         self._table: IdTable | None = None
         self._ends: IdTable | None = None
 
@@ -205,22 +205,22 @@ class Decided:
         at = int(self._ends.find(words_of(np.frombuffer(hold_id, "V16")))[0])
         return None if at < 0 else HoldStatus(int(self.resolutions.statuses[at]))
 
-    def known(self, row: int) -> Known:
+    def known(self, row: int) -> IdRecord:
         """What became of the id at a row that `find` gave."""
         if row >= len(self.spent):
             at = row - len(self.spent)
             (transfer,) = rows_to_transfers(self.refused.requests[at : at + 1])
             outcome = Outcome(int(self.refused.outcomes[at]))
-            return Known(outcome, transfer, int(self.refused.shards[at]))
+            return IdRecord(outcome, transfer, int(self.refused.shards[at]))
         kept = self.spent[row : row + 1]
         (transfer,) = rows_to_transfers(kept["request"].view(TRANSFER))
         pending = transfer.flags & TransferFlags.pending
         status = HoldStatus.pending if pending else HoldStatus.none
         shard, expires_at = int(kept["shard"][0]), int(kept["expires_at"][0])
-        return Known(Outcome.created, transfer, shard, status, expires_at)
+        return IdRecord(Outcome.created, transfer, shard, status, expires_at)
 
 
-def kept_rows(known: Sequence[Known]) -> SpentRows:
+def kept_rows(known: Sequence[IdRecord]) -> SpentRows:
     """Created transfers as rows, without the numbers of their accounts."""
     rows = np.zeros(len(known), SPENT)
     requests = transfers_to_rows([one.transfer for one in known])
@@ -230,7 +230,7 @@ def kept_rows(known: Sequence[Known]) -> SpentRows:
     return rows
 
 
-def spent_rows(known: Sequence[Known], numbers: dict[bytes, int]) -> SpentRows:
+def spent_rows(known: Sequence[IdRecord], numbers: dict[bytes, int]) -> SpentRows:
     """Created transfers as rows.
 
     Args:

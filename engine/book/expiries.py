@@ -4,11 +4,11 @@ import heapq
 
 import numpy as np
 
-from engine.book.columns import Decided
+from engine.book.columns import Decision
 from engine.book.runs import taken
 
 
-class DueHolds:
+class Expiries:
     """Holds with a time-out that may have to be expired.
 
     A hold stays in here when it is posted or voided; whether it is still pending is
@@ -27,7 +27,7 @@ class DueHolds:
             self._here.add(hold_id)
             heapq.heappush(self._heap, (expires_at, hold_id))
 
-    def note(self, decided: Decided) -> None:
+    def note(self, decided: Decision) -> None:
         """Watch the holds that were decided."""
         for row in taken(decided.spent, np.flatnonzero(decided.spent["expires_at"])):
             self.add(int(row["expires_at"]), row["id"].tobytes())

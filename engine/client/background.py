@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 
-class Chores:
+class Background:
     """Tasks that run until they end or are stopped.
 
     Args:

@@ -20,7 +20,7 @@ WAIT_SECONDS: Final = 0.05
 WhenFull: TypeAlias = Literal["error", "wait"]
 
 
-class Gate:
+class Backpressure:
     """Lets entries into streams whose backlog is below a maximum.
 
     Args:

@@ -9,10 +9,10 @@ from collections import deque
 from functools import partial
 from typing import Final
 
-from engine.client.backpressure import WAIT_SECONDS, Gate
-from engine.client.delivery import Road
+from engine.client.backpressure import WAIT_SECONDS, Backpressure
+from engine.client.delivery import Delivery
 from engine.client.inputs import TransferLike, parse_transfer, parse_transfers
-from engine.client.outgoing import Parcel
+from engine.client.outgoing import Outgoing
 from engine.errors import EngineError, InputError, TryAgainError
 from engine.ledger.nouns import BATCH_TRANSFERS_MAX
 from engine.ledger.outcomes import Outcome
@@ -28,19 +28,19 @@ Single = tuple[TransferLike, "asyncio.Future[Outcome]", float]
 """A transfer, who waits for its outcome, and until when."""
 
 
-class Lane:
+class Batcher:
     """The single transfers of one shard.
 
     Args:
         shard: The shard.
-        road: Where entries go.
-        gate: Whether they may.
+        delivery: Where entries go.
+        backpressure: Whether they may.
     """
 
-    def __init__(self, shard: int, road: Road, gate: Gate) -> None:
+    def __init__(self, shard: int, delivery: Delivery, backpressure: Backpressure) -> None:
         self._shard = shard
-        self._road = road
-        self._gate = gate
+        self._delivery = delivery
+        self._backpressure = backpressure
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Single] = deque()
         self._in_flight = 0
@@ -74,7 +74,7 @@ class Lane:
             _, future, _ = self._queue.popleft()
             _fail(
                 future,
-                self._gate.full(self._shard)
+                self._backpressure.full(self._shard)
                 if self._is_full
                 else TryAgainError(
                     f"the transfer was not sent within its time limit: entries of shard "
@@ -91,18 +91,18 @@ class Lane:
     def _go(self) -> None:
         if self._queue and self._in_flight < IN_FLIGHT_MAX:
             self._is_called = True
-            self._gate.check(self._shard, self._checked)
+            self._backpressure.check(self._shard, self._checked)
         else:
             self._is_called = False
 
     def _checked(self, is_open: bool) -> None:  # noqa: FBT001 - the answer of the gate
         self._is_full = not is_open
         if not is_open:
-            if self._gate.waits:
+            if self._backpressure.waits:
                 self._loop.call_later(WAIT_SECONDS, self._go)
                 return
             self._is_called = False
-            self.fail(self._gate.full(self._shard))
+            self.fail(self._backpressure.full(self._shard))
             return
         singles = self._take()
         payload = _pack(singles)
@@ -113,7 +113,9 @@ class Lane:
             futures = [future for _, future, _ in singles]
             deadline = min(deadline for _, _, deadline in singles)
             self._in_flight += 1
-            self._road.send(Parcel(self._shard, payload, deadline, partial(self._landed, futures)))
+            self._delivery.send(
+                Outgoing(self._shard, payload, deadline, partial(self._landed, futures))
+            )
         self._go()
 
     def _take(self) -> list[Single]:
@@ -128,7 +130,7 @@ class Lane:
     def _landed(
         self,
         futures: "list[asyncio.Future[Outcome]]",
-        _: Parcel,
+        _: Outgoing,
         result: bytes | EngineError,
     ) -> None:
         self._in_flight -= 1

@@ -7,9 +7,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from engine.client.backpressure import Gate
-from engine.client.delivery import Road
-from engine.client.outgoing import Parcel
+from engine.client.backpressure import Backpressure
+from engine.client.delivery import Delivery
+from engine.client.outgoing import Outgoing
 from engine.client.routes import Places, Routes, cut
 from engine.errors import EngineError, TryAgainError
 from engine.wire.layout import Rows
@@ -20,20 +20,22 @@ PARTS_IN_FLIGHT_MAX: Final = 4
 Outcomes = npt.NDArray[np.uint8]
 
 
-class Batches:
+class Calls:
     """Sends the transfers of one call.
 
     Args:
         routes: Where they go.
-        gate: Whether they may.
-        road: How they go.
+        backpressure: Whether they may.
+        delivery: How they go.
         timeout_seconds: For each entry.
     """
 
-    def __init__(self, routes: Routes, gate: Gate, road: Road, timeout_seconds: float) -> None:
+    def __init__(
+        self, routes: Routes, backpressure: Backpressure, delivery: Delivery, timeout_seconds: float
+    ) -> None:
         self._routes = routes
-        self._gate = gate
-        self._road = road
+        self._backpressure = backpressure
+        self._delivery = delivery
         self._timeout_seconds = timeout_seconds
         self._loop = asyncio.get_running_loop()
 
@@ -84,10 +86,10 @@ class Batches:
     async def deliver(self, shard: int, rows: Rows) -> bytes:
         """Send one entry and wait for the numbers of its outcomes. Raises as `send`."""
         deadline = self._loop.time() + self._timeout_seconds
-        await self._gate.admit(shard, deadline)
+        await self._backpressure.admit(shard, deadline)
         done: asyncio.Future[bytes] = self._loop.create_future()
 
-        def on_done(_: Parcel, result: bytes | EngineError) -> None:
+        def on_done(_: Outgoing, result: bytes | EngineError) -> None:
             if done.done():
                 return  # The caller has gone.
             if isinstance(result, bytes):
@@ -95,7 +97,7 @@ class Batches:
             else:
                 done.set_exception(result)
 
-        self._road.send(Parcel(shard, rows.tobytes(), deadline, on_done))
+        self._delivery.send(Outgoing(shard, rows.tobytes(), deadline, on_done))
         return await done
 
 

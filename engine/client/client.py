@@ -10,10 +10,10 @@ import msgspec
 import numpy as np
 
 from engine.client.accounts import first_valid, judge
-from engine.client.backpressure import Gate
-from engine.client.batcher import OUTCOMES, Lane
-from engine.client.calls import Batches, Outcomes
-from engine.client.delivery import Road
+from engine.client.backpressure import Backpressure
+from engine.client.batcher import OUTCOMES, Batcher
+from engine.client.calls import Calls, Outcomes
+from engine.client.delivery import Delivery
 from engine.client.inputs import (
     AccountLike,
     Id,
@@ -25,8 +25,8 @@ from engine.client.inputs import (
     parse_transfers,
     peek_home,
 )
-from engine.client.outgoing import Parcel
-from engine.client.resends import ids_in_doubt, settle
+from engine.client.outgoing import Outgoing
+from engine.client.resends import ids_in_doubt, resend
 from engine.client.routes import Routes
 from engine.errors import InputError, TryAgainError
 from engine.ledger.nouns import TransferFlags
@@ -57,27 +57,34 @@ class Client:
     """Sends transfers and tells their outcomes. Made by `connect`; used by one event loop."""
 
     def __init__(
-        self, store: ClientStore, routes: Routes, gate: Gate, road: Road, timeout_seconds: float
+        self,
+        store: ClientStore,
+        routes: Routes,
+        backpressure: Backpressure,
+        delivery: Delivery,
+        timeout_seconds: float,
     ) -> None:
         self._store = store
         self._routes = routes
-        self._gate = gate
-        self._road = road
+        self._backpressure = backpressure
+        self._delivery = delivery
         self._timeout_seconds = timeout_seconds
         self._loop = asyncio.get_running_loop()
-        self._batches = Batches(routes, gate, road, timeout_seconds)
-        self._lanes = [Lane(shard, road, gate) for shard in range(routes.shard_count)]
+        self._calls = Calls(routes, backpressure, delivery, timeout_seconds)
+        self._batchers = [
+            Batcher(shard, delivery, backpressure) for shard in range(routes.shard_count)
+        ]
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """The time in which it can be used."""
-        await self._road.open(self._settle, self._expire)
+        await self._delivery.open(self._resend, self._expire)
         try:
             yield
         finally:
-            for lane in self._lanes:
-                lane.fail(TryAgainError("the client was closed before the transfer was sent"))
-            await self._road.close()
+            for batcher in self._batchers:
+                batcher.fail(TryAgainError("the client was closed before the transfer was sent"))
+            await self._delivery.close()
 
     # Accounts.
 
@@ -114,13 +121,13 @@ class Client:
         """
         deadline = self._loop.time() + self._timeout_seconds
         if isinstance(transfer, dict) and (home := peek_home(transfer)) is not None:
-            lane = self._lanes[home & (self._routes.shard_count - 1)]
-            return await lane.add({**transfer}, deadline)
+            batcher = self._batchers[home & (self._routes.shard_count - 1)]
+            return await batcher.add({**transfer}, deadline)
         parsed = parse_transfer(transfer)
         shard = self._routes.shard(parsed.debit_account_id, parsed.pending_id)
         if parsed.flags & _LINKED:  # In a shared entry it would be linked to a stranger's.
-            return OUTCOMES[(await self._batches.deliver(shard, transfers_to_rows([parsed])))[0]]
-        return await self._lanes[shard].add(parsed, deadline)
+            return OUTCOMES[(await self._calls.deliver(shard, transfers_to_rows([parsed])))[0]]
+        return await self._batchers[shard].add(parsed, deadline)
 
     @overload
     async def create_transfers(
@@ -161,19 +168,19 @@ class Client:
                 still be created. Sending all again with the same ids is safe.
         """
         rows = parse_transfers(transfers)
-        outcomes = await self._batches.send(rows, ordered=ordered, by_shard=by_shard)
+        outcomes = await self._calls.send(rows, ordered=ordered, by_shard=by_shard)
         if isinstance(transfers, np.ndarray):
             return outcomes
         return [OUTCOMES[number] for number in outcomes.tolist()]
 
     def _expire(self, now: float) -> None:
-        for lane in self._lanes:
-            lane.expire(now)
+        for batcher in self._batchers:
+            batcher.expire(now)
 
-    async def _settle(self, parcel: Parcel, outcomes: bytes) -> bytes:
-        ids = ids_in_doubt(parcel.rows, outcomes)
+    async def _resend(self, outgoing: Outgoing, outcomes: bytes) -> bytes:
+        ids = ids_in_doubt(outgoing.rows, outcomes)
         kept = await self._store.outcomes(ids) if ids else {}
-        return settle(parcel.rows, outcomes, parcel.first_sent, kept)
+        return resend(outgoing.rows, outcomes, outgoing.first_sent, kept)
 
     # Looking things up, in Postgres.
 
@@ -236,17 +243,17 @@ class Client:
         """
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                return await self._gate.backlog()
+                return await self._backpressure.backlog()
         except TimeoutError as error:
             raise TryAgainError("Redis did not tell the lengths of the streams in time") from error
 
     def statistics(self) -> ClientStatistics:
         """What was done, and what is under way."""
         return ClientStatistics(
-            self._road.answered,
-            self._road.entries,
-            self._road.resent,
-            self._road.reconnects,
-            self._road.in_flight,
-            sum(map(len, self._lanes)),
+            self._delivery.answered,
+            self._delivery.entries,
+            self._delivery.resent,
+            self._delivery.reconnects,
+            self._delivery.in_flight,
+            sum(map(len, self._batchers)),
         )

@@ -5,9 +5,9 @@ import os
 from collections.abc import AsyncIterator
 from typing import Final
 
-from engine.client.backpressure import Gate, WhenFull
+from engine.client.backpressure import Backpressure, WhenFull
 from engine.client.client import Client
-from engine.client.delivery import Road
+from engine.client.delivery import Delivery
 from engine.client.routes import Routes
 from engine.errors import ConfigurationError
 from engine.store.client_store import ClientStore
@@ -50,9 +50,9 @@ async def connect(
     store = ClientStore(dsn, timeout_seconds)
     try:
         routes = Routes(await store.shard_count())
-        gate = Gate(prefix, routes.shard_count, backlog_entries_max, when_full)
-        road = Road(url, prefix, gate, routes)
-        client = Client(store, routes, gate, road, timeout_seconds)
+        backpressure = Backpressure(prefix, routes.shard_count, backlog_entries_max, when_full)
+        delivery = Delivery(url, prefix, backpressure, routes)
+        client = Client(store, routes, backpressure, delivery, timeout_seconds)
         async with client.opened():
             yield client
     finally:

@@ -13,7 +13,7 @@ SILENT_SECONDS_MAX: Final = 5.0
 BACKOFF_SECONDS_MAX: Final = 0.5
 
 
-class Line:
+class ReconnectingConnection:
     """One connection at a time.
 
     Args:

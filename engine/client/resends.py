@@ -37,7 +37,7 @@ def ids_in_doubt(rows: Rows, outcomes: bytes) -> list[bytes]:
     return [i for i, o in zip(ids, outcomes, strict=True) if o in _FROM_BEFORE]
 
 
-def settle(
+def resend(
     rows: Rows,
     outcomes: bytes,
     first_sent: int,

@@ -15,7 +15,7 @@ import typer
 from engine.commands.addresses import stream_prefix
 from engine.ledger.nouns import SHARD_COUNT_MAX
 from engine.servers import Addresses
-from engine.store.worker_store import PostgresStore
+from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
 from engine.worker.worker import Worker
 
@@ -77,7 +77,7 @@ class Crew:
     def __init__(self, addresses: Addresses, deal: Sequence[Sequence[int] | None]) -> None:
         self._workers = [
             Worker(
-                PostgresStore(addresses.postgres_dsn, uuid.uuid4().bytes),
+                WorkerStore(addresses.postgres_dsn, uuid.uuid4().bytes),
                 Streams(addresses.redis_url, stream_prefix()),
                 shards,
                 clock,

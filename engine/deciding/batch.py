@@ -60,7 +60,7 @@ class Batch:
         return part
 
 
-class Needs(NamedTuple):
+class Missing(NamedTuple):
     """What must be looked up before a batch can be decided: in this order."""
 
     accounts: list[bytes]

@@ -23,25 +23,25 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.book.book import Book
-from engine.book.columns import Decided, kept_rows
+from engine.book.columns import Decision, kept_rows
 from engine.book.id_table import words_of
-from engine.deciding.batch import BALANCING, CLOSING, RESOLVING, Batch, Forms, Ints, Mask, Needs
-from engine.deciding.dependents import spread
+from engine.deciding.batch import BALANCING, CLOSING, RESOLVING, Batch, Forms, Ints, Mask, Missing
+from engine.deciding.dependents import find_dependents
 from engine.deciding.limits import find_moves, find_refusals
-from engine.deciding.locks import Elsewhere
+from engine.deciding.locks import LocksNeeded
 from engine.deciding.repeats import find_taken_ids
 from engine.deciding.resolutions import NO_RESOLVES, Resolves, find_resolves, given_legs
-from engine.deciding.results import Made, make_decided
+from engine.deciding.results import Draft, lay_out
 from engine.deciding.sequential import run_rules
 from engine.ledger.nouns import ID_MAX, ID_ZERO
 from engine.ledger.outcomes import Outcome
-from engine.ledger.page import HoldStatus, Known, Page
+from engine.ledger.page import HoldStatus, IdRecord, Page
 
 CUT_ROWS: Final = 100
 """So many requests by the rules are about as much work as a part of a batch in columns."""
 
 
-class Deciding:
+class Decider:
     """One batch on its way to being decided.
 
     Args:
@@ -61,7 +61,7 @@ class Deciding:
         time: int,
         *,
         careful: bool = False,
-        known: Mapping[bytes, Known | None] | None = None,
+        known: Mapping[bytes, IdRecord | None] | None = None,
     ) -> None:
         self._book = book
         self._batch = batch
@@ -71,7 +71,7 @@ class Deciding:
         self._lapsing = frozenset(due)
         self._time = time
         # What became of ids that were looked up; None for those that are free.
-        self._looked_up: dict[bytes, Known | None] = {}
+        self._looked_up: dict[bytes, IdRecord | None] = {}
         self._asked: set[bytes] = set()
         self._refreshed: set[int] = set()
         self._accounts_then = -1
@@ -80,23 +80,23 @@ class Deciding:
         self.cuts: list[int] = []
         """Where the batch is to be cut and decided in `parts`, since the rules would otherwise
         have to take much of it for the sake of a few requests; mostly empty."""
-        self._paper: Made | None = None
+        self._draft: Draft | None = None
         """What is decided, until something is learnt on which it may have to be decided anew."""
         # Requests that went to the rules since columns found no answer.
         self._given_up = np.zeros(len(batch.rows), bool)
 
     # Looking up.
 
-    def advance(self) -> Needs | None:
+    def advance(self) -> Missing | None:
         """Go on as far as possible; returns what is needed first, or None when all is here."""
-        if self._paper is None:
+        if self._draft is None:
             needs = self._find_accounts() or self._sort() or self._find_hold_accounts()
             if needs is not None or self.cuts or self.locks():
                 return needs
-            self._paper = self._decide()
-        return self.advance() if self._paper is None else self._check(self._paper)
+            self._draft = self._decide()
+        return self.advance() if self._draft is None else self._check(self._draft)
 
-    def supply(self, ids: Sequence[bytes], known: Sequence[Known]) -> None:
+    def supply(self, ids: Sequence[bytes], known: Sequence[IdRecord]) -> None:
         """Take in what Postgres knows of ids that were needed; the others are free."""
         for one in ids:
             self._looked_up[one] = None
@@ -104,7 +104,7 @@ class Deciding:
         free = set(ids) - {one.transfer.id for one in known}
         self._learn(self._book.lately(free & self._lapsing).values())
 
-    def _learn(self, known: Iterable[Known]) -> None:
+    def _learn(self, known: Iterable[IdRecord]) -> None:
         open_here = []
         for found in known:
             learnt = found
@@ -115,10 +115,10 @@ class Deciding:
                 if status is HoldStatus.pending and self._book.owned[found.shard]:
                     open_here.append(found)
             self._looked_up[found.transfer.id] = learnt
-            self._paper = None
+            self._draft = None
         self._book.holds.add(kept_rows(open_here))
 
-    def _find_accounts(self) -> Needs | None:
+    def _find_accounts(self) -> Missing | None:
         words = self._batch.words
         if self._accounts_then != self._book.accounts:
             self._accounts_then = self._book.accounts
@@ -129,12 +129,12 @@ class Deciding:
         unknown -= {ID_ZERO, ID_MAX}
         return self._ask_accounts(unknown)
 
-    def _ask_accounts(self, unknown: set[bytes]) -> Needs | None:
+    def _ask_accounts(self, unknown: set[bytes]) -> Missing | None:
         unknown -= self._asked
         self._asked |= unknown
-        return Needs(list(unknown), [], []) if unknown else None
+        return Missing(list(unknown), [], []) if unknown else None
 
-    def _sort(self) -> Needs | None:
+    def _sort(self) -> Missing | None:
         """Sort the requests into those for columns and those for the rules.
 
         Returns:
@@ -183,7 +183,7 @@ class Deciding:
         rules: Mask = ~(self._plain | self._repeats)
         return rules
 
-    def _ask_ids(self, wanted: set[bytes]) -> Needs | None:
+    def _ask_ids(self, wanted: set[bytes]) -> Missing | None:
         missing = wanted - self._looked_up.keys()
         if missing:
             # Of a hold that lapses Postgres tells first: a flush under way may have taken its id
@@ -196,7 +196,7 @@ class Deciding:
             found = [self._known_before[one] for one in before]
             self.supply(list(before), [known for known in found if known is not None])
             missing -= before
-        return Needs([], [], list(missing)) if missing else None
+        return Missing([], [], list(missing)) if missing else None
 
     def _find_cuts(self, rules: Mask) -> list[int]:
         """Between requests that must be decided in order and those that columns can decide.
@@ -208,11 +208,11 @@ class Deciding:
         cuts = np.flatnonzero(np.diff(self._in_order)) + 1
         return cuts.tolist() if len(cuts) * CUT_ROWS < np.count_nonzero(rules) else []
 
-    def parts(self) -> Iterator["Deciding"]:
+    def parts(self) -> Iterator["Decider"]:
         """The batch in parts, each to be finished before the next is taken."""
         places = [0, *self.cuts, len(self._batch.rows)]
         for start, stop in pairwise(places):
-            yield Deciding(
+            yield Decider(
                 self._book,
                 self._batch.part(start, stop),
                 self._due if start == 0 else (),
@@ -221,14 +221,14 @@ class Deciding:
                 known=self._looked_up,
             )
 
-    def _holds(self) -> list[Known]:
+    def _holds(self) -> list[IdRecord]:
         """Holds that the rules may end."""
         resolving = self._forms.resolving[~self._plain[self._forms.resolving]]
         ids = set(self._batch.rows["pending_id"][resolving].tolist()) | set(self._due)
         known = (self._looked_up.get(one) for one in ids)
         return [one for one in known if one is not None and one.status]
 
-    def _find_hold_accounts(self) -> Needs | None:
+    def _find_hold_accounts(self) -> Missing | None:
         ids: set[bytes] = set()
         for hold in self._holds():
             ids |= {hold.transfer.debit_account_id, hold.transfer.credit_account_id}
@@ -247,16 +247,16 @@ class Deciding:
         """
         if self._book.owns_all:
             return {}
-        elsewhere = Elsewhere(self._book, self._batch, self._forms)
+        elsewhere = LocksNeeded(self._book, self._batch, self._forms)
         elsewhere.add_moves(self._plain & self._forms.moves, self._debit, self._credit)
         rules = np.flatnonzero(self._for_rules())
         elsewhere.add_rules(rules, self._debit, self._credit, self._looked_up)
-        elsewhere.add_lapses(self._due, self._looked_up)
+        elsewhere.add_expiries(self._due, self._looked_up)
         return elsewhere.locks
 
     # Deciding.
 
-    def _decide(self) -> Made | None:
+    def _decide(self) -> Draft | None:
         """Decide, on paper; None where the rules have to take more of it."""
         rules = self._for_rules()
         dirty = self._spread(rules)
@@ -285,7 +285,7 @@ class Deciding:
         outcomes[resolves.rows[~ended]] = Outcome.pending_transfer_not_found
         outcomes[repeats] = Outcome.exists
         self._repeat(outcomes, ~rules)
-        return Made(
+        return Draft(
             page=page,
             slots=slots,
             moves=moves.part(decided.outcomes == 0),
@@ -298,16 +298,16 @@ class Deciding:
             credit=self._credit,
         )
 
-    def _check(self, made: Made) -> Needs | None:
+    def _check(self, draft: Draft) -> Missing | None:
         """Look up what a refusal rests on: that the id is free, and that the account is short."""
-        refused = ~made.by_rules & (made.outcomes != 0) & (made.outcomes != Outcome.exists)
+        refused = ~draft.by_rules & (draft.outcomes != 0) & (draft.outcomes != Outcome.exists)
         needs = self._ask_ids(set(self._batch.rows["id"][refused].tolist()))
-        if needs is None and self._paper is not None:
-            needs = self._short(made.outcomes)
+        if needs is None and self._draft is not None:
+            needs = self._short(draft.outcomes)
             if needs is None:
-                self._made = made
+                self._complete = draft
                 return None
-            self._paper = None
+            self._draft = None
         # What was looked up lately may be known.
         return needs or self.advance()
 
@@ -318,7 +318,7 @@ class Deciding:
         created = outcomes[first[rows]] == 0
         outcomes[rows] = np.where(created, Outcome.exists, Outcome.id_already_failed)
 
-    def _short(self, outcomes: npt.NDArray[np.uint8]) -> Needs | None:
+    def _short(self, outcomes: npt.NDArray[np.uint8]) -> Missing | None:
         """Accounts about to be found short, while others may have credited them since."""
         book = self._book
         if book.owns_all:
@@ -339,11 +339,11 @@ class Deciding:
         # Holds that were not found may have come with what is read now.
         pending = self._batch.rows["pending_id"][self._forms.resolving].tolist()
         again = {one for one in pending if self._looked_up.get(one, self) is None}
-        return Needs([], list(numbers), list(again))
+        return Missing([], list(numbers), list(again))
 
     def _spread(self, rules: Mask) -> Mask:
         """Accounts whose balance the rules must know; `rules` grows by what touches them."""
-        return spread(
+        return find_dependents(
             self._book,
             self._forms,
             (self._debit, self._credit),
@@ -383,8 +383,8 @@ class Deciding:
         }
         return Page(accounts, known), slots
 
-    def finish(self) -> Decided:
+    def finish(self) -> Decision:
         """Take the decision into the book; `advance` has returned None."""
-        decided = make_decided(self._book, self._batch, self._made, self._time)
+        decided = lay_out(self._book, self._batch, self._complete, self._time)
         self._book.note(decided)
         return decided

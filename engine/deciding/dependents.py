@@ -10,7 +10,7 @@ from engine.deciding.batch import Forms, Mask
 from engine.ledger.nouns import Transfer
 
 
-def spread(
+def find_dependents(
     book: Book,
     forms: Forms,
     slots: tuple[Slots, Slots],

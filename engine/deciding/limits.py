@@ -179,7 +179,7 @@ class _Side:
         return lacking
 
 
-class Refusals(NamedTuple):
+class LimitOutcomes(NamedTuple):
     """What becomes of moves, in columns as long as there are any."""
 
     outcomes: npt.NDArray[np.uint8]
@@ -187,7 +187,7 @@ class Refusals(NamedTuple):
     """What an account that was short would have needed more; else 0."""
 
 
-def find_refusals(book: Book, moves: Moves, given: Legs) -> Refusals | None:
+def find_refusals(book: Book, moves: Moves, given: Legs) -> LimitOutcomes | None:
     """What becomes of moves whose accounts' limits are all that can refuse them.
 
     Args:
@@ -206,7 +206,7 @@ def find_refusals(book: Book, moves: Moves, given: Legs) -> Refusals | None:
         over_credits = debits.refused(refused)
         breaks = over_credits | credits_.refused(refused)
         if not (breaks.any() or refused.any()):
-            return Refusals(np.zeros(len(refused), np.uint8), np.zeros(len(refused), np.int64))
+            return LimitOutcomes(np.zeros(len(refused), np.uint8), np.zeros(len(refused), np.int64))
         found = np.zeros(len(refused), bool)
         found[moves.unit[breaks]] = True
         found = found[moves.unit]
@@ -221,6 +221,6 @@ def find_refusals(book: Book, moves: Moves, given: Legs) -> Refusals | None:
             if len(first):
                 short = np.where(over_credits, debits.lacking(), credits_.lacking())
                 lacking[first] = short[first]
-            return Refusals(outcomes, lacking)
+            return LimitOutcomes(outcomes, lacking)
         refused = found
     return None

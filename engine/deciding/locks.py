@@ -8,13 +8,13 @@ from engine.book.book import Book
 from engine.book.id_table import Slots
 from engine.deciding.batch import CLOSING, RESOLVING, Batch, Forms, Ints, Mask
 from engine.deciding.limits import CREDIT_LIMIT
-from engine.ledger.page import HoldStatus, Known
+from engine.ledger.page import HoldStatus, IdRecord
 
-LAPSE = -1
+EXPIRY = -1
 """Stands for an entry where a hold that lapses needs the lock."""
 
 
-class Elsewhere:
+class LocksNeeded:
     """The shards of others that a batch depends on.
 
     Args:
@@ -42,7 +42,7 @@ class Elsewhere:
                 self._add(int(self._batch.entries[row]), {int(book.home[slots[row]])})
 
     def add_rules(
-        self, rows: Ints, debit: Slots, credit: Slots, known: dict[bytes, Known | None]
+        self, rows: Ints, debit: Slots, credit: Slots, known: dict[bytes, IdRecord | None]
     ) -> None:
         """Requests for the rules, with what is known of ids."""
         for row in rows.tolist():
@@ -55,12 +55,12 @@ class Elsewhere:
                 shards = self._of_move(row, int(debit[row]), int(credit[row]))
             self._add(int(self._batch.entries[row]), shards)
 
-    def add_lapses(self, due: Iterable[bytes], known: dict[bytes, Known | None]) -> None:
+    def add_expiries(self, due: Iterable[bytes], known: dict[bytes, IdRecord | None]) -> None:
         """Holds that lapse first."""
         for hold_id in due:
             hold = known.get(hold_id)
             if hold is not None:
-                self._add(LAPSE, self._of_hold(hold))
+                self._add(EXPIRY, self._of_hold(hold))
 
     def _add(self, entry: int, shards: set[int]) -> None:
         if shards:
@@ -81,7 +81,7 @@ class Elsewhere:
             shards.add(int(book.home[credit]))
         return shards
 
-    def _of_hold(self, hold: Known) -> set[int]:
+    def _of_hold(self, hold: IdRecord) -> set[int]:
         """A hold is resolved where it was decided; one that closes concerns everybody."""
         if hold.status is not HoldStatus.pending:
             return set()

@@ -11,7 +11,7 @@ import numpy as np
 from engine.book.id_table import IdTable, words_of
 from engine.deciding.batch import Batch, Forms, Mask
 from engine.ledger.outcomes import Outcome
-from engine.ledger.page import Known
+from engine.ledger.page import IdRecord
 from engine.wire.layout import transfers_to_rows
 
 
@@ -29,7 +29,7 @@ def find_taken_ids(
     forms: Forms,
     plain: Mask,
     seen: Mask,
-    looked_up: Mapping[bytes, Known | None],
+    looked_up: Mapping[bytes, IdRecord | None],
 ) -> TakenIds:
     """Look at the ids of those requests that columns could decide otherwise.
 

@@ -12,7 +12,7 @@ from engine.book.book import (
     DEBITS_POSTED,
     Book,
 )
-from engine.book.columns import Decided, Refused, Relied, Resolutions, SpentRows, spent_rows
+from engine.book.columns import Assumptions, Decision, Refusals, Resolutions, SpentRows, spent_rows
 from engine.book.id_table import Slots
 from engine.book.runs import joined, taken
 from engine.deciding.batch import BALANCING_CREDIT, BALANCING_DEBIT, POST, Batch, Ints, Mask
@@ -28,14 +28,14 @@ _VOIDED = np.uint8(HoldStatus.voided)
 _SPENDING = np.zeros(256, bool)
 _SPENDING[[int(outcome) for outcome in SPENDS_ID]] = True
 
-_NONE_REFUSED = Refused(np.empty(0, TRANSFER), np.empty(0, np.uint8), np.empty(0, np.int16))
+_NO_REFUSALS = Refusals(np.empty(0, TRANSFER), np.empty(0, np.uint8), np.empty(0, np.int16))
 _NO_RESOLUTIONS = Resolutions(np.empty(0, "V16"), np.empty(0, "V16"), np.empty(0, np.uint8))
-_NOTHING_RELIED = Relied(
+_NO_ASSUMPTIONS = Assumptions(
     np.empty(0, np.int64), np.empty(0, bool), np.empty(0, np.int64), np.empty(0, np.int64)
 )
 
 
-class Made(NamedTuple):
+class Draft(NamedTuple):
     """What was decided: by columns what of it is created, by the rules a page."""
 
     page: Page
@@ -53,19 +53,19 @@ class Made(NamedTuple):
     credit: Slots
 
 
-def make_decided(book: Book, batch: Batch, made: Made, time: int) -> Decided:
+def lay_out(book: Book, batch: Batch, draft: Draft, time: int) -> Decision:
     """Lay out what was decided: created transfers, refused ones, legs, ends of holds.
 
     Args:
         book: As it was decided by.
         batch: The requests.
-        made: The decision.
+        draft: The decision.
         time: Microseconds since 1970, of the decision.
     """
-    page, moves, resolves = made.page, made.moves, made.resolves
+    page, moves, resolves = draft.page, draft.moves, draft.resolves
     moved = _moved_rows(book, batch, moves, time)
     created = [known for known in page.spent.values() if known.outcome is Outcome.created]
-    numbers = {one: int(book.number[slot]) for one, slot in made.slots.items()}
+    numbers = {one: int(book.number[slot]) for one, slot in draft.slots.items()}
     # Where the legs find their transfers.
     first = len(moves.rows) + len(resolves.rows)
     place = {known.transfer.id: first + at for at, known in enumerate(created)}
@@ -74,24 +74,24 @@ def make_decided(book: Book, batch: Batch, made: Made, time: int) -> Decided:
     spenders = [(place_expired if leg.at < 0 else place)[leg.transfer_id] for leg in page.legs]
     ends = np.repeat(np.arange(len(moves.rows), first), 2)
     legs, made_by = _all_legs(
-        moves, made.given, np.concatenate([np.array(spenders, np.int64), ends])
+        moves, draft.given, np.concatenate([np.array(spenders, np.int64), ends])
     )
     spent = [moved]
     if len(resolves.rows):
         spent.append(resolved_rows(book, batch, resolves))
     if created:
         spent.append(spent_rows(created, numbers))
-    return Decided(
+    return Decision(
         spent=joined(spent),
-        refused=_refused(batch, made),
+        refused=_refused(batch, draft),
         slots=legs.slots,
         deltas=legs.deltas,
         spenders=made_by,
         expired=expired,
-        resolutions=_resolutions(batch, made),
+        resolutions=_resolutions(batch, draft),
         closings=page.closings,
-        outcomes=made.outcomes,
-        relied=_relied(book, batch, made),
+        outcomes=draft.outcomes,
+        assumptions=_assumptions_of(book, batch, draft),
     )
 
 
@@ -124,29 +124,29 @@ def _all_legs(moves: Moves, given: Legs, spenders: Ints) -> tuple[Legs, Ints]:
     return Legs(rows, slots, deltas, np.full(len(rows), -1)), made_by
 
 
-def _refused(batch: Batch, made: Made) -> Refused:
+def _refused(batch: Batch, draft: Draft) -> Refusals:
     """Refusals that spend their ids: by columns, and by the rules."""
-    rows = np.flatnonzero(_SPENDING[made.outcomes] & ~made.by_rules)
-    spent = made.page.spent.values()
+    rows = np.flatnonzero(_SPENDING[draft.outcomes] & ~draft.by_rules)
+    spent = draft.page.spent.values()
     by_rules = [known for known in spent if known.outcome is not Outcome.created]
     if not (len(rows) or by_rules):
-        return _NONE_REFUSED
+        return _NO_REFUSALS
     requests = transfers_to_rows([known.transfer for known in by_rules])
     outcomes = np.array([known.outcome for known in by_rules], np.uint8)
     shards = np.array([known.shard for known in by_rules], np.int16)
-    return Refused(
+    return Refusals(
         joined([taken(batch.rows, rows), requests]),
-        np.concatenate([made.outcomes[rows], outcomes]),
+        np.concatenate([draft.outcomes[rows], outcomes]),
         np.concatenate([batch.shards[rows], shards]),
     )
 
 
-def _resolutions(batch: Batch, made: Made) -> Resolutions:
-    if not (len(made.resolves.rows) or made.page.resolutions):
+def _resolutions(batch: Batch, draft: Draft) -> Resolutions:
+    if not (len(draft.resolves.rows) or draft.page.resolutions):
         return _NO_RESOLUTIONS
-    requests = taken(batch.rows, made.resolves.rows)
+    requests = taken(batch.rows, draft.resolves.rows)
     posts = requests["flags"] == POST
-    ends = made.page.resolutions
+    ends = draft.page.resolutions
     holds = b"".join(one.hold.transfer.id for one in ends)
     transfers = b"".join(one.transfer_id or ID_ZERO for one in ends)
     statuses = np.array([one.status for one in ends], np.uint8)
@@ -157,17 +157,17 @@ def _resolutions(batch: Batch, made: Made) -> Resolutions:
     )
 
 
-def _relied(book: Book, batch: Batch, made: Made) -> Relied:
+def _assumptions_of(book: Book, batch: Batch, draft: Draft) -> Assumptions:
     """The accounts that were found short, or whose balance was moved, and what of it is others'."""
     if book.owns_all:
-        return _NOTHING_RELIED
+        return _NO_ASSUMPTIONS
     balancing = batch.rows["flags"]
     numbers, sides, available, lacking = [], [], [], []
     for outcome, flag, slots, plus, minus in (
-        (Outcome.exceeds_credits, BALANCING_DEBIT, made.debit, CREDITS_POSTED, DEBITS_POSTED),
-        (Outcome.exceeds_debits, BALANCING_CREDIT, made.credit, DEBITS_POSTED, CREDITS_POSTED),
+        (Outcome.exceeds_credits, BALANCING_DEBIT, draft.debit, CREDITS_POSTED, DEBITS_POSTED),
+        (Outcome.exceeds_debits, BALANCING_CREDIT, draft.credit, DEBITS_POSTED, CREDITS_POSTED),
     ):
-        wanted = (made.outcomes == outcome) | (balancing & flag != 0)
+        wanted = (draft.outcomes == outcome) | (balancing & flag != 0)
         rows = np.flatnonzero(wanted & (slots >= 0))
         rows = rows[book.mine[slots[rows]]]
         at = slots[rows]
@@ -177,5 +177,5 @@ def _relied(book: Book, batch: Batch, made: Made) -> Relied:
         available.append(book.others[plus, at] - book.others[minus, at] - book.others[held, at])
         # What was moved follows from the balance exactly; a refusal stands until there is enough.
         exactly = balancing[rows] & flag != 0
-        lacking.append(np.where(exactly, 0, np.maximum(made.lacking[rows], 1)))
-    return Relied(*(np.concatenate(column) for column in (numbers, sides, available, lacking)))
+        lacking.append(np.where(exactly, 0, np.maximum(draft.lacking[rows], 1)))
+    return Assumptions(*(np.concatenate(column) for column in (numbers, sides, available, lacking)))

@@ -55,7 +55,7 @@ class Account(msgspec.Struct, gc=False):
         )
 
 
-class Known(msgspec.Struct, gc=False):
+class IdRecord(msgspec.Struct, gc=False):
     """What became of an id: `created` with the transfer as it is kept, or spent by a refusal."""
 
     outcome: Outcome
@@ -83,7 +83,7 @@ class Leg(msgspec.Struct, frozen=True, gc=False):
 class Resolution(msgspec.Struct, frozen=True, gc=False):
     """The end of a hold; `transfer_id` is None where it expired."""
 
-    hold: Known
+    hold: IdRecord
     transfer_id: bytes | None
     status: HoldStatus
 
@@ -96,10 +96,10 @@ class Page:
         known: What became of ids; any other is free.
     """
 
-    def __init__(self, accounts: dict[bytes, Account], known: dict[bytes, Known]) -> None:
+    def __init__(self, accounts: dict[bytes, Account], known: dict[bytes, IdRecord]) -> None:
         self._accounts = accounts
         self._known = known
-        self.spent: dict[bytes, Known] = {}
+        self.spent: dict[bytes, IdRecord] = {}
         self.legs: list[Leg] = []
         self.resolutions: list[Resolution] = []
         self.closings: dict[bytes, bool] = {}
@@ -108,14 +108,14 @@ class Page:
         # Of the open chain: where it began, accounts as they were, holds resolved, ids created.
         self._chain: tuple[int, int] | None = None
         self._undo: list[tuple[Account, tuple[bool, int, int, int, int]]] = []
-        self._undo_holds: list[Known] = []
+        self._undo_holds: list[IdRecord] = []
         self._undo_ids: list[bytes] = []
 
     def account(self, account_id: bytes) -> Account | None:
         """The account of that id, or None where there is none."""
         return self._accounts.get(account_id)
 
-    def known(self, transfer_id: bytes) -> Known | None:
+    def known(self, transfer_id: bytes) -> IdRecord | None:
         """What became of that id, or None where it is free."""
         return self._known.get(transfer_id)
 
@@ -156,19 +156,19 @@ class Page:
 
     def spend(self, transfer: Transfer, outcome: Outcome, shard: int) -> None:
         """Note that a refusal has spent the transfer's id."""
-        known = Known(outcome, transfer, shard)
+        known = IdRecord(outcome, transfer, shard)
         self._known[transfer.id] = self.spent[transfer.id] = known
 
     def create(self, transfer: Transfer, shard: int, expires_at: int = 0) -> None:
         """Keep a created transfer; its legs follow by `post`."""
         pending = transfer.flags & TransferFlags.pending
         status = HoldStatus.pending if pending else HoldStatus.none
-        known = Known(Outcome.created, transfer, shard, status, expires_at)
+        known = IdRecord(Outcome.created, transfer, shard, status, expires_at)
         self._known[transfer.id] = self.spent[transfer.id] = known
         if self._chain is not None:
             self._undo_ids.append(transfer.id)
 
-    def resolve(self, hold: Known, status: HoldStatus, transfer_id: bytes | None) -> None:
+    def resolve(self, hold: IdRecord, status: HoldStatus, transfer_id: bytes | None) -> None:
         """End a hold, once."""
         if hold.status is not HoldStatus.pending:
             raise InvariantBroken(f"hold {hold.transfer.id.hex()} is resolved a second time")

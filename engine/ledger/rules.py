@@ -23,7 +23,7 @@ from engine.ledger.nouns import (
     TransferFlags,
 )
 from engine.ledger.outcomes import SPENDS_ID, Outcome
-from engine.ledger.page import Account, HoldStatus, Known, Page
+from engine.ledger.page import Account, HoldStatus, IdRecord, Page
 
 # Plain integers: testing a bit of an IntFlag costs twenty times as much.
 LINKED = int(TransferFlags.linked)
@@ -83,7 +83,7 @@ def decide_batch(page: Page, batch: Sequence[Transfer], shard: int, time: int) -
     return outcomes
 
 
-def expire_hold(page: Page, hold: Known) -> None:
+def expire_hold(page: Page, hold: IdRecord) -> None:
     """Release a hold whose time has come; an account that it closed is open again."""
     debit, credit = _accounts_of(page, hold)
     page.resolve(hold, HoldStatus.expired, None)
@@ -290,7 +290,7 @@ def _differs_from_hold(t: Transfer, p: Transfer) -> Outcome | None:
     return None
 
 
-def _resolved(hold: Known, time: int) -> Outcome | None:
+def _resolved(hold: IdRecord, time: int) -> Outcome | None:
     if hold.status is HoldStatus.posted:
         return Outcome.pending_transfer_already_posted
     if hold.status is HoldStatus.voided:
@@ -300,14 +300,14 @@ def _resolved(hold: Known, time: int) -> Outcome | None:
     return None
 
 
-def _reopen(page: Page, hold: Known, debit: Account, credit: Account) -> None:
+def _reopen(page: Page, hold: IdRecord, debit: Account, credit: Account) -> None:
     if hold.transfer.flags & CLOSING_DEBIT:
         page.close(debit, closed=False)
     if hold.transfer.flags & CLOSING_CREDIT:
         page.close(credit, closed=False)
 
 
-def _accounts_of(page: Page, hold: Known) -> tuple[Account, Account]:
+def _accounts_of(page: Page, hold: IdRecord) -> tuple[Account, Account]:
     debit = page.account(hold.transfer.debit_account_id)
     credit = page.account(hold.transfer.credit_account_id)
     if debit is None or credit is None:

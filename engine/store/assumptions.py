@@ -11,36 +11,36 @@ from collections.abc import Sequence
 import numpy as np
 
 from engine.book.book import CREDITS_PENDING, CREDITS_POSTED, DEBITS_PENDING, DEBITS_POSTED
-from engine.book.columns import Decided
-from engine.store.connections import Link
+from engine.book.columns import Decision
+from engine.store.connections import Connections
 from engine.store.driver import FundsArrivedError
 
 
-async def check_relied(link: Link, decided: Sequence[Decided]) -> None:
+async def check_assumptions(connections: Connections, decided: Sequence[Decision]) -> None:
     """See that no account which was short has enough by now, and no moved balance has changed.
 
     Args:
-        link: On whose writing connection the flush is under way.
+        connections: On whose writing connection the flush is under way.
         decided: All of the flush.
 
     Raises:
         FundsArrivedError: One has.
     """
-    relied = [one.relied for one in decided]
-    numbers = np.concatenate([one.numbers for one in relied])
+    assumptions = [one.assumptions for one in decided]
+    numbers = np.concatenate([one.numbers for one in assumptions])
     wanted, at = np.unique(numbers, return_inverse=True)
-    await link.writer.execute(link.text("queue_to_decline"))
-    rows = await link.writer.fetch(link.text("other_stripes"), wanted.tolist())
+    await connections.write("queue_to_decline")
+    rows = await connections.write("other_stripes", wanted.tolist())
     found = {row["number"]: row["others"] for row in rows}
     others = np.array([found[number] for number in wanted.tolist()], np.int64).T[:, at]
     posted = others[CREDITS_POSTED] - others[DEBITS_POSTED]
     available = np.where(
-        np.concatenate([one.debits for one in relied]),
+        np.concatenate([one.debits for one in assumptions]),
         posted - others[DEBITS_PENDING],
         -posted - others[CREDITS_PENDING],
     )
-    arrived = available - np.concatenate([one.available for one in relied])
-    lacking = np.concatenate([one.lacking for one in relied])
+    arrived = available - np.concatenate([one.available for one in assumptions])
+    lacking = np.concatenate([one.lacking for one in assumptions])
     changed = np.unique(numbers[np.where(lacking > 0, arrived >= lacking, arrived != 0)])
     if len(changed):
         raise FundsArrivedError(f"others have changed {len(changed)} balances that were relied on")

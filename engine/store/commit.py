@@ -17,7 +17,7 @@ import asyncpg
 import structlog
 
 from engine.errors import TryAgainError
-from engine.store.connections import Link
+from engine.store.connections import Connections
 from engine.store.driver import is_connection_lost
 
 SETTLE_SECONDS_MAX: Final = 30.0
@@ -29,11 +29,13 @@ SLOW_SECONDS: Final = 10.0
 _log = structlog.get_logger()
 
 
-async def finish(link: Link, sequence: int, number: int, commit: Coroutine[Any, Any, Any]) -> Any:
+async def finish(
+    connections: Connections, sequence: int, number: int, commit: Coroutine[Any, Any, Any]
+) -> Any:
     """Wait for what commits, without a time limit and shielded.
 
     Args:
-        link: The worker's.
+        connections: The worker's.
         sequence: The number in the worker's chain that is committed.
         number: The flush's, unique over all workers.
         commit: The statement that commits, on the connection that writes.
@@ -44,7 +46,7 @@ async def finish(link: Link, sequence: int, number: int, commit: Coroutine[Any, 
     Raises:
         TryAgainError: It was not committed; or nobody can say, and nothing may be answered.
     """
-    connection = link.writer
+    connection = connections.writer
     if connection.is_closed():
         commit.close()
         raise TryAgainError(f"flush {sequence} was not sent: the connection was lost before")
@@ -54,14 +56,14 @@ async def finish(link: Link, sequence: int, number: int, commit: Coroutine[Any, 
             result = await _waited_for(committing, sequence)
         if was_warned():
             _log.warning("commit_cut_short", sequence=sequence)
-            await commit_own(link, connection)
+            await commit_own(connections, connection)
     except Exception as error:
         if not is_connection_lost(error):
             raise
         _log.warning("commit_of_unknown_fate", sequence=sequence, reason=str(error))
-        if not await _settle(link, connection, sequence, number):
+        if not await _settle(connections, connection, sequence, number):
             raise TryAgainError(f"flush {sequence} was not committed: {error}") from error
-        await link.open()
+        await connections.open()
         return None
     if result == "ROLLBACK":
         raise TryAgainError(f"flush {sequence} was not committed: Postgres rolled it back")
@@ -99,16 +101,18 @@ def _warned(connection: asyncpg.Connection) -> Iterator[Callable[[], bool]]:
         connection.remove_log_listener(listen)
 
 
-async def commit_own(link: Link, connection: asyncpg.Connection) -> None:
+async def commit_own(connections: Connections, connection: asyncpg.Connection) -> None:
     """Commit something of our own, which waits for a synchronous standby: with it, all before."""
     cut_short = True
     while cut_short:
         with _warned(connection) as was_warned:
-            await connection.execute(link.text("commit_own"))
+            await connection.execute(connections.text("commit_own"))
         cut_short = was_warned()
 
 
-async def _settle(link: Link, lost: asyncpg.Connection, sequence: int, number: int) -> bool:
+async def _settle(
+    connections: Connections, lost: asyncpg.Connection, sequence: int, number: int
+) -> bool:
     """Find out whether a flush whose COMMIT was not answered is committed.
 
     The old backend is ended first and waited for: only then is absence final. Where the
@@ -120,17 +124,17 @@ async def _settle(link: Link, lost: asyncpg.Connection, sequence: int, number: i
     deadline = asyncio.get_running_loop().time() + SETTLE_SECONDS_MAX
     while asyncio.get_running_loop().time() < deadline:
         try:
-            fresh = await link.connect(statement_seconds_max=None)
+            fresh = await connections.connect(statement_seconds_max=None)
             try:
                 while await fresh.fetchval(  # noqa: ASYNC110 - it ends when it ends
-                    link.text("end_backend"), pid, link.name
+                    connections.text("end_backend"), pid, connections.name
                 ):
                     await asyncio.sleep(0.01)
                 committed: bool = await fresh.fetchval(
-                    link.text("find_flush"), link.worker, sequence, number
+                    connections.text("find_flush"), connections.worker, sequence, number
                 )
                 if committed:
-                    await commit_own(link, fresh)
+                    await commit_own(connections, fresh)
             finally:
                 fresh.terminate()
         except Exception as error:

@@ -21,7 +21,7 @@ Connect: TypeAlias = Callable[..., Coroutine[Any, Any, asyncpg.Connection]]
 """As `engine.store.driver.connect`."""
 
 
-class Link:
+class Connections:
     """The connections of one worker, and the named statements that run on them.
 
     Args:
@@ -112,6 +112,11 @@ class Link:
             else:
                 async with self._reading:
                     rows = await _there(self._reader).fetch(self.text(name), *args)
+        return rows
+
+    async def write(self, name: str, *args: Any) -> list[asyncpg.Record]:
+        """Rows of a named statement on the connection that writes; errors are the driver's."""
+        rows: list[asyncpg.Record] = await self.writer.fetch(self.text(name), *args)
         return rows
 
     async def watch(self, name: str, *args: Any) -> list[asyncpg.Record]:

@@ -12,7 +12,7 @@ import asyncpg
 import numpy as np
 import numpy.typing as npt
 
-from engine.book.columns import COUNTERS, Decided, Posted
+from engine.book.columns import COUNTERS, Decision, Postings
 from engine.book.id_table import words_of
 from engine.book.runs import joined, raw, taken
 from engine.ledger.page import HoldStatus
@@ -116,7 +116,7 @@ def encode_copy(columns: Sequence[Column], count: int) -> Copy:
     return Copy([name for name, _, _ in columns], _sheet(kinds).fill(columns, count))
 
 
-def copies_of(decided: Sequence[Decided], posted: Posted, number: int) -> list[tuple[str, Copy]]:
+def copies_of(decided: Sequence[Decision], posted: Postings, number: int) -> list[tuple[str, Copy]]:
     """All that a flush copies, table by table.
 
     Args:
@@ -132,7 +132,7 @@ def copies_of(decided: Sequence[Decided], posted: Posted, number: int) -> list[t
     return copies
 
 
-def _copies_of_resolutions(decided: Sequence[Decided], base: int) -> Iterator[Copy]:
+def _copies_of_resolutions(decided: Sequence[Decision], base: int) -> Iterator[Copy]:
     """Ends of holds: those by a transfer, and those that lapsed; each sorted by hold."""
     ends = [one.resolutions for one in decided]
     holds = np.concatenate([one.hold_ids for one in ends] or [np.empty(0, "V16")])
@@ -161,7 +161,7 @@ def _copies_of_resolutions(decided: Sequence[Decided], base: int) -> Iterator[Co
         yield encode_copy(columns, int((~ended).sum()))
 
 
-def copies_of_spent(decided: Sequence[Decided], base: int) -> Iterator[Copy]:
+def copies_of_spent(decided: Sequence[Decision], base: int) -> Iterator[Copy]:
     """All ids that a flush spends: the plain ones, those with more to them, the refused.
 
     Each COPY is sorted by id, so that two flushes with the same ids queue up.
@@ -218,7 +218,7 @@ _WITH_TIMEOUT: Final[list[tuple[str, Kind, str]]] = [
 ]
 
 
-def _copy_of_refused(decided: Sequence[Decided], base: int) -> Iterator[Copy]:
+def _copy_of_refused(decided: Sequence[Decision], base: int) -> Iterator[Copy]:
     requests = joined([one.refused.requests for one in decided])
     if not len(requests):
         return
@@ -235,7 +235,7 @@ def _copy_of_refused(decided: Sequence[Decided], base: int) -> Iterator[Copy]:
     yield encode_copy(columns, len(requests))
 
 
-def copy_of_posted(posted: Posted, base: int) -> Copy:
+def copy_of_posted(posted: Postings, base: int) -> Copy:
     """The postings of a flush; of those columns that may be zero everywhere only what is not."""
     columns: list[Column] = [
         ("number", "i8", base + np.arange(len(posted))),

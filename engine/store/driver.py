@@ -10,7 +10,7 @@ from typing import Final
 
 import asyncpg
 
-from engine.errors import ConfigurationError, EngineError, LostOwnershipError, TryAgainError
+from engine.errors import ChainMovedError, ConfigurationError, EngineError, TryAgainError
 
 POSTGRES_VERSION_MIN: Final = 15
 CONNECT_SECONDS_MAX: Final = 10.0
@@ -185,7 +185,7 @@ def translated() -> Iterator[None]:
     """Translate the driver's errors into ours.
 
     Raises:
-        LostOwnershipError: Another wrote in this worker's chain.
+        ChainMovedError: Another wrote in this worker's chain.
         ConflictError: Another flush came first.
         TryAgainError: The connection is lost or cannot be had.
         ConfigurationError: There is no ledger in this database.
@@ -196,7 +196,7 @@ def translated() -> Iterator[None]:
         raise
     except asyncpg.UniqueViolationError as error:
         if error.constraint_name == "flushes_pkey":
-            raise LostOwnershipError(f"another wrote in this worker's chain: {error}") from error
+            raise ChainMovedError(f"another wrote in this worker's chain: {error}") from error
         if error.constraint_name == "spent_pkey":
             raise BookStandsError(f"an id was spent by another flush: {error}") from error
         raise ConflictError(str(error)) from error

@@ -14,13 +14,13 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from engine.errors import LostOwnershipError
+from engine.errors import ChainMovedError
 from engine.ledger.nouns import ID_ZERO
 from engine.store.commit import finish
-from engine.store.connections import Link
+from engine.store.connections import Connections
 from engine.store.driver import translated
 from engine.store.records import owned_of
-from engine.store.rows import Owned
+from engine.store.rows import ShardProgress
 from shards.placement import Holding, LiveWorker, OpenMove
 
 NOBODY: Final = ID_ZERO
@@ -32,22 +32,22 @@ IN_THE_WAY_SECONDS: Final = 0.5
 _log = structlog.get_logger()
 
 
-class Changed(msgspec.Struct):
+class OwnershipChange(msgspec.Struct):
     """What a worker owns after a change, and the number that the change took in its chain."""
 
     sequence: int
-    owned: dict[int, Owned]
+    owned: dict[int, ShardProgress]
 
 
-class Owning:
+class Ownership:
     """A worker's ownership of shards.
 
     Args:
-        link: The worker's connections.
+        connections: The worker's connections.
     """
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
 
     # Being alive.
 
@@ -59,31 +59,38 @@ class Owning:
             shards: Those it was told to work on; None where it takes its fair share.
         """
         listed = None if shards is None else sorted(shards)
-        arguments = self._link.worker, socket.gethostname(), os.getpid(), lease_seconds, listed
-        await self._link.read("register_worker", *arguments, locked=True)
+        arguments = (
+            self._connections.worker,
+            socket.gethostname(),
+            os.getpid(),
+            lease_seconds,
+            listed,
+        )
+        await self._connections.read("register_worker", *arguments, locked=True)
 
-    async def beat(self, lease_seconds: float) -> None:
+    async def heartbeat(self, lease_seconds: float) -> None:
         """Stay alive for another lease, by Postgres's clock."""
-        await self._link.watch("beat", self._link.worker, lease_seconds)
+        await self._connections.watch("heartbeat", self._connections.worker, lease_seconds)
 
     async def expire(self) -> None:
         """Be alive no more: what it still owns may be taken at once."""
-        await self._link.watch("expire_worker", self._link.worker)
+        await self._connections.watch("expire_worker", self._connections.worker)
 
-    async def measure(self, rates: Mapping[int, float]) -> None:
+    async def record_loads(self, rates: Mapping[int, float]) -> None:
         """Write down what is decided of each shard. Units: transfers a second."""
-        arguments = self._link.worker, list(rates), list(rates.values())
-        await self._link.watch("measure", *arguments)
+        arguments = self._connections.worker, list(rates), list(rates.values())
+        await self._connections.watch("record_loads", *arguments)
 
-    async def clear_the_way(self) -> None:
+    async def terminate_blockers(self) -> None:
         """Where a write has been waiting: end the backends of frozen workers that it waits for."""
-        since = self._link.waits_since
+        since = self._connections.waits_since
         if since is None or asyncio.get_running_loop().time() - since < IN_THE_WAY_SECONDS:
             return
-        if self._link.writer.is_closed():  # it was lost, and its COMMIT is being looked for
+        if self._connections.writer.is_closed():  # it was lost, and its COMMIT is being looked for
             return
-        pid = self._link.writer.get_server_pid()
-        for row in await self._link.watch("clear_the_way", pid, self._link.worker):
+        pid = self._connections.writer.get_server_pid()
+        me = self._connections.worker
+        for row in await self._connections.watch("terminate_blockers", pid, me):
             _log.warning("frozen_backend_ended", backend=row["application_name"])
 
     # Looking.
@@ -91,15 +98,15 @@ class Owning:
     async def changes(self, seconds_max: float) -> None:
         """Wait until an owner or a move has changed, but not for longer than this."""
         try:
-            await asyncio.wait_for(self._link.changed.wait(), seconds_max)
+            await asyncio.wait_for(self._connections.changed.wait(), seconds_max)
         except TimeoutError:
             return
 
     async def look(self) -> tuple[list[Holding], list[LiveWorker]]:
         """Who owns what, what is asked for, and who is alive; changes from now on are heard."""
-        self._link.changed.clear()
-        shards = await self._link.watch("look_at_shards")
-        workers = await self._link.watch("look_at_workers")
+        self._connections.changed.clear()
+        shards = await self._connections.watch("look_at_shards")
+        workers = await self._connections.watch("look_at_workers")
         return [_holding(row) for row in shards], [
             LiveWorker(
                 row["worker"],
@@ -109,12 +116,14 @@ class Owning:
             for row in workers
         ]
 
-    async def positions(self, shards: Collection[int]) -> dict[int, Owned]:
+    async def positions(self, shards: Collection[int]) -> dict[int, ShardProgress]:
         """How far shards got, whose owners are locked or which are this worker's."""
-        rows = await self._link.read("newest_positions", list(shards), locked=True)
+        rows = await self._connections.read("newest_positions", list(shards), locked=True)
         return {row["shard"]: owned_of(row) for row in rows}
 
-    async def look_again(self, owned: Mapping[int, Owned]) -> tuple[int, dict[int, Owned]]:
+    async def look_again(
+        self, owned: Mapping[int, ShardProgress]
+    ) -> tuple[int, dict[int, ShardProgress]]:
         """The end of the own chain, its row being locked and nothing of its own under way.
 
         Others may have lent the chain since the worker looked last; what it reads from now on
@@ -127,42 +136,47 @@ class Owning:
             The next number, and the shards with their times.
 
         Raises:
-            LostOwnershipError: The shards or their positions are others.
+            ChainMovedError: The shards or their positions are others.
         """
-        rows = await self._link.read("ownership", self._link.worker, locked=True)
+        rows = await self._connections.read("ownership", self._connections.worker, locked=True)
         found = {row["shard"]: owned_of(row) for row in rows if row["shard"] is not None}
         if {s: o.position for s, o in found.items()} != {s: o.position for s, o in owned.items()}:
-            raise LostOwnershipError("shards or positions are others now")
+            raise ChainMovedError("shards or positions are others now")
         return rows[0]["sequence"] + 1, found
 
     # Asking for shards.
 
     async def ask(self, sources: Mapping[int, bytes]) -> None:
         """Ask for shards, from their owners."""
-        me = [self._link.worker] * len(sources)
+        me = [self._connections.worker] * len(sources)
         shards, owners = list(sources), list(sources.values())
-        await self._link.watch("ask_moves", None, shards, owners, me, self._link.name)
+        await self._connections.watch("ask_moves", None, shards, owners, me, self._connections.name)
 
     async def refuse(self, moves: Mapping[int, str]) -> None:
         """Let moves come to nothing, each for its reason."""
         for move, why in moves.items():
-            await self._link.watch("refuse_moves", [move], why)
+            await self._connections.watch("refuse_moves", [move], why)
 
     async def done(self, shards: Collection[int]) -> None:
         """Say that these shards are read on."""
         if shards:
-            await self._link.watch("moves_done", list(shards), self._link.worker)
+            await self._connections.watch("moves_done", list(shards), self._connections.worker)
 
     # Claiming and releasing.
 
     async def owners(self, shards: Collection[int]) -> list[bytes]:
         """The owners of shards other than this worker, sorted."""
-        rows = await self._link.read("owners", list(shards), locked=True)
-        return sorted({row["worker"] for row in rows} - {self._link.worker})
+        rows = await self._connections.read("owners", list(shards), locked=True)
+        return sorted({row["worker"] for row in rows} - {self._connections.worker})
 
     async def claim(
-        self, owner: bytes, shards: Collection[int], *, owned: Mapping[int, Owned], time: int
-    ) -> Changed | None:
+        self,
+        owner: bytes,
+        shards: Collection[int],
+        *,
+        owned: Mapping[int, ShardProgress],
+        time: int,
+    ) -> OwnershipChange | None:
         """Take over those of `shards` that are `owner`'s, if it is nobody or has expired.
 
         Both rows are locked in order, all is tested again in the next statement, and both
@@ -178,40 +192,42 @@ class Owning:
             What is this worker's now; None where nothing was to be had.
 
         Raises:
-            LostOwnershipError: The worker's own shards are others; nothing is claimed.
+            ChainMovedError: The worker's own shards are others; nothing is claimed.
             ConflictError: A lock could not be had in time.
             TryAgainError: Postgres is out of reach; whether it is claimed may be unknown.
         """
-        link = self._link
-        connection = link.writer
-        with translated(), link.waiting():
+        connections = self._connections
+        connection = connections.writer
+        with translated(), connections.waiting():
             await connection.execute("BEGIN")
             try:
-                await connection.fetch(link.text("lock_workers"), sorted([link.worker, owner]))
+                await connections.write("lock_workers", sorted([connections.worker, owner]))
                 # The next statement: one that waits for a lock reads what was before.
-                rows = await connection.fetch(link.text("owners"), list(shards))
+                rows = await connections.write("owners", list(shards))
                 taken = [r["shard"] for r in rows if r["worker"] == owner and not r["alive"]]
                 if not taken:
                     await connection.execute("ROLLBACK")
                     return None
                 sequence, kept = await self.look_again(owned)
-                number = await self._change("claim", taken, owner, link.worker, sequence, time)
-                await connection.execute(link.text("moves_claimed"), taken, link.worker)
+                number = await self._change(
+                    "claim", taken, owner, connections.worker, sequence, time
+                )
+                await connections.write("moves_claimed", taken, connections.worker)
             except BaseException:
-                await link.roll_back()
+                await connections.roll_back()
                 raise
-            await finish(link, sequence, number, connection.execute("COMMIT"))
-        return Changed(sequence, kept | await self.positions(taken))
+            await finish(connections, sequence, number, connection.execute("COMMIT"))
+        return OwnershipChange(sequence, kept | await self.positions(taken))
 
     async def release(
         self,
         shards: Collection[int],
         *,
-        owned: Mapping[int, Owned],
+        owned: Mapping[int, ShardProgress],
         time: int,
         paused_seconds: float = 0.0,
         leaving: bool = False,
-    ) -> Changed:
+    ) -> OwnershipChange:
         """Give shards back; one that is asked for is kept free for who asked.
 
         Args:
@@ -225,24 +241,26 @@ class Owning:
             What is this worker's now.
 
         Raises:
-            LostOwnershipError, ConflictError, TryAgainError: As `claim`.
+            ChainMovedError, ConflictError, TryAgainError: As `claim`.
         """
-        link = self._link
-        connection = link.writer
-        with translated(), link.waiting():
+        connections = self._connections
+        connection = connections.writer
+        with translated(), connections.waiting():
             await connection.execute("BEGIN")
             try:
-                await connection.fetch(link.text("lock_workers"), sorted([link.worker, NOBODY]))
+                await connections.write("lock_workers", sorted([connections.worker, NOBODY]))
                 sequence, kept = await self.look_again(owned)
-                number = await self._change("release", shards, link.worker, NOBODY, sequence, time)
-                await connection.execute(link.text("moves_released"), list(shards), paused_seconds)
+                number = await self._change(
+                    "release", shards, connections.worker, NOBODY, sequence, time
+                )
+                await connections.write("moves_released", list(shards), paused_seconds)
                 if leaving:
-                    await connection.execute(link.text("expire_worker"), link.worker)
+                    await connections.write("expire_worker", connections.worker)
             except BaseException:
-                await link.roll_back()
+                await connections.roll_back()
                 raise
-            await finish(link, sequence, number, connection.execute("COMMIT"))
-        return Changed(sequence, {s: one for s, one in kept.items() if s not in shards})
+            await finish(connections, sequence, number, connection.execute("COMMIT"))
+        return OwnershipChange(sequence, {s: one for s, one in kept.items() if s not in shards})
 
     async def _change(
         self,
@@ -254,15 +272,14 @@ class Owning:
         time: int,
     ) -> int:
         """Write a change of owner, both workers being locked; returns its number."""
-        link = self._link
-        connection = link.writer
-        number: int = await link.reserve_number()
-        fence = (link.worker, sequence, number, kind, time, 0, 0, 0)
-        await connection.execute(link.text("fence"), *fence)
-        other = former if worker == link.worker else worker
+        connections = self._connections
+        number: int = await connections.reserve_number()
+        fence = (connections.worker, sequence, number, kind, time, 0, 0, 0)
+        await connections.write("fence", *fence)
+        other = former if worker == connections.worker else worker
         named = number if kind == "claim" else None
-        await connection.execute(link.text("lend"), [other], kind, time, named)
-        await connection.execute(link.text("change_owner"), list(shards), former, worker, number)
+        await connections.write("append_lent_flush", [other], kind, time, named)
+        await connections.write("change_owner", list(shards), former, worker, number)
         return number
 
 

@@ -6,8 +6,8 @@ from engine.book.columns import AccountRow
 from engine.errors import InvariantBroken
 from engine.ledger.nouns import COUNTER_MAX, ID_ZERO, AccountFlags, Position, Transfer
 from engine.ledger.outcomes import Outcome
-from engine.ledger.page import HoldStatus, Known
-from engine.store.rows import Owned
+from engine.ledger.page import HoldStatus, IdRecord
+from engine.store.rows import ShardProgress
 
 
 def account_of(row: asyncpg.Record) -> AccountRow:
@@ -27,7 +27,7 @@ def account_of(row: asyncpg.Record) -> AccountRow:
     )
 
 
-def known_of(row: asyncpg.Record) -> Known:
+def record_of(row: asyncpg.Record) -> IdRecord:
     """Of `spent_by_id`."""
     outcome = Outcome(row["outcome"])
     created = outcome is Outcome.created
@@ -50,11 +50,13 @@ def known_of(row: asyncpg.Record) -> Known:
         code=row["code"] or 0,
         flags=row["flags"],
     )
-    return Known(outcome, transfer, row["shard"], status=status, expires_at=row["expires_at"] or 0)
+    return IdRecord(
+        outcome, transfer, row["shard"], status=status, expires_at=row["expires_at"] or 0
+    )
 
 
-def owned_of(row: asyncpg.Record) -> Owned:
+def owned_of(row: asyncpg.Record) -> ShardProgress:
     """Of `ownership` and `newest_positions`."""
     if row["time"] is None:
-        return Owned(Position(), 0)
-    return Owned(Position(row["generation"], row["ms"], row["seq"]), row["time"])
+        return ShardProgress(Position(), 0)
+    return ShardProgress(Position(row["generation"], row["ms"], row["seq"]), row["time"])

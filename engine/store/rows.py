@@ -5,24 +5,24 @@ from typing import Literal
 
 import msgspec
 
-from engine.book.columns import Decided, Posted
+from engine.book.columns import Decision, Postings
 from engine.ledger.nouns import Position
 from engine.store.copy import Copy
 
 
-class Owned(msgspec.Struct, gc=False):
+class ShardProgress(msgspec.Struct, gc=False):
     """A shard of this worker: how far it got and the time up to which it is decided."""
 
     position: Position
     time: int
 
 
-class Ownership(msgspec.Struct):
+class OwnedShards(msgspec.Struct):
     """One snapshot of what a worker's book rests on."""
 
     sequence: int
     """The last number in its chain."""
-    shards: dict[int, Owned]
+    shards: dict[int, ShardProgress]
     number: int
     """For the worker's next flush: above that of everything written so far."""
 
@@ -44,8 +44,8 @@ class Flush(msgspec.Struct):
     number: int
     """Unique over all workers, reserved before."""
     time: int
-    decided: list[Decided]
-    posted: Posted
+    decided: list[Decision]
+    posted: Postings
     positions: dict[int, Position]
     dead_letters: list[DeadLetter]
     kind: Literal["flush", "locked"] = "flush"
@@ -53,6 +53,6 @@ class Flush(msgspec.Struct):
     """Tables and rows as bytes, made beforehand while another flush was under way."""
 
     @property
-    def relies(self) -> bool:
+    def has_assumptions(self) -> bool:
         """Whether it declines for want of what others may have brought since."""
-        return any(len(one.relied.numbers) for one in self.decided)
+        return any(len(one.assumptions.numbers) for one in self.decided)

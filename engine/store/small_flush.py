@@ -24,7 +24,7 @@ def is_small(flush: Flush) -> bool:
         flush.kind == "flush"
         and len(flush.posted) + refused <= SMALL_POSTINGS_MAX
         and not flush.dead_letters
-        and not flush.relies
+        and not flush.has_assumptions
         and not any(one.closings for one in flush.decided)
     )
 

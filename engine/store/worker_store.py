@@ -8,21 +8,21 @@ import asyncpg
 
 from engine.book.columns import AccountRow
 from engine.errors import TryAgainError
-from engine.ledger.page import Known
-from engine.store.assumptions import check_relied
+from engine.ledger.page import IdRecord
+from engine.store.assumptions import check_assumptions
 from engine.store.commit import commit_own, finish
-from engine.store.connections import Connect, Link
+from engine.store.connections import Connect, Connections
 from engine.store.copy import FLUSH_SHIFT, copies_of, send_copy
 from engine.store.driver import STATEMENT_SECONDS_MAX, connect, translated
-from engine.store.ownership import Owning
-from engine.store.records import account_of, known_of, owned_of
-from engine.store.rows import Flush, Owned, Ownership
+from engine.store.ownership import Ownership
+from engine.store.records import account_of, owned_of, record_of
+from engine.store.rows import Flush, OwnedShards, ShardProgress
 from engine.store.small_flush import is_small, small_arguments
 
 LOCK_ROUNDS_MAX: Final = 20
 
 
-class PostgresStore:
+class WorkerStore:
     """One worker's door to the ledger.
 
     Args:
@@ -33,20 +33,20 @@ class PostgresStore:
 
     def __init__(self, dsn: str, worker: bytes, connect: Connect = connect) -> None:
         self.worker = worker
-        self._link = Link(dsn, worker, connect)
-        self.owning = Owning(self._link)
+        self._connections = Connections(dsn, worker, connect)
+        self.ownership = Ownership(self._connections)
 
     async def open(self) -> None:
         """Connect, again where a connection was lost. Raises as `connect`."""
-        await self._link.open()
+        await self._connections.open()
 
     def drop(self) -> None:
         """Cut all connections; whatever was under way in them is rolled back."""
-        self._link.drop()
+        self._connections.drop()
 
     # Reading.
 
-    async def load_known(self, ids: Sequence[bytes], *, locked: bool = False) -> list[Known]:
+    async def load_records(self, ids: Sequence[bytes], *, locked: bool = False) -> list[IdRecord]:
         """What became of `ids`; those that are free are left out.
 
         Args:
@@ -56,8 +56,8 @@ class PostgresStore:
         Raises:
             TryAgainError: Postgres is out of reach.
         """
-        rows = await self._link.read("spent_by_id", ids, locked=locked)
-        return [known_of(row) for row in rows]
+        rows = await self._connections.read("spent_by_id", ids, locked=locked)
+        return [record_of(row) for row in rows]
 
     async def load_accounts(
         self,
@@ -75,7 +75,7 @@ class PostgresStore:
             writing_shard: Through whose stripes the others are credited.
             locked: Read within the locked flush that is under way.
         """
-        rows = await self._link.read(
+        rows = await self._connections.read(
             "accounts_by_id", ids, list(owned), writing_shard, locked=locked
         )
         return [account_of(row) for row in rows]
@@ -89,11 +89,11 @@ class PostgresStore:
             The numbers of the accounts, for each the four counters, and when the newest of all
             these was written.
         """
-        rows = await self._link.read("other_stripes", numbers, locked=locked)
+        rows = await self._connections.read("other_stripes", numbers, locked=locked)
         newest = max((row["others_time"] or 0 for row in rows), default=0)
         return [row["number"] for row in rows], [row["others"] for row in rows], newest
 
-    async def load_due(
+    async def load_expiring(
         self, since: dict[int, int], until: int, *, locked: bool = False
     ) -> list[tuple[int, bytes]]:
         """Unresolved holds that lapse after `since` (by shard) and up to `until`.
@@ -101,24 +101,24 @@ class PostgresStore:
         Returns:
             (expires_at, hold id) of each.
         """
-        rows = await self._link.read(
-            "holds_due", list(since), list(since.values()), until, locked=locked
+        rows = await self._connections.read(
+            "expiring_holds", list(since), list(since.values()), until, locked=locked
         )
         return [(row["expires_at"], row["id"]) for row in rows]
 
-    async def load_ownership(self) -> Ownership:
+    async def load_ownership(self) -> OwnedShards:
         """The worker's last number, its shards and positions, in one snapshot."""
-        rows = await self._link.read("ownership", self.worker, locked=True)
+        rows = await self._connections.read("ownership", self.worker, locked=True)
         shards = {row["shard"]: owned_of(row) for row in rows if row["shard"] is not None}
-        return Ownership(rows[0]["sequence"], shards, await self.reserve_number())
+        return OwnedShards(rows[0]["sequence"], shards, await self.reserve_number())
 
-    async def load_positions(self, shards: Collection[int]) -> dict[int, Owned]:
+    async def load_positions(self, shards: Collection[int]) -> dict[int, ShardProgress]:
         """How far other workers' shards got; within a locked flush."""
-        return await self.owning.positions(shards)
+        return await self.ownership.positions(shards)
 
     async def shard_count(self) -> int:
         """Into how many shards the ledger is cut."""
-        rows = await self._link.read("shard_count")
+        rows = await self._connections.read("shard_count")
         count: int = rows[0]["shard_count"]
         return count
 
@@ -131,13 +131,13 @@ class PostgresStore:
             The number for the next flush.
 
         Raises:
-            LostOwnershipError: Another wrote in this worker's chain; nothing was written.
+            ChainMovedError: Another wrote in this worker's chain; nothing was written.
             ConflictError: A version, id or hold was written by another; nothing was written.
             TryAgainError: Postgres is out of reach; whether the flush was committed may be
                 unknown, and nothing of it may be answered.
         """
-        connection = self._link.writer
-        with translated(), self._link.waiting():
+        connection = self._connections.writer
+        with translated(), self._connections.waiting():
             if is_small(flush):
                 return await self._flush_small(connection, flush)
             await connection.execute("BEGIN")
@@ -146,14 +146,14 @@ class PostgresStore:
                     next_number = await self._write(connection, flush)
                     await self._look_again(flush)
             except BaseException:
-                await self._link.roll_back()
+                await self._connections.roll_back()
                 raise
             await self._commit(flush, connection.execute("COMMIT"))
         return next_number
 
     async def _flush_small(self, connection: asyncpg.Connection, flush: Flush) -> int:
         arguments = small_arguments(self.worker, flush, flush.number << FLUSH_SHIFT)
-        text = self._link.text("flush_small")
+        text = self._connections.text("flush_small")
         written = connection.fetchval(text, *arguments)
         number: int | None = await self._commit(flush, written)
         return await self.reserve_number() if number is None else number
@@ -169,21 +169,19 @@ class PostgresStore:
             ConflictError: A lock could not be had in time.
             TryAgainError: Postgres is out of reach, or the owners kept changing.
         """
-        connection = self._link.writer
-        with translated(), self._link.waiting():
+        connection = self._connections.writer
+        with translated(), self._connections.waiting():
             for _ in range(LOCK_ROUNDS_MAX):
-                before = await self._owners(connection, shards)
+                before = await self._owners(shards)
                 await connection.execute("BEGIN")
                 try:
-                    await connection.fetch(
-                        self._link.text("lock_workers"), sorted({self.worker, *before})
-                    )
+                    await self._connections.write("lock_workers", sorted({self.worker, *before}))
                     # The next statement: one that waits for a lock reads what was before.
-                    owners = await self._owners(connection, shards)
+                    owners = await self._owners(shards)
                     if owners <= before | {self.worker}:
                         return owners - {self.worker}
                 except BaseException:
-                    await self._link.roll_back()
+                    await self._connections.roll_back()
                     raise
                 await connection.execute("ROLLBACK")
         raise TryAgainError(f"the owners of shards {sorted(shards)} kept changing")
@@ -191,11 +189,11 @@ class PostgresStore:
     async def confirm(self) -> None:
         """See to it that all that was read is kept, by a synchronous standby too."""
         with translated():
-            await commit_own(self._link, self._link.writer)
+            await commit_own(self._connections, self._connections.writer)
 
     async def reserve_number(self) -> int:
         """A number for a flush, above that of everything written before."""
-        return await self._link.reserve_number()
+        return await self._connections.reserve_number()
 
     async def finish_locked(self, flush: Flush, lenders: Iterable[bytes]) -> int:
         """Write and commit a locked flush, in the own chain and in each lender's.
@@ -203,34 +201,33 @@ class PostgresStore:
         Returns:
             The number for the next flush.
         """
-        connection = self._link.writer
-        with translated(), self._link.waiting():
+        connection = self._connections.writer
+        with translated(), self._connections.waiting():
             try:
                 next_number = await self._write(connection, flush)
-                await connection.execute(
-                    self._link.text("lend"), sorted(lenders), "lent", flush.time, flush.number
-                )
+                lent = sorted(lenders), "lent", flush.time, flush.number
+                await self._connections.write("append_lent_flush", *lent)
                 await self._look_again(flush)
             except BaseException:
-                await self._link.roll_back()
+                await self._connections.roll_back()
                 raise
             await self._commit(flush, connection.execute("COMMIT"))
         return next_number
 
     async def abandon_locked(self) -> None:
         """Give the locks back; nothing is written."""
-        await self._link.roll_back()
+        await self._connections.roll_back()
 
     async def _commit(self, flush: Flush, commit: Coroutine[Any, Any, Any]) -> Any:
-        return await finish(self._link, flush.sequence, flush.number, commit)
+        return await finish(self._connections, flush.sequence, flush.number, commit)
 
-    async def _owners(self, connection: asyncpg.Connection, shards: Collection[int]) -> set[bytes]:
-        rows = await connection.fetch(self._link.text("owners"), list(shards))
+    async def _owners(self, shards: Collection[int]) -> set[bytes]:
+        rows = await self._connections.write("owners", list(shards))
         return {row["worker"] for row in rows}
 
     async def _write(self, connection: asyncpg.Connection, flush: Flush) -> int:
         next_number: int = await connection.fetchval(
-            self._link.text("fence"),
+            self._connections.text("fence"),
             self.worker,
             flush.sequence,
             flush.number,
@@ -245,12 +242,10 @@ class PostgresStore:
             await send_copy(connection, table, copy)
         closings = {k: v for decided in flush.decided for k, v in decided.closings.items()}
         if closings:
-            await connection.execute(
-                self._link.text("close_accounts"), list(closings), list(closings.values())
-            )
+            await self._connections.write("close_accounts", list(closings), list(closings.values()))
         for letter in flush.dead_letters:
-            await connection.execute(
-                self._link.text("bury"),
+            await self._connections.write(
+                "insert_dead_letter",
                 letter.shard,
                 letter.position.generation,
                 letter.position.ms,
@@ -260,8 +255,8 @@ class PostgresStore:
             )
         if flush.positions:
             positions = flush.positions.values()
-            await connection.execute(
-                self._link.text("move_positions"),
+            await self._connections.write(
+                "move_positions",
                 flush.number,
                 list(flush.positions),
                 [p.generation for p in positions],
@@ -273,5 +268,5 @@ class PostgresStore:
 
     async def _look_again(self, flush: Flush) -> None:
         """The last act before COMMIT where funds were wanting or a balance was moved."""
-        if flush.relies:
-            await check_relied(self._link, flush.decided)
+        if flush.has_assumptions:
+            await check_assumptions(self._connections, flush.decided)

@@ -6,19 +6,18 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 
 from engine.book.book import Book
-from engine.errors import InvariantBroken, LostOwnershipError
+from engine.errors import ChainMovedError, InvariantBroken
 from engine.ledger.nouns import Position
 from engine.store.copy import copies_of
 from engine.store.driver import ConflictError
-from engine.store.rows import Flush, Owned
+from engine.store.rows import Flush, ShardProgress
 from engine.store.small_flush import is_small
-from engine.store.worker_store import PostgresStore
+from engine.store.worker_store import WorkerStore
 from engine.worker.open_flush import OpenFlush
-from engine.worker.replies import Told
-from engine.worker.telling import positions_of
+from engine.worker.replies import Reply, positions_of
 
 
-class Flights:
+class Chain:
     """The end of a worker's chain, and what is about to be added to it.
 
     Args:
@@ -27,20 +26,20 @@ class Flights:
     """
 
     def __init__(
-        self, store: PostgresStore, on_committed: Callable[[Flush, list[Told]], None]
+        self, store: WorkerStore, on_committed: Callable[[Flush, list[Reply]], None]
     ) -> None:
         self._store = store
         self._on_committed = on_committed
         self._numbers: deque[int] = deque()
         self._sealed: tuple[OpenFlush, Flush] | None = None
-        self._flown: OpenFlush | None = None
+        self._sent: OpenFlush | None = None
         self.in_flight: asyncio.Task[None] | None = None
         self.sequence = 0
         """The next number in the worker's chain."""
         self.reached: dict[int, Position] = {}
         """How far each shard gets by all that is on its way."""
 
-    async def begin(self, sequence: int, number: int, owned: Mapping[int, Owned]) -> None:
+    async def begin(self, sequence: int, number: int, owned: Mapping[int, ShardProgress]) -> None:
         """Go on from here; nothing is under way.
 
         Args:
@@ -67,7 +66,7 @@ class Flights:
     def uncommitted(self) -> list[OpenFlush]:
         """What is under way, the oldest first."""
         sealed = [self._sealed[0]] if self._sealed is not None else []
-        return [self._flown, *sealed] if self._flown is not None else sealed
+        return [self._sent, *sealed] if self._sent is not None else sealed
 
     def seal(self, opened: OpenFlush, book: Book) -> None:
         """Make a flush ready to be sent."""
@@ -89,19 +88,19 @@ class Flights:
         book.begin_flush()
         self._sealed = opened, flush
 
-    def launch(self) -> None:
+    def send(self) -> None:
         """Send the one that is ready."""
         if self._sealed is None or self.in_flight is not None:
             raise InvariantBroken("there is nothing ready to be sent, or something in flight")
-        self._flown, flush = self._sealed
+        self._sent, flush = self._sealed
         self._sealed = None
-        self.in_flight = asyncio.create_task(self._fly(flush, self._flown.told))
+        self.in_flight = asyncio.create_task(self._write(flush, self._sent.replies))
 
-    async def _fly(self, flush: Flush, told: list[Told]) -> None:
+    async def _write(self, flush: Flush, replies: list[Reply]) -> None:
         self._numbers.append(await self._store.flush(flush))
-        self._on_committed(flush, told)
+        self._on_committed(flush, replies)
 
-    async def land(self, book: Book) -> None:
+    async def await_commit(self, book: Book) -> None:
         """Wait for the one in flight and take its failure, if it failed."""
         if self.in_flight is None:
             return
@@ -109,15 +108,15 @@ class Flights:
         await asyncio.wait([flight])
         self.in_flight = None
         await flight
-        self._flown = None
-        book.land_flush()
+        self._sent = None
+        book.end_flush()
 
     @contextlib.asynccontextmanager
-    async def doubted(self, book: Book) -> AsyncIterator[None]:
+    async def recheck_ownership(self, book: Book) -> AsyncIterator[None]:
         """Deciding by a book that may be out of date, which what is read anew may contradict.
 
         Raises:
-            LostOwnershipError: What cannot be was found, and it is no wonder, since another has
+            ChainMovedError: What cannot be was found, and it is no wonder, since another has
                 written in this worker's chain.
             ConflictError: What was in flight was not committed; or what is made ready may be what
                 cannot be, as where an id stands in two flushes, of which only one is committed.
@@ -125,12 +124,10 @@ class Flights:
         try:
             yield
         except InvariantBroken as error:
-            await self.land(book)
+            await self.await_commit(book)
             ownership = await self._store.load_ownership()
             if ownership.sequence + 1 + self.is_one_ready != self.sequence:
-                raise LostOwnershipError(
-                    f"another wrote in this worker's chain: {error}"
-                ) from error
+                raise ChainMovedError(f"another wrote in this worker's chain: {error}") from error
             if self.is_one_ready:
                 raise ConflictError(f"what was decided ahead cannot be: {error}") from error
             raise
@@ -139,10 +136,10 @@ class Flights:
         """Give up all that is under way; returns what of it is not committed, in order."""
         await self.close()
         if self.in_flight is not None and self.in_flight.exception() is None:
-            self._flown = None
+            self._sent = None
         self.in_flight = None
         given_up = self.uncommitted()
-        self._flown = self._sealed = None
+        self._sent = self._sealed = None
         return given_up
 
     async def close(self) -> None:

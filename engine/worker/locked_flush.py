@@ -11,16 +11,15 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from engine.book.book import Book
-from engine.book.columns import Decided
+from engine.book.columns import Decision
 from engine.deciding.batch import Batch
-from engine.deciding.decider import Deciding
-from engine.errors import LostOwnershipError, TryAgainError
-from engine.store.rows import Flush, Owned
-from engine.store.worker_store import PostgresStore
+from engine.deciding.decider import Decider
+from engine.errors import ChainMovedError, TryAgainError
+from engine.store.rows import Flush, ShardProgress
+from engine.store.worker_store import WorkerStore
 from engine.worker.inbox import Arrival
 from engine.worker.prefetch import look_up
-from engine.worker.replies import Told
-from engine.worker.telling import dead_letters, positions_of, tell
+from engine.worker.replies import Reply, dead_letters, positions_of, replies_of
 
 ROUNDS_MAX = 8
 """More shards can turn out to be concerned only after a lock; then all starts over."""
@@ -31,19 +30,19 @@ class LockedResult(msgspec.Struct):
 
     flush: Flush
     next_number: int
-    told: list[Told]
-    decided: Decided
+    replies: list[Reply]
+    decided: Decision
     book: Book
 
 
 async def decide_locked(
-    store: PostgresStore,
+    store: WorkerStore,
     arrivals: Sequence[Arrival],
     shards: set[int],
     *,
     sequence: int | None,
     time: int,
-    owned: Mapping[int, Owned],
+    owned: Mapping[int, ShardProgress],
     writing_shard: int,
     shard_count: int,
 ) -> LockedResult:
@@ -61,7 +60,7 @@ async def decide_locked(
         shard_count: Of the ledger.
 
     Raises:
-        LostOwnershipError, ConflictError, TryAgainError: As `PostgresStore.flush`.
+        ChainMovedError, ConflictError, TryAgainError: As `WorkerStore.flush`.
     """
     batch = Batch([a.rows for a in arrivals], [a.entry.shard for a in arrivals])
     shards = shards - owned.keys()
@@ -76,9 +75,9 @@ async def decide_locked(
             concerned = dict(owned) | await store.load_positions(shards)
             time = max([time, *(one.time + 1 for one in concerned.values())])
             since = {shard: one.time for shard, one in concerned.items()}
-            due = sorted(await store.load_due(since, time, locked=True))
+            due = sorted(await store.load_expiring(since, time, locked=True))
             book = Book(concerned, writing_shard, shard_count)
-            deciding = Deciding(book, batch, [hold_id for _, hold_id in due], time, careful=True)
+            deciding = Decider(book, batch, [hold_id for _, hold_id in due], time, careful=True)
             newest = await look_up(deciding, book, store, locked=True)
             more = {shard for found in deciding.locks().values() for shard in found}
             if not more and newest < time:
@@ -98,8 +97,8 @@ async def decide_locked(
                     "locked",
                 )
                 next_number = await store.finish_locked(flush, lenders)
-                told = tell(arrivals, batch, decided.outcomes)
-                return LockedResult(flush, next_number, told, decided, book)
+                replies = replies_of(arrivals, batch, decided.outcomes)
+                return LockedResult(flush, next_number, replies, decided, book)
         except BaseException:
             await store.abandon_locked()
             raise
@@ -109,7 +108,7 @@ async def decide_locked(
     raise TryAgainError(f"no end of locking: shards {sorted(shards)}, time {time}")
 
 
-def _check_unmoved(owned: Mapping[int, Owned], now: Mapping[int, Owned]) -> None:
+def _check_unmoved(owned: Mapping[int, ShardProgress], now: Mapping[int, ShardProgress]) -> None:
     """Entries are at hand from where these shards got: that must be so still."""
     if {s: one.position for s, one in owned.items()} != {s: one.position for s, one in now.items()}:
-        raise LostOwnershipError("shards or positions are others now")
+        raise ChainMovedError("shards or positions are others now")

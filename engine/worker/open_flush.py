@@ -2,29 +2,29 @@
 
 from collections.abc import Sequence
 
-from engine.book.columns import Decided
+from engine.book.columns import Decision
 from engine.store.rows import DeadLetter
 from engine.worker.inbox import Arrival
-from engine.worker.replies import Told
+from engine.worker.replies import Reply
 
 
 class OpenFlush:
     """What is decided since the last flush was sent, and from which entries."""
 
-    __slots__ = ("dead_letters", "decided", "due", "time", "told", "transfers")
+    __slots__ = ("dead_letters", "decided", "due", "replies", "time", "transfers")
 
     def __init__(self, time: int, due: list[bytes]) -> None:
         self.time = time
         self.due = due
-        self.decided: list[Decided] = []
+        self.decided: list[Decision] = []
         self.dead_letters: list[DeadLetter] = []
-        self.told: list[Told] = []
+        self.replies: list[Reply] = []
         self.transfers = 0
 
     @property
     def arrivals(self) -> list[Arrival]:
         """The entries, in order."""
-        return [one.arrival for one in self.told]
+        return [one.arrival for one in self.replies]
 
 
 def part(

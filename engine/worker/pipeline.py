@@ -12,25 +12,24 @@ import numpy as np
 import structlog
 
 from engine.book.book import Book
-from engine.book.columns import Decided
-from engine.book.expiries import DueHolds
+from engine.book.columns import Decision
+from engine.book.expiries import Expiries
 from engine.deciding.batch import Batch
-from engine.deciding.decider import Deciding
-from engine.errors import EngineError, InvariantBroken, LostOwnershipError, TryAgainError
+from engine.deciding.decider import Decider
+from engine.errors import ChainMovedError, EngineError, InvariantBroken, TryAgainError
 from engine.ledger.nouns import MICROSECONDS
 from engine.settings import WorkerSettings
 from engine.store.driver import BookStandsError, ConflictError, FundsArrivedError
-from engine.store.ownership import Changed
-from engine.store.rows import Flush, Owned, Ownership
-from engine.store.worker_store import PostgresStore
-from engine.worker.chain import Flights
+from engine.store.ownership import OwnershipChange
+from engine.store.rows import Flush, OwnedShards, ShardProgress
+from engine.store.worker_store import WorkerStore
+from engine.worker.chain import Chain
 from engine.worker.inbox import Arrival, Inbox
 from engine.worker.locked_flush import decide_locked
 from engine.worker.open_flush import OpenFlush, part
 from engine.worker.prefetch import finish_in_parts, look_up
-from engine.worker.replies import Aftermath, Told
+from engine.worker.replies import Replier, Reply, dead_letters, replies_of
 from engine.worker.statistics import WorkerStatistics
-from engine.worker.telling import dead_letters, tell
 
 _log = structlog.get_logger()
 
@@ -43,7 +42,7 @@ AHEAD_TRANSFERS_MIN = 256
 SHORT_TRANSFERS_MAX = 512
 """In a short flush."""
 
-FIRST_CAME_ANOTHER = (ConflictError, LostOwnershipError)
+FIRST_CAME_ANOTHER = (ConflictError, ChainMovedError)
 
 
 class Pipeline:
@@ -52,7 +51,7 @@ class Pipeline:
     Args:
         store: The ledger.
         inbox: Where entries arrive.
-        aftermath: What is committed is handed over to it.
+        replier: What is committed is handed over to it.
         statistics: Counted up.
         settings: Sizes and durations.
         clock: Microseconds since 1970.
@@ -62,9 +61,9 @@ class Pipeline:
 
     def __init__(
         self,
-        store: PostgresStore,
+        store: WorkerStore,
         inbox: Inbox,
-        aftermath: Aftermath,
+        replier: Replier,
         statistics: WorkerStatistics,
         settings: WorkerSettings,
         clock: Callable[[], int],
@@ -73,14 +72,14 @@ class Pipeline:
     ) -> None:
         self._store = store
         self._inbox = inbox
-        self._aftermath = aftermath
+        self._replier = replier
         self._statistics = statistics
         self._settings = settings
         self._clock = clock
         self._shard_count = shard_count
         self._on_lost = on_lost
-        self.owned: dict[int, Owned] = {}
-        self._flights = Flights(store, self._committed)
+        self.owned: dict[int, ShardProgress] = {}
+        self._chain = Chain(store, self._committed)
         self._open: OpenFlush | None = None
         self._time = 0
         self._conflicts = 0
@@ -95,11 +94,11 @@ class Pipeline:
         await self._begin(await self._store.load_ownership())
         self._book = self._empty_book()
 
-    async def _begin(self, ownership: Ownership) -> None:
+    async def _begin(self, ownership: OwnedShards) -> None:
         self.owned = ownership.shards
-        await self._flights.begin(ownership.sequence + 1, ownership.number, self.owned)
+        await self._chain.begin(ownership.sequence + 1, ownership.number, self.owned)
         self._time = max([self._time, *(owned.time for owned in self.owned.values())])
-        self._due = DueHolds()
+        self._due = Expiries()
         self._open = None
 
     def _empty_book(self) -> Book:
@@ -118,9 +117,9 @@ class Pipeline:
         Raises as `Owning.claim`; some may be this worker's all the same.
         """
         await self.finish()
-        for owner in await self._store.owning.owners(shards):
+        for owner in await self._store.ownership.owners(shards):
             time = max(self._clock(), self._time + 1)
-            changed = await self._store.owning.claim(owner, shards, owned=self.owned, time=time)
+            changed = await self._store.ownership.claim(owner, shards, owned=self.owned, time=time)
             if changed is not None:
                 await self._rest_on(changed)
 
@@ -130,7 +129,7 @@ class Pipeline:
         """Give shards back, when nothing of them is in the inbox. Raises as `Owning.release`."""
         if self.is_busy():
             raise InvariantBroken("shards are given back while something is undecided")
-        changed = await self._store.owning.release(
+        changed = await self._store.ownership.release(
             shards,
             owned=self.owned,
             time=max(self._clock(), self._time + 1),
@@ -142,53 +141,53 @@ class Pipeline:
         else:
             await self._rest_on(changed)
 
-    async def _rest_on(self, changed: Changed) -> None:
+    async def _rest_on(self, changed: OwnershipChange) -> None:
         """What is in memory rests on other shards from now on; nothing is under way."""
         self.owned = changed.owned
-        if changed.sequence != self._flights.sequence:
+        if changed.sequence != self._chain.sequence:
             # Others lent the chain before: what they wrote is not in the book.
             self._book = self._empty_book()
         self._book.change_owned(self.owned)
         self._time = max([self._time, *(one.time for one in self.owned.values())])
-        self._due = DueHolds()
+        self._due = Expiries()
         self._open = None
         number = await self._store.reserve_number()
-        await self._flights.begin(changed.sequence + 1, number, self.owned)
+        await self._chain.begin(changed.sequence + 1, number, self.owned)
 
     async def close(self) -> None:
         """Wait for a flush under way, whatever becomes of it: it may be committed."""
-        await self._flights.close()
+        await self._chain.close()
 
     async def go_on(self, *, decide: bool = True) -> None:
         """One step: land, decide what is there, send; or, where another came first, redo."""
         try:
-            flights = self._flights
-            if flights.in_flight is not None and flights.in_flight.done():
-                await self._land()
+            chain = self._chain
+            if chain.in_flight is not None and chain.in_flight.done():
+                await self._await_commit()
             if decide and (self.has_work or self._hold_is_due()) and not self._is_full():
                 await self._decide(self._inbox.take(self._room()))
             # A full flush is made ready while another is in flight; one that is not full may
             # still grow, until there is nothing in flight.
-            is_free = flights.in_flight is None
-            if not flights.is_one_ready and (self._is_full() or is_free or not decide):
+            is_free = chain.in_flight is None
+            if not chain.is_one_ready and (self._is_full() or is_free or not decide):
                 self._seal()
-            if flights.is_one_ready and is_free:
-                flights.launch()
+            if chain.is_one_ready and is_free:
+                chain.send()
             elif self._is_full() or not decide:
-                await self._land()
+                await self._await_commit()
         except FIRST_CAME_ANOTHER as error:
             await self.redo(error)
 
     @property
     def has_work(self) -> bool:
         """Whether it is time to decide: while a flush is under way, only what is worth a start."""
-        if self._flights.in_flight is None:
+        if self._chain.in_flight is None:
             return bool(self._inbox)
         return not self.in_short and self._inbox.transfers >= AHEAD_TRANSFERS_MIN
 
     def is_busy(self) -> bool:
         """Whether anything is decided and not yet seen committed."""
-        return self._open is not None or self._flights.are_under_way
+        return self._open is not None or self._chain.are_under_way
 
     def _room(self) -> int:
         most = SHORT_TRANSFERS_MAX if self.in_short else self._settings.flush_transfers_max
@@ -204,7 +203,7 @@ class Pipeline:
         if next_at is not None:
             seconds = min(seconds, max(next_at - self._clock(), 0) / MICROSECONDS + 0.001)
         woken = asyncio.ensure_future(self._inbox.wake.wait())
-        flight = self._flights.in_flight
+        flight = self._chain.in_flight
         waits: list[asyncio.Future[Any]] = [woken, *([flight] if flight else [])]
         try:
             await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -217,13 +216,13 @@ class Pipeline:
     def _seal(self) -> None:
         """Close what is open and make it ready to be sent; the next decisions open another."""
         opened, self._open = self._open, None
-        if opened is not None and (opened.told or any(len(one.slots) for one in opened.decided)):
-            self._flights.seal(opened, self._book)
+        if opened is not None and (opened.replies or any(len(one.slots) for one in opened.decided)):
+            self._chain.seal(opened, self._book)
 
-    def _committed(self, flush: Flush, told: list[Told]) -> None:
+    def _committed(self, flush: Flush, replies: list[Reply]) -> None:
         for shard, position in flush.positions.items():
             if shard in self.owned:
-                self.owned[shard] = Owned(position, flush.time)
+                self.owned[shard] = ShardProgress(position, flush.time)
         self._conflicts = self._arrived = 0
         statistics = self._statistics
         statistics.flushes += 1
@@ -232,25 +231,25 @@ class Pipeline:
             created = int((one.outcomes == 0).sum())
             statistics.created += created
             statistics.refused += len(one.outcomes) - created
-        for each in told:
+        for each in replies:
             statistics.load.add(each.arrival.entry.shard, len(each.arrival.rows))
-        if told:
-            self._aftermath.add(told)
+        if replies:
+            self._replier.add(replies)
 
-    async def _land(self) -> None:
+    async def _await_commit(self) -> None:
         """Wait for the flush in flight and take its failure, if it failed."""
-        await self._flights.land(self._book)
+        await self._chain.await_commit(self._book)
         if self._book.accounts > self._settings.accounts_max and not self.is_busy():
             self._book.forget_unused(self._settings.accounts_max // 2)
 
     async def drain(self) -> None:
         """Flush all that is decided and see it committed."""
         while self.is_busy():
-            await self._land()
-            if not self._flights.is_one_ready:
+            await self._await_commit()
+            if not self._chain.is_one_ready:
                 self._seal()
-            if self._flights.is_one_ready:
-                self._flights.launch()
+            if self._chain.is_one_ready:
+                self._chain.send()
 
     async def redo(self, error: EngineError) -> None:
         """Another came first: forget what was decided and begin from the entries again."""
@@ -261,11 +260,11 @@ class Pipeline:
                 f"{self._conflicts} conflicts in a row without a flush in between: {error}",
             ) from error
         _log.info("decided_again", reason=str(error))
-        ready = await self._flights.take_back()
+        ready = await self._chain.take_back()
         noted = [self._open] if self._open is not None else []
         self._inbox.put_back([arrival for one in (*ready, *noted) for arrival in one.arrivals])
         before = self.owned
-        expected = self._flights.sequence - len(ready)
+        expected = self._chain.sequence - len(ready)
         ownership = await self._store.load_ownership()
         await self._begin(ownership)
         stands = isinstance(error, BookStandsError) and ownership.sequence + 1 == expected
@@ -282,7 +281,7 @@ class Pipeline:
         ):
             raise TryAgainError("shards or positions are others now: beginning again")
         self._arrived += isinstance(error, FundsArrivedError)
-        self._careful = not isinstance(error, FundsArrivedError | LostOwnershipError)
+        self._careful = not isinstance(error, FundsArrivedError | ChainMovedError)
 
     # Deciding.
 
@@ -311,8 +310,8 @@ class Pipeline:
         batch = Batch([a.rows for a in arrivals], [a.entry.shard for a in arrivals])
         while True:
             opened = await self._open_flush()
-            deciding = Deciding(self._book, batch, opened.due, opened.time, careful=self._careful)
-            async with self._flights.doubted(self._book):
+            deciding = Decider(self._book, batch, opened.due, opened.time, careful=self._careful)
+            async with self._chain.recheck_ownership(self._book):
                 newest = await look_up(deciding, self._book, self._store)
             if newest < opened.time:
                 break
@@ -325,7 +324,7 @@ class Pipeline:
         if not locks:
             opened.due = []
             first = len(opened.decided)
-            async with self._flights.doubted(self._book):
+            async with self._chain.recheck_ownership(self._book):
                 await finish_in_parts(deciding, self._book, self._store, opened.decided)
             self._take(opened, arrivals, batch, opened.decided[first:])
         return locks
@@ -335,11 +334,13 @@ class Pipeline:
         opened: OpenFlush,
         arrivals: Sequence[Arrival],
         batch: Batch,
-        decided: Sequence[Decided],
+        decided: Sequence[Decision],
     ) -> None:
         self._careful = False
         opened.dead_letters += dead_letters(arrivals)
-        opened.told += tell(arrivals, batch, np.concatenate([one.outcomes for one in decided]))
+        opened.replies += replies_of(
+            arrivals, batch, np.concatenate([one.outcomes for one in decided])
+        )
         opened.transfers += len(batch.rows) + len(arrivals)
         for one in decided:
             self._due.note(one)
@@ -356,13 +357,13 @@ class Pipeline:
 
     async def _watch_holds(self, horizon: int) -> None:
         since = {shard: max(owned.time, self._due.horizon) for shard, owned in self.owned.items()}
-        found = await self._store.load_due(since, horizon)
+        found = await self._store.load_expiring(since, horizon)
         self._due.horizon = horizon
         for one in found:
             self._due.add(*one)
         # Postgres does not show yet what is decided and not committed.
         open_ = [self._open] if self._open is not None else []
-        for uncommitted in [*self._flights.uncommitted(), *open_]:
+        for uncommitted in [*self._chain.uncommitted(), *open_]:
             for decided in uncommitted.decided:
                 self._due.note(decided)
 
@@ -373,7 +374,7 @@ class Pipeline:
         shards = set(range(self._shard_count)) - self.owned.keys() if self._arrived else set()
         await self._decide_locked(arrivals, shards, read_sequence=True)
         self._book = self._empty_book()
-        self._due = DueHolds()
+        self._due = Expiries()
 
     async def _decide_locked(
         self, arrivals: list[Arrival], shards: set[int], *, read_sequence: bool = False
@@ -383,7 +384,7 @@ class Pipeline:
             self._store,
             arrivals,
             shards,
-            sequence=None if read_sequence else self._flights.sequence,
+            sequence=None if read_sequence else self._chain.sequence,
             time=max(self._clock(), self._time + 1),
             owned=self.owned,
             writing_shard=self._book.writing_shard,
@@ -391,8 +392,8 @@ class Pipeline:
         )
         self._time = result.flush.time
         self._statistics.locked += 1
-        self._committed(result.flush, result.told)
+        self._committed(result.flush, result.replies)
         # Numbers reserved before are lower than that of the locked flush: no more of use.
-        await self._flights.begin(result.flush.sequence + 1, result.next_number, self.owned)
+        await self._chain.begin(result.flush.sequence + 1, result.next_number, self.owned)
         self._book.take_over(result.book)
         self._due.note(result.decided)

@@ -3,13 +3,13 @@
 import numpy as np
 
 from engine.book.book import Book
-from engine.book.columns import Decided
-from engine.deciding.decider import Deciding
-from engine.store.worker_store import PostgresStore
+from engine.book.columns import Decision
+from engine.deciding.decider import Decider
+from engine.store.worker_store import WorkerStore
 
 
 async def look_up(
-    deciding: Deciding, book: Book, store: PostgresStore, *, locked: bool = False
+    deciding: Decider, book: Book, store: WorkerStore, *, locked: bool = False
 ) -> int:
     """Advance until all is decided, or until the locks of others turn out to be needed.
 
@@ -37,12 +37,12 @@ async def look_up(
             newest = max(newest, written)
             book.refresh(np.array(numbers, np.int64), np.array(others, np.int64).T)
         if needs.ids:
-            deciding.supply(needs.ids, await store.load_known(needs.ids, locked=locked))
+            deciding.supply(needs.ids, await store.load_records(needs.ids, locked=locked))
     return newest
 
 
 async def finish_in_parts(
-    deciding: Deciding, book: Book, store: PostgresStore, decided: list[Decided]
+    deciding: Decider, book: Book, store: WorkerStore, decided: list[Decision]
 ) -> None:
     """Decide a batch for good, cut where it asks for it; it has been looked up.
 

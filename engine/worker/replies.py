@@ -5,13 +5,18 @@ resubmitting tells the outcome); an entry that cannot be deleted is deleted late
 """
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 import structlog
 
+from engine.book.columns import Postings
+from engine.deciding.batch import Batch
 from engine.errors import TryAgainError
+from engine.ledger.nouns import Position
+from engine.store.rows import DeadLetter
 from engine.streams.streams import Streams
 from engine.wire.answers import encode_answer, encode_error
 from engine.worker.inbox import Arrival
@@ -24,7 +29,7 @@ DELETE_AGAIN_SECONDS: Final = 1.0
 _log = structlog.get_logger()
 
 
-class Told:
+class Reply:
     """One entry and what is to be told about it; `outcomes` is None where nothing is."""
 
     __slots__ = ("arrival", "outcomes")
@@ -34,7 +39,50 @@ class Told:
         self.outcomes = outcomes
 
 
-class Aftermath:
+_NONE = np.empty(0, np.uint8)
+
+
+def replies_of(
+    arrivals: Sequence[Arrival], batch: Batch, outcomes: npt.NDArray[np.uint8]
+) -> list[Reply]:
+    """To each entry its outcomes."""
+    ends = batch.ends.tolist()
+    return [
+        Reply(arrival, outcomes[start:end] if arrival.request is not None else _NONE)
+        for arrival, start, end in zip(arrivals, ends[:-1], ends[1:], strict=True)
+    ]
+
+
+def dead_letters(arrivals: Sequence[Arrival]) -> list[DeadLetter]:
+    """The entries that cannot be read."""
+    return [
+        DeadLetter(a.entry.shard, a.entry.position, a.unreadable.reason, a.entry.fields)
+        for a in arrivals
+        if a.unreadable is not None
+    ]
+
+
+def positions_of(
+    posted: Postings, arrivals: Sequence[Arrival], reached: Mapping[int, Position]
+) -> dict[int, Position]:
+    """How far each shard gets that a flush touches: by an entry, or by a posting alone.
+
+    Args:
+        posted: The postings of the flush.
+        arrivals: Its entries.
+        reached: How far each shard got by all flushes before.
+    """
+    touched = np.flatnonzero(np.bincount(posted.stripe & 1023)).tolist()
+    positions = {shard: reached[shard] for shard in touched}
+    for arrival in arrivals:
+        entry = arrival.entry
+        # An entry from below the position does not move it.
+        at = reached[entry.shard]
+        positions[entry.shard] = max(positions.get(entry.shard, at), entry.position, at)
+    return positions
+
+
+class Replier:
     """A queue of committed flushes whose producers are to be told.
 
     Args:
@@ -43,24 +91,24 @@ class Aftermath:
 
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
-        self._queue: asyncio.Queue[list[Told]] = asyncio.Queue()
+        self._queue: asyncio.Queue[list[Reply]] = asyncio.Queue()
         self._undeleted: list[Entry] = []
 
-    def add(self, told: list[Told]) -> None:
+    def add(self, replies: list[Reply]) -> None:
         """Hand over a flush that is committed."""
-        self._queue.put_nowait(told)
+        self._queue.put_nowait(replies)
 
     async def run(self) -> None:
         """Tell and delete, for ever; what could not be deleted is tried again after a while."""
         while True:
             try:
                 async with asyncio.timeout(DELETE_AGAIN_SECONDS if self._undeleted else None):
-                    told = await self._queue.get()
+                    replies = await self._queue.get()
             except TimeoutError:
                 await self._delete()
                 continue
             try:
-                await self._tell(told)
+                await self._send_replies(replies)
             finally:
                 self._queue.task_done()
 
@@ -68,10 +116,10 @@ class Aftermath:
         """Wait until all that was handed over is told."""
         await self._queue.join()
 
-    async def _tell(self, told: list[Told]) -> None:
+    async def _send_replies(self, replies: list[Reply]) -> None:
         answers = [
             (reply, fields)
-            for reply, fields in map(_answer, told)
+            for reply, fields in map(_answer, replies)
             if reply is not None and fields is not None
         ]
         try:
@@ -79,7 +127,7 @@ class Aftermath:
                 await self._streams.answer(answers)
         except TryAgainError as error:
             _log.warning("answers_given_up", answers=len(answers), reason=str(error))
-        self._undeleted += [one.arrival.entry for one in told]
+        self._undeleted += [one.arrival.entry for one in replies]
         await self._delete()
 
     async def _delete(self) -> None:
@@ -90,12 +138,12 @@ class Aftermath:
             _log.warning("entries_not_deleted", entries=len(self._undeleted), reason=str(error))
 
 
-def _answer(told: Told) -> tuple[bytes | None, dict[bytes, bytes] | None]:
-    arrival = told.arrival
-    if told.outcomes is None:
+def _answer(replies: Reply) -> tuple[bytes | None, dict[bytes, bytes] | None]:
+    arrival = replies.arrival
+    if replies.outcomes is None:
         return None, None
     if arrival.unreadable is not None:
         return arrival.unreadable.reply, encode_error(arrival.unreadable)
     if arrival.request is None or arrival.request.reply is None:
         return None, None
-    return arrival.request.reply, encode_answer(arrival.request, told.outcomes)
+    return arrival.request.reply, encode_answer(arrival.request, replies.outcomes)

@@ -16,7 +16,7 @@ from engine.streams.streams import Entry
 from engine.worker.inbox import Inbox, understand
 from engine.worker.intake import Intake
 from engine.worker.pipeline import FIRST_CAME_ANOTHER, Pipeline
-from engine.worker.replies import Aftermath
+from engine.worker.replies import Replier
 from shards.placement import Step, next_step
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ class Session:
         self._settings = worker.settings
         self.inbox = Inbox(worker.settings.inbox_transfers_max)
         self._intake = Intake(worker.streams, self.inbox, worker.settings.block_ms)
-        self._aftermath = Aftermath(worker.streams)
+        self._replier = Replier(worker.streams)
         self._pipeline = Pipeline(
             worker.store,
             self.inbox,
-            self._aftermath,
+            self._replier,
             worker.statistics,
             worker.settings,
             worker.clock,
@@ -59,9 +59,9 @@ class Session:
         self._worker.statistics.sessions += 1
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._beat)
-                tasks.start_soon(self._clear_the_way)
-                tasks.start_soon(self._aftermath.run)
+                tasks.start_soon(self._send_heartbeats)
+                tasks.start_soon(self._terminate_blockers)
+                tasks.start_soon(self._replier.run)
                 await self._pipeline.load()
                 self._worker.joined &= self._worker.owned <= self.owned
                 await self._begin(self.owned)
@@ -70,7 +70,7 @@ class Session:
                 await self._work()
                 await self._release(self.owned, leaving=True)
                 with anyio.move_on_after(self._settings.lease_seconds):
-                    await self._aftermath.finish()
+                    await self._replier.finish()
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise _gravest(group) from group
@@ -90,31 +90,31 @@ class Session:
 
     # Being alive, and looking around.
 
-    async def _beat(self) -> None:
+    async def _send_heartbeats(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await self._store.owning.beat(self._settings.lease_seconds)
+            await self._store.ownership.heartbeat(self._settings.lease_seconds)
             rates = self._worker.statistics.load.rates(self.owned, loop.time())
-            await self._store.owning.measure(rates)
+            await self._store.ownership.record_loads(rates)
             await asyncio.sleep(self._settings.lease_seconds / 3)
 
-    async def _clear_the_way(self) -> None:
+    async def _terminate_blockers(self) -> None:
         while True:
             await asyncio.sleep(self._settings.claim_seconds)
-            await self._store.owning.clear_the_way()
+            await self._store.ownership.terminate_blockers()
 
     async def _watch(self) -> None:
         """Look who owns what, whenever it changes or a lease ends, and say what is to be done."""
         worker = self._worker
         while not worker.stopping:
-            holdings, workers = await self._store.owning.look()
+            holdings, workers = await self._store.ownership.look()
             step = next_step(self._store.worker, holdings, workers, joined=worker.joined)
             self._pipeline.in_short = step.is_moving
             if step.owned - self.owned:
                 raise TryAgainError("shards are owned that are not worked on: beginning again")
-            await self._store.owning.refuse(step.refuse)
+            await self._store.ownership.refuse(step.refuse)
             if step.ask:
-                await self._store.owning.ask(step.ask)
+                await self._store.ownership.ask(step.ask)
             if step.complete and step.owned <= self._intake.shards:
                 worker.joined = True
                 worker.ready.set()
@@ -127,7 +127,7 @@ class Session:
                 self.inbox.wake.set()
                 await self._stepped.wait()
                 seconds = min(seconds, self._settings.claim_seconds)
-            await self._store.owning.changes(max(seconds, 0.0))
+            await self._store.ownership.changes(max(seconds, 0.0))
 
     # Shards come and go.
 
@@ -156,7 +156,7 @@ class Session:
         self._worker.owned = self.owned
         positions = {s: owned.position for s, owned in self._pipeline.owned.items() if s in shards}
         await self._intake.start(positions)
-        await self._store.owning.done(shards)
+        await self._store.ownership.done(shards)
 
     def _lose(self, shards: set[int]) -> None:
         """Another took these shards: what came of them is its to decide."""
@@ -175,7 +175,7 @@ class Session:
             # Among them what was decided and not committed: others came first.
             self.inbox.drop(shards)
             with anyio.move_on_after(self._settings.lease_seconds / 3):
-                await self._aftermath.finish()
+                await self._replier.finish()
             shards &= self.owned
             if not shards:
                 return
@@ -205,7 +205,7 @@ class Session:
     async def _decide_below(self, entries: list[Entry]) -> None:
         arrivals = [understand(entry, self._streams.prefix) for entry in entries]
         ids = {one for arrival in arrivals for one in arrival.rows["id"].tolist()}
-        known = {one.transfer.id for one in await self._store.load_known(list(ids))}
+        known = {one.transfer.id for one in await self._store.load_records(list(ids))}
         undecided = []
         for arrival in arrivals:
             decided = arrival.request and known.issuperset(arrival.rows["id"].tolist())
@@ -219,7 +219,7 @@ class Session:
             while self.inbox or self._pipeline.is_busy():
                 await self._pipeline.go_on(decide=self._pipeline.has_work)
             self._intake.go_on()
-            await self._aftermath.finish()
+            await self._replier.finish()
         await self._store.confirm()
         await self._streams.remove(entries)
 

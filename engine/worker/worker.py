@@ -13,7 +13,7 @@ import structlog
 
 from engine.errors import ConfigurationError, TryAgainError
 from engine.settings import WorkerSettings
-from engine.store.worker_store import PostgresStore
+from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
 from engine.worker.session import Session
 from engine.worker.statistics import WorkerStatistics
@@ -34,7 +34,7 @@ class Worker:
 
     def __init__(
         self,
-        store: PostgresStore,
+        store: WorkerStore,
         streams: Streams,
         shards: Collection[int] | None,
         clock: Callable[[], int],
@@ -110,7 +110,7 @@ class Worker:
             raise ConfigurationError(
                 f"there is no shard {beyond[0]}: the ledger has {self.shard_count}, from 0",
             )
-        await self.store.owning.register(self.settings.lease_seconds, self._listed)
+        await self.store.ownership.register(self.settings.lease_seconds, self._listed)
 
     async def _leave(self) -> None:
         """Say goodbye, where the last session could not."""
@@ -119,13 +119,13 @@ class Worker:
             ownership = await self.store.load_ownership()
             times = [owned.time for owned in ownership.shards.values()]
             if ownership.shards:
-                await self.store.owning.release(
+                await self.store.ownership.release(
                     ownership.shards,
                     owned=ownership.shards,
                     time=max([self.clock(), *(time + 1 for time in times)]),
                     leaving=True,
                 )
-            await self.store.owning.expire()
+            await self.store.ownership.expire()
         except TryAgainError as error:
             _log.warning("shards_not_released", reason=str(error))
         self.store.drop()

@@ -13,7 +13,7 @@ from engine.errors import InputError
 from engine.servers import Addresses
 from engine.store.operations import MoveRecord, open_operations
 from engine.streams.streams import Streams
-from shards.applying import Applied, Bounds, apply_plan, read_plan
+from shards.applying import Bounds, PlanResult, apply_plan, read_plan
 from shards.commands.plan import short
 from shards.planning import Plan
 
@@ -65,13 +65,13 @@ def apply(
     show_applied(apply_now(addresses, made, Bounds(parallel, max_pause, max_lag)), json=json)
 
 
-def apply_now(addresses: Addresses, made: Plan, bounds: Bounds) -> Applied:
+def apply_now(addresses: Addresses, made: Plan, bounds: Bounds) -> PlanResult:
     """Apply a plan, with progress."""
     with progress_bar("moving shards", len(made.moves)) as bar:
         return run_loop(_apply(addresses, made, bounds, bar))
 
 
-async def _apply(addresses: Addresses, made: Plan, bounds: Bounds, bar: Bar) -> Applied:
+async def _apply(addresses: Addresses, made: Plan, bounds: Bounds, bar: Bar) -> PlanResult:
     def tell(record: MoveRecord) -> None:
         if not record.is_open:
             bar.advance(1)
@@ -96,7 +96,7 @@ def asker() -> str:
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-def show_applied(applied: Applied, *, json: bool) -> None:
+def show_applied(applied: PlanResult, *, json: bool) -> None:
     """Print what was done."""
     if json:
         print_json(applied)

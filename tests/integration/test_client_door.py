@@ -79,7 +79,7 @@ class TestDoor:
                 with pytest.raises(BackpressureError, match="out of memory"):
                     await impatient.create_transfer(move(a, b))
                 call = asyncio.create_task(patient.create_transfer(move(a, b)))
-                await until(lambda: patient._road._trouble, "a refusal")
+                await until(lambda: patient._delivery._trouble, "a refusal")
             finally:
                 await redis.config_set("maxmemory", "0")
             async with ledger.working():

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engine import Outcome
-from engine.client import road, settle
+from engine.client import delivery, resends
 from engine.errors import TryAgainError
 from engine.ledger.nouns import stream_name
 from tests.clients import (
@@ -66,7 +66,7 @@ class TestLosses:
     async def test_lost_answers_are_asked_for_again(
         self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(road, "LOOK_SECONDS", 0.05)
+        monkeypatch.setattr(delivery, "LOOK_SECONDS", 0.05)
         worker = ledger.worker()
         async with ledger.working(worker), open_client(ledger) as client:
             [bank] = await make_accounts(client, 1)
@@ -109,7 +109,7 @@ class TestLosses:
             again = await client.create_transfers(first[:2])
             assert again == [Outcome.exists, Outcome.id_already_failed]
             # ... and also when the answer to that is lost, if it was longer ago than clocks differ.
-            monkeypatch.setattr(settle, "CLOCK_SECONDS_MAX", 0)
+            monkeypatch.setattr(resends, "CLOCK_SECONDS_MAX", 0)
             lost = lose_answers(worker, 1)
             again = await client.create_transfers(first[:2])
             assert len(lost) == 1
@@ -118,7 +118,7 @@ class TestLosses:
     async def test_entries_that_redis_lost_are_sent_again(
         self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(road, "LOOK_SECONDS", 0.05)
+        monkeypatch.setattr(delivery, "LOOK_SECONDS", 0.05)
         async with open_client(ledger) as client:
             [a, b] = await make_accounts(client, 2)
             call = asyncio.create_task(client.create_transfer(move(a, b)))
@@ -132,7 +132,7 @@ class TestLosses:
     async def test_connections_killed_under_load_lose_nothing_and_repeat_nothing(
         self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(road, "LOOK_SECONDS", 0.1)
+        monkeypatch.setattr(delivery, "LOOK_SECONDS", 0.1)
         async with ledger.working(), open_client(ledger) as client, ledger.redis() as redis:
             accounts = await make_accounts(client, 20)
             wanted = [move(accounts[n % 20], accounts[(n + 1) % 20]) for n in range(2000)]

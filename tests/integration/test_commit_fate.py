@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from engine.settings import WorkerSettings
-from engine.store.worker_store import PostgresStore
+from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
 from engine.worker.worker import Worker
 from tests.desks import Desk, batch, desk
@@ -30,7 +30,7 @@ def commit_of(transfers: list[dict[str, Any]]) -> bytes:
 
 
 def worker_through(dsn: str, at: Desk, lease_seconds: float = 5.0) -> Worker:
-    store = PostgresStore(dsn, uuid.uuid4().bytes)
+    store = WorkerStore(dsn, uuid.uuid4().bytes)
     streams = Streams(at.ledger.redis_url, at.ledger.prefix)
     return Worker(store, streams, [0], clock, WorkerSettings(lease_seconds=lease_seconds))
 

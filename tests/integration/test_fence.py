@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.errors import LostOwnershipError
+from engine.errors import ChainMovedError
 from engine.ledger.nouns import Position
 from engine.store.ownership import NOBODY
 from engine.store.rows import DeadLetter, Flush
@@ -27,7 +27,7 @@ async def test_who_was_taken_over_commits_nothing(
 
     number = await paused.flush(flush(before.sequence + 1, before.number))
     assert await claim(taker, paused.worker)
-    with pytest.raises(LostOwnershipError):
+    with pytest.raises(ChainMovedError):
         await paused.flush(flush(before.sequence + 2, number))
     # The living one is not to be robbed in turn.
     assert not await claim(paused, taker.worker)

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from engine.errors import TryAgainError
 from engine.store import connection as connecting
-from engine.store.worker_store import PostgresStore
+from engine.store.worker_store import WorkerStore
 from tests.desks import A, B, Desk, batch, desk
 from tests.integration.test_commit_fate import BOTH_WAYS, commit_of, worker_through
 from tests.ledgers import until
@@ -86,7 +86,7 @@ async def test_a_connection_lost_before_a_flush_is_sent_ends_no_worker(at: Desk)
     async with at.ledger.working(worker):
         with capture_logs() as logs:
             for sent in range(1, 4):
-                worker.store._link.writer.terminate()
+                worker.store._connections.writer.terminate()
                 await at.send(batch(1))
                 assert await at.answers(sent) == [["created"]] * sent
 
@@ -225,10 +225,10 @@ async def test_settings_of_the_role_do_not_reach_a_session(at: Desk) -> None:
     for setting, value in others.items():
         await connection.execute(f"ALTER DATABASE {name} SET {setting} = '{value}'")
     await connection.close()
-    store = PostgresStore(at.ledger.dsn, uuid.uuid4().bytes)
+    store = WorkerStore(at.ledger.dsn, uuid.uuid4().bytes)
     await store.open()
     for setting, value in others.items():
-        found = await store._link.writer.fetchval("SELECT current_setting($1)", setting)
+        found = await store._connections.writer.fetchval("SELECT current_setting($1)", setting)
         assert found != value, setting
     store.drop()
 
@@ -238,10 +238,10 @@ async def test_a_database_without_writes_is_waited_for(at: Desk) -> None:
     name = at.ledger.dsn.rsplit("/", 1)[1]
     await at.ledger.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     worker = at.ledger.worker([0])
-    store = PostgresStore(at.ledger.dsn, uuid.uuid4().bytes)
+    store = WorkerStore(at.ledger.dsn, uuid.uuid4().bytes)
     await store.open()
     with pytest.raises(TryAgainError, match="takes no writes"):
-        await store.owning.register(1.0)
+        await store.ownership.register(1.0)
     store.drop()
     running = asyncio.create_task(worker.run())
     connection = await asyncpg.connect(at.ledger.dsn)
@@ -258,7 +258,7 @@ async def test_too_many_connections_are_waited_for(at: Desk) -> None:
     await at.ledger.sql("DROP ROLE IF EXISTS poor")
     await at.ledger.sql("CREATE ROLE poor LOGIN PASSWORD 'poor' CONNECTION LIMIT 1 IN ROLE engine")
     there = at.ledger.dsn.partition("@")[2]
-    store = PostgresStore(f"postgresql://poor:poor@{there}", uuid.uuid4().bytes)
+    store = WorkerStore(f"postgresql://poor:poor@{there}", uuid.uuid4().bytes)
     with pytest.raises(TryAgainError, match="too many connections"):
         await store.open()
     store.drop()

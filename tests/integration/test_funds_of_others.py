@@ -90,7 +90,7 @@ async def test_a_decline_for_more_than_arrived_stands(postgres_dsn: str, redis_u
     original = one.store.flush
 
     async def late(what: Flush) -> int:
-        if what.relies:
+        if what.has_assumptions:
             await kept(ledger, 1)
         return await original(what)
 
@@ -112,7 +112,7 @@ async def test_declining_ends_though_funds_keep_arriving(postgres_dsn: str, redi
     original = one.store.flush
 
     async def late(what: Flush) -> int:
-        if what.relies:
+        if what.has_assumptions:
             before = len(await outcomes(ledger))
             async with ledger.redis() as redis:
                 await push(redis, ledger, 0, transfer(E0, L1, 1))

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from engine.errors import LostOwnershipError
+from engine.errors import ChainMovedError
 from engine.store.ownership import NOBODY
 from tests.ledgers import Ledger, make_ledger, until
 from tests.stores import claim, opened
@@ -69,7 +69,7 @@ async def test_heartbeat_renewed_while_claim_waits(postgres_dsn: str, redis_url:
     slow, taker = await opened(ledger, 0), await opened(ledger)
     assert await claim(slow, NOBODY)
     held = await behind_a_lock(ledger, slow.worker, claim(taker, slow.worker))
-    await slow.owning.beat(60)
+    await slow.ownership.heartbeat(60)
     assert await let_go(held) == [{}]
     assert list((await slow.load_ownership()).shards) == [0]
     slow.drop()
@@ -84,7 +84,7 @@ async def test_whoever_was_robbed_claims_nothing_before_it_knows(
     one, other = await opened(ledger, 0), await opened(ledger)
     owned = await claim(one, NOBODY)
     assert await claim(other, one.worker)
-    with pytest.raises(LostOwnershipError):
+    with pytest.raises(ChainMovedError):
         await claim(one, NOBODY, [1], owned)
     assert await claim(one, NOBODY, [1])
     one.drop()

@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator, Iterator
 import asyncpg
 import pytest
 
-from engine.book.columns import NOTHING_POSTED
+from engine.book.columns import NO_POSTINGS
 from engine.ledger.nouns import Position
 from engine.servers import PostgresServer
 from engine.store.ownership import NOBODY
 from engine.store.rows import DeadLetter, Flush
-from engine.store.worker_store import PostgresStore
+from engine.store.worker_store import WorkerStore
 from tests.desks import Desk, batch, desk
 from tests.ledgers import clock, until
 from tests.standbys import Pair, paired
@@ -107,16 +107,16 @@ async def test_commit_cancelled_with_synchronous_standby(
 @BOTH_WAYS
 async def test_a_cancelled_task_lets_its_commit_wait(size: int, pair: Pair, at: Desk) -> None:
     """Whoever cancels the task that flushes cancels no COMMIT: the task ends after it."""
-    store = PostgresStore(at.ledger.dsn, uuid.uuid4().bytes)
+    store = WorkerStore(at.ledger.dsn, uuid.uuid4().bytes)
     await store.open()
-    await store.owning.register(60)
-    await store.owning.claim(NOBODY, [0], owned={}, time=clock())
+    await store.ownership.register(60)
+    await store.ownership.claim(NOBODY, [0], owned={}, time=clock())
     before = await store.load_ownership()
     pair.standby.kill()
     position = Position(0, 1000, 0)
     letters = [DeadLetter(0, position, "for the test", [b"a", b"b"])] if size > 1 else []
     flush = Flush(
-        before.sequence + 1, before.number, clock(), [], NOTHING_POSTED, {0: position}, letters
+        before.sequence + 1, before.number, clock(), [], NO_POSTINGS, {0: position}, letters
     )
     flushing = asyncio.create_task(store.flush(flush))
     try:

@@ -9,7 +9,7 @@ from tests.simulation.world import Participant, World
 
 STATEMENTS = (
     "BEGIN", "COMMIT", "flush_small", "fence", "COPY spent", "COPY posted", "lock_workers",
-    "owners", "lend", "change_owner", "look_at_shards", "ownership", "accounts_by_id",
+    "owners", "append_lent_flush", "change_owner", "look_at_shards", "ownership", "accounts_by_id",
     "other_stripes", "spent_by_id", "move_positions", "resolve_holds", "find_flush",
 )  # fmt: skip
 

@@ -22,9 +22,9 @@ SAFEGUARDS: dict[str, Safeguard] = {
     ),
     "the number read in the snapshot of owners and positions (1)": (
         "store/worker_store.py",
-        'rows = await self._link.read("ownership", self.worker, locked=True)\n',
-        'rows = await self._link.read("ownership", self.worker, locked=True)\n'
-        '        later = await self._link.read("ownership", self.worker, locked=True)\n'
+        'rows = await self._connections.read("ownership", self.worker, locked=True)\n',
+        'rows = await self._connections.read("ownership", self.worker, locked=True)\n'
+        '        later = await self._connections.read("ownership", self.worker, locked=True)\n'
         '        rows = [dict(row, sequence=later[0]["sequence"]) for row in rows]\n',
     ),
     "shards and positions looked at again under the lock of the own row": (
@@ -34,29 +34,29 @@ SAFEGUARDS: dict[str, Safeguard] = {
     ),
     "the book thrown away where others lent the chain before the lock": (
         "worker/pipeline.py",
-        "        if changed.sequence != self._flights.sequence:\n",
+        "        if changed.sequence != self._chain.sequence:\n",
         "        if False:\n",
     ),
     "a row in the chain of who loses a shard": (
         "store/ownership.py",
-        '        await connection.execute(link.text("lend"), [other], kind, time, named)\n',
+        '        await connections.write("append_lent_flush", [other], kind, time, named)\n',
         "",
     ),
     "a row in nobody's chain": (
         "store/ownership.py",
-        '        await connection.execute(link.text("lend"), [other], kind, time, named)\n',
+        '        await connections.write("append_lent_flush", [other], kind, time, named)\n',
         "        if other != NOBODY:\n"
-        '            await connection.execute(link.text("lend"), [other], kind, time, named)\n',
+        '            await connections.write("append_lent_flush", [other], kind, time, named)\n',
     ),
     "nobody's row is locked when a free shard is claimed": (
         "store/ownership.py",
-        "sorted([link.worker, owner])",
-        "sorted({link.worker, owner} - {NOBODY})",
+        "sorted([connections.worker, owner])",
+        "sorted({connections.worker, owner} - {NOBODY})",
     ),
     "rows in the chains of lenders": (
         "store/worker_store.py",
-        'self._link.text("lend"), sorted(lenders), "lent"',
-        'self._link.text("lend"), [], "lent"',
+        'lent = sorted(lenders), "lent"',
+        'lent = [], "lent"',
     ),
     "one index for all spent ids (2)": (
         f"{HERE}tables.py",
@@ -70,8 +70,8 @@ SAFEGUARDS: dict[str, Safeguard] = {
     ),
     "what is open is thrown away (4)": (
         "worker/pipeline.py",
-        "        self._due = DueHolds()\n        self._open = None\n\n    def _empty",
-        "        self._due = DueHolds()\n\n    def _empty",
+        "        self._due = Expiries()\n        self._open = None\n\n    def _empty",
+        "        self._due = Expiries()\n\n    def _empty",
     ),
     "the book is thrown away (4)": (
         "worker/pipeline.py",
@@ -85,20 +85,20 @@ SAFEGUARDS: dict[str, Safeguard] = {
     ),
     "ids are looked up after one was taken (4)": (
         "worker/pipeline.py",
-        "self._careful = not isinstance(error, FundsArrivedError | LostOwnershipError)",
+        "self._careful = not isinstance(error, FundsArrivedError | ChainMovedError)",
         "self._careful = False",
     ),
     "answers wait for the commit (5)": (
         "worker/chain.py",
         "        self._numbers.append(await self._store.flush(flush))\n"
-        "        self._on_committed(flush, told)\n",
-        "        self._on_committed(flush, told)\n"
+        "        self._on_committed(flush, replies)\n",
+        "        self._on_committed(flush, replies)\n"
         "        self._numbers.append(await self._store.flush(flush))\n",
     ),
     "ids under way are known (5)": (
         "book/book.py",
-        "        found: dict[bytes, Known] = {}\n",
-        "        return {}\n        found: dict[bytes, Known] = {}\n",
+        "        found: dict[bytes, IdRecord] = {}\n",
+        "        return {}\n        found: dict[bytes, IdRecord] = {}\n",
     ),
     "ends of holds under way are known (5)": (
         "deciding/decider.py",
@@ -117,11 +117,11 @@ SAFEGUARDS: dict[str, Safeguard] = {
     ),
     "a claim reads owners in a statement of its own (7)": (
         "store/ownership.py",
-        'await connection.fetch(link.text("lock_workers"), sorted([link.worker, owner]))\n'
+        'await connections.write("lock_workers", sorted([connections.worker, owner]))\n'
         "                # The next statement: one that waits for a lock reads what was before.\n"
-        '                rows = await connection.fetch(link.text("owners"), list(shards))\n',
-        'rows = await connection.fetch(link.text("owners"), list(shards))\n'
-        '                await connection.fetch(link.text("lock_workers"), sorted([link.worker, owner]))\n',
+        '                rows = await connections.write("owners", list(shards))\n',
+        'rows = await connections.write("owners", list(shards))\n'
+        '                await connections.write("lock_workers", sorted([connections.worker, owner]))\n',
     ),
     "a claim leaves who is alive alone": (
         "store/ownership.py",
@@ -130,7 +130,7 @@ SAFEGUARDS: dict[str, Safeguard] = {
     ),
     "what became of a lost commit is found out (8)": (
         "store/commit.py",
-        "if not await _settle(link, connection, sequence, number):",
+        "if not await _settle(connections, connection, sequence, number):",
         "if False:",
     ),
     "absence is final only once the backend is gone (8)": (
@@ -140,13 +140,13 @@ SAFEGUARDS: dict[str, Safeguard] = {
     ),
     "who is frozen is cleared out of the way (9)": (
         "store/ownership.py",
-        'for row in await self._link.watch("clear_the_way", pid, self._link.worker):',
-        "for row in []:",
+        'self._connections.watch("terminate_blockers", pid, me)',
+        'self._connections.watch("terminate_blockers", 0, me)',
     ),
     "only who is dead is cleared out of the way (9)": (
         f"{HERE}statements_owning.py",
-        'if beat["worker"] == worker or beat["expires_at"] > database.clock():',
-        'if beat["worker"] == worker:',
+        'if heartbeat["worker"] == worker or heartbeat["expires_at"] > database.clock():',
+        'if heartbeat["worker"] == worker:',
     ),
     "refresh before declining, and the look before COMMIT": (
         "worker/pipeline.py",
@@ -162,12 +162,12 @@ SAFEGUARDS: dict[str, Safeguard] = {
     ),
     "what was brought meanwhile is seen before COMMIT": (
         "store/worker_store.py",
-        "        if flush.relies:\n",
+        "        if flush.has_assumptions:\n",
         "        if False:\n",
     ),
     "who declines queues up": (
         "store/assumptions.py",
-        '    await link.writer.execute(link.text("queue_to_decline"))\n',
+        '    await connections.write("queue_to_decline")\n',
         "",
     ),
     "the locked flush reads the owners again": (
@@ -202,8 +202,8 @@ SAFEGUARDS: dict[str, Safeguard] = {
     ),
     "a flush is later than the shards it writes": (
         "worker/pipeline.py",
-        "self._time = max([self._time, *(owned.time for owned in self.owned.values())])\n        self._due = DueHolds()\n        self._open = None\n\n    def _empty",
-        "self._due = DueHolds()\n        self._open = None\n\n    def _empty",
+        "self._time = max([self._time, *(owned.time for owned in self.owned.values())])\n        self._due = Expiries()\n        self._open = None\n\n    def _empty",
+        "self._due = Expiries()\n        self._open = None\n\n    def _empty",
     ),
     "a flush is later than what it read of others": (
         "worker/pipeline.py",

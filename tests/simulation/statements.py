@@ -47,7 +47,7 @@ async def fence(
     return [{"next_number": next(run.database.flush_numbers)}]
 
 
-async def lend(
+async def append_lent_flush(
     run: Any, workers: list[bytes], kind: str, time: int, other: int | None
 ) -> list[Row]:
     for worker in sorted(workers):
@@ -140,7 +140,7 @@ async def close_accounts(run: Any, ids: list[bytes], closed: list[bool]) -> list
     return []
 
 
-async def bury(
+async def insert_dead_letter(
     run: Any, shard: int, generation: int, ms: int, seq: int, reason: str, fields: list[bytes]
 ) -> list[Row]:
     row = {"shard": shard, "generation": generation, "ms": ms, "seq": seq}
@@ -179,13 +179,13 @@ STATEMENTS: dict[str, Statement] = (
     | {
         one.__name__: one
         for one in (
-            bury,
+            insert_dead_letter,
             close_accounts,
             commit_own,
             end_backend,
             fence,
             flush_small,
-            lend,
+            append_lent_flush,
             lock_workers,
             move_positions,
             queue_to_decline,

@@ -19,7 +19,7 @@ async def register_worker(
     return []
 
 
-async def beat(run: Any, worker: bytes, seconds: float) -> list[Row]:
+async def heartbeat(run: Any, worker: bytes, seconds: float) -> list[Row]:
     expires_at = run.database.clock() + round(seconds * 1_000_000)
     await run.update("heartbeats", worker, {"expires_at": expires_at})
     return []
@@ -33,7 +33,7 @@ async def expire_worker(run: Any, worker: bytes) -> list[Row]:
     return []
 
 
-async def measure(run: Any, worker: bytes, shards: list[int], rates: list[float]) -> list[Row]:
+async def record_loads(run: Any, worker: bytes, shards: list[int], rates: list[float]) -> list[Row]:
     for shard, rate in zip(shards, rates, strict=True):
         row = {"shard": shard, "worker": worker, "transfers_per_second": rate}
         if not await run.insert("loads", row, or_nothing=True):
@@ -130,13 +130,13 @@ async def look_at_shards(run: Any) -> list[Row]:
         owner = run.one("owners", "owners_pkey", shard)
         if owner is None:
             continue
-        beat = run.one("heartbeats", "heartbeats_pkey", owner["worker"])
+        heartbeat = run.one("heartbeats", "heartbeats_pkey", owner["worker"])
         move = _open_move(run, shard) or {}
         rows.append(
             {
                 "shard": shard,
                 "worker": owner["worker"],
-                "seconds_left": (beat["expires_at"] - now) / 1_000_000 if beat else 0.0,
+                "seconds_left": (heartbeat["expires_at"] - now) / 1_000_000 if heartbeat else 0.0,
                 "planned": move.get("plan") is not None,
                 **{name: move.get(name) for name in ("move", "source", "target", "state")},
             }
@@ -147,26 +147,26 @@ async def look_at_shards(run: Any) -> list[Row]:
 async def look_at_workers(run: Any) -> list[Row]:
     now = run.database.clock()
     rows = []
-    for beat in run.table("heartbeats").all(run.snapshot):
-        worker = run.one("workers", "workers_pkey", beat["worker"])
-        if beat["expires_at"] > now and worker is not None:
+    for heartbeat in run.table("heartbeats").all(run.snapshot):
+        worker = run.one("workers", "workers_pkey", heartbeat["worker"])
+        if heartbeat["expires_at"] > now and worker is not None:
             rows.append(
                 {
-                    "worker": beat["worker"],
+                    "worker": heartbeat["worker"],
                     "shards": worker["shards"],
-                    "drained": beat["drained"],
+                    "drained": heartbeat["drained"],
                 }
             )
     return sorted(rows, key=lambda row: row["worker"])
 
 
-async def clear_the_way(run: Any, pid: int, worker: bytes) -> list[Row]:
+async def terminate_blockers(run: Any, pid: int, worker: bytes) -> list[Row]:
     database = run.database
     blocking = database.blocking_pids(pid)
     rows = []
-    for beat in run.table("heartbeats").all(run.snapshot):
-        name = f"engine {uuid.UUID(bytes=beat['worker'])}"
-        if beat["worker"] == worker or beat["expires_at"] > database.clock():
+    for heartbeat in run.table("heartbeats").all(run.snapshot):
+        name = f"engine {uuid.UUID(bytes=heartbeat['worker'])}"
+        if heartbeat["worker"] == worker or heartbeat["expires_at"] > database.clock():
             continue
         for blocker in blocking:
             if database.backends[blocker].name == name:
@@ -179,13 +179,13 @@ OWNING: dict[str, Callable[..., Awaitable[list[Row]]]] = {
     one.__name__: one
     for one in (
         ask_moves,
-        beat,
+        heartbeat,
         change_owner,
-        clear_the_way,
+        terminate_blockers,
         expire_worker,
         look_at_shards,
         look_at_workers,
-        measure,
+        record_loads,
         moves_claimed,
         moves_done,
         moves_released,

@@ -89,7 +89,7 @@ async def spent_by_id(run: Any, ids: list[bytes]) -> list[Row]:
     return rows
 
 
-async def holds_due(run: Any, shards: list[int], since: list[int], until: int) -> list[Row]:
+async def expiring_holds(run: Any, shards: list[int], since: list[int], until: int) -> list[Row]:
     rows = []
     for shard, after in zip(shards, since, strict=True):
         rows += [
@@ -136,8 +136,8 @@ async def owners(run: Any, shards: list[int]) -> list[Row]:
     for shard in sorted(shards):
         owner = run.one("owners", "owners_pkey", shard)
         if owner is not None:
-            beat = run.one("heartbeats", "heartbeats_pkey", owner["worker"])
-            rows.append(owner | {"alive": beat is not None and beat["expires_at"] > now})
+            heartbeat = run.one("heartbeats", "heartbeats_pkey", owner["worker"])
+            rows.append(owner | {"alive": heartbeat is not None and heartbeat["expires_at"] > now})
     return rows
 
 
@@ -155,7 +155,7 @@ READING: dict[str, Callable[..., Awaitable[list[Row]]]] = {
     for one in (
         accounts_by_id,
         find_flush,
-        holds_due,
+        expiring_holds,
         newest_positions,
         other_stripes,
         owners,

@@ -222,10 +222,10 @@ async def test_a_frozen_one_is_cleared_out_of_the_way_and_nobody_else(side: Side
     waiting = asyncio.create_task(run(one, "lock_workers", [wanted]))
     assert await waits(waiting)
     pid = one.get_server_pid()
-    assert await run(three, "clear_the_way", pid, me) == []
+    assert await run(three, "terminate_blockers", pid, me) == []
     await run(three, "expire_worker", frozen)
-    assert await run(three, "clear_the_way", pid, frozen) == []
-    (ended,) = await run(three, "clear_the_way", pid, me)
+    assert await run(three, "terminate_blockers", pid, frozen) == []
+    (ended,) = await run(three, "terminate_blockers", pid, me)
     assert ended == {"application_name": f"engine {uuid.UUID(bytes=frozen)}", "ended": True}
     assert await waiting == [{"worker": wanted}]
 
@@ -234,8 +234,8 @@ async def test_a_dead_letter_that_is_there_is_let_be(side: Side) -> None:
     one, two = await side.connect(), await side.connect()
     letter = (0, 0, 5, 1, "for the test", [b"a", b"b"])
     await one.execute("BEGIN")
-    await run(one, "bury", *letter)
-    waiting = asyncio.create_task(run(two, "bury", *letter))
+    await run(one, "insert_dead_letter", *letter)
+    waiting = asyncio.create_task(run(two, "insert_dead_letter", *letter))
     assert await waits(waiting)
     await one.execute("COMMIT")
     await waiting

@@ -10,10 +10,10 @@ import pytest
 import engine.store
 from engine.book.book import Book
 from engine.deciding.batch import Batch
-from engine.deciding.decider import Deciding
+from engine.deciding.decider import Decider
 from engine.ledger.nouns import AMOUNT_MAX, ID_ZERO, Position, Transfer
 from engine.store.rows import DeadLetter, Flush
-from engine.store.worker_store import PostgresStore
+from engine.store.worker_store import WorkerStore
 from engine.wire.layout import transfers_to_rows
 from engine.worker.prefetch import look_up
 from tests.ledgers import make_ledger
@@ -65,11 +65,11 @@ STEPS: list[tuple[list[Transfer], list[bytes]]] = [
 ]
 
 
-async def told(store: PostgresStore, *, by_copy: bool) -> list[Any]:
+async def told(store: WorkerStore, *, by_copy: bool) -> list[Any]:
     """Write the story; returns everything that can be read of it."""
     await store.open()
-    await store.owning.register(60.0, [0, 1])
-    claimed = await store.owning.claim(ID_ZERO, [0, 1], owned={}, time=TIME)
+    await store.ownership.register(60.0, [0, 1])
+    claimed = await store.ownership.claim(ID_ZERO, [0, 1], owned={}, time=TIME)
     ownership = await store.load_ownership()
     read: list[Any] = [claimed, ownership.sequence, ownership.shards]
     book = Book(ownership.shards, 0, 4)
@@ -77,7 +77,7 @@ async def told(store: PostgresStore, *, by_copy: bool) -> list[Any]:
     for at, (transfers, due) in enumerate(STEPS):
         time = TIME + (at + 1) * 2_000_000
         batch = Batch([transfers_to_rows(transfers)], [0])
-        deciding = Deciding(book, batch, due, time, careful=True)
+        deciding = Decider(book, batch, due, time, careful=True)
         read.append(await look_up(deciding, book, store))
         decided = deciding.finish()
         posted = book.post([decided])
@@ -86,23 +86,23 @@ async def told(store: PostgresStore, *, by_copy: bool) -> list[Any]:
         flush = Flush(2 + at, number, time, [decided], posted, positions, letters)
         number = await store.flush(flush)
         book.begin_flush()
-        book.land_flush()
+        book.end_flush()
         read.append(decided.outcomes.tolist())
-    await store._link.read("close_accounts", [A, FAR, B], [True, True, False], locked=True)
+    await store._connections.read("close_accounts", [A, FAR, B], [True, True, False], locked=True)
     ids = [uuid.UUID(int=number).bytes for number in range(1, 13)]
     read += [
-        sorted(await store.load_known(ids), key=lambda one: one.transfer.id),
+        sorted(await store.load_records(ids), key=lambda one: one.transfer.id),
         sorted(await store.load_accounts(ACCOUNTS, [0, 1], 0), key=lambda one: one.id),
         sorted(await store.load_accounts(ACCOUNTS, [2, 3], 2), key=lambda one: one.id),
         sorted(zip(*(await store.load_others([1, 2, 3, 4]))[:2], strict=True)),
         (await store.load_others([1, 2, 3, 4]))[2],
-        sorted(await store.load_due({0: 0, 1: 0}, TIME + 10**9)),
-        sorted(await store.load_due({0: TIME + 10**8}, TIME + 10**9)),
+        sorted(await store.load_expiring({0: 0, 1: 0}, TIME + 10**9)),
+        sorted(await store.load_expiring({0: TIME + 10**8}, TIME + 10**9)),
         sorted((await store.load_positions([0, 1, 2])).items()),
         (await store.load_ownership()).shards,
     ]
     lenders = await store.begin_locked([0, 1, 2])
-    read += [lenders, await store.load_known(ids[:1], locked=True)]
+    read += [lenders, await store.load_records(ids[:1], locked=True)]
     await store.abandon_locked()
     store.drop()
     return read
@@ -119,8 +119,8 @@ async def test_what_is_written_reads_the_same_on_both_sides(
         flags = (LIMIT,) if account == POOR else ()
         database.create_account(account, 1, flags)
         await real.create_account(account, *flags)
-    in_memory = PostgresStore("memory", MINE, Connector(database, Network()))
-    in_postgres = PostgresStore(ledger.dsn, MINE)
+    in_memory = WorkerStore("memory", MINE, Connector(database, Network()))
+    in_postgres = WorkerStore(ledger.dsn, MINE)
     assert await told(in_memory, by_copy=by_copy) == await told(in_postgres, by_copy=by_copy)
 
 
@@ -150,13 +150,13 @@ async def owned(side: Side) -> list[Any]:
     await run(one, "moves_done", [0], OTHER)
     await run(one, "refuse_moves", [1, 2, 3, 4, 5], "for the test")
     await look()
-    await run(one, "measure", MINE, [0, 1], [1.5, 2.5])
-    await run(one, "measure", OTHER, [1], [3.5])
+    await run(one, "record_loads", MINE, [0, 1], [1.5, 2.5])
+    await run(one, "record_loads", OTHER, [1], [3.5])
     await run(one, "expire_worker", MINE)
     read.append(await run(one, "look_at_workers"))
     await look()
-    await run(one, "beat", MINE, 60.0)
-    await run(one, "lend", [MINE, OTHER], "lent", TIME, None)
+    await run(one, "heartbeat", MINE, 60.0)
+    await run(one, "append_lent_flush", [MINE, OTHER], "lent", TIME, None)
     await look()
     read += [await run(one, "ownership", MINE), await run(one, "ownership", OTHER)]
     read.append(await run(one, "find_flush", MINE, 1, 1))

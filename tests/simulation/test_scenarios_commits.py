@@ -9,7 +9,7 @@ from tests.simulation.world import Participant
 
 
 def writer_of(one: Participant):
-    return one.worker.store._link.writer
+    return one.worker.store._connections.writer
 
 
 async def lose(scene: Scene, one: Participant, statement: str, *, applied: bool) -> None:

@@ -15,7 +15,7 @@ import engine.book.book
 import engine.store.small_flush
 import engine.worker.pipeline
 from engine.settings import WorkerSettings
-from engine.store.worker_store import PostgresStore
+from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
 from engine.worker.worker import Worker
 from tests.simulation.connection import Connector
@@ -66,7 +66,7 @@ class Participant:
         self.id = world.random.getrandbits(128).to_bytes(16, "big")
         world.names[str(uuid.UUID(bytes=self.id))] = name
         self.worker = Worker(
-            PostgresStore("postgresql://memory", self.id, Connector(world.database, world.network)),
+            WorkerStore("postgresql://memory", self.id, Connector(world.database, world.network)),
             Streams("redis://memory", PREFIX, lambda _: LogClient(world.log, world.network)),
             shards,
             self.clock,

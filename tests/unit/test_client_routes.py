@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from engine.client import routes as routing
-from engine.client.resends import CLOCK_SECONDS_MAX, ids_in_doubt, settle
+from engine.client.resends import CLOCK_SECONDS_MAX, ids_in_doubt, resend
 from engine.client.routes import Routes, cut
 from engine.errors import InputError
 from engine.ledger.nouns import ID_ZERO, MICROSECONDS, Transfer, TransferFlags, shard_of
@@ -144,6 +144,6 @@ def test_a_second_attempt_is_told_what_the_first_would_have_been(
         ids[letter]: (outcome, NOW - seconds * MICROSECONDS)
         for letter, (outcome, seconds) in kept.items()
     }
-    assert settle(rows, bytes(answered), NOW, ledger) == bytes(told)
+    assert resend(rows, bytes(answered), NOW, ledger) == bytes(told)
     if told != answered:
         assert set(ids_in_doubt(rows, bytes(answered))) >= ledger.keys()

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from engine.book.columns import COUNTERS, SPENT, Decided, Posted, Refused, Relied, Resolutions
+from engine.book.columns import (
+    COUNTERS,
+    SPENT,
+    Assumptions,
+    Decision,
+    Postings,
+    Refusals,
+    Resolutions,
+)
 from engine.store.copy import PIECE_ROWS, copies_of_spent, copy_of_posted, encode_copy
 from engine.wire.layout import TRANSFER
 from tests.simulation.copies import read_copy
@@ -11,15 +19,15 @@ from tests.simulation.copies import read_copy
 _NUMBERS = np.empty(0, np.int64)
 
 
-def decided(ids: list[bytes]) -> Decided:
+def decided(ids: list[bytes]) -> Decision:
     """Created transfers of these ids, and nothing else."""
     spent = np.zeros(len(ids), SPENT)
     spent["id"] = np.frombuffer(b"".join(ids), "V16")
     spent["amount"] = np.arange(len(ids))
     nothing = np.empty(0, "V16")
-    return Decided(
+    return Decision(
         spent=spent,
-        refused=Refused(np.empty(0, TRANSFER), np.empty(0, np.uint8), np.empty(0, np.int16)),
+        refused=Refusals(np.empty(0, TRANSFER), np.empty(0, np.uint8), np.empty(0, np.int16)),
         slots=_NUMBERS,
         deltas=np.empty((4, 0), np.int64),
         spenders=_NUMBERS,
@@ -27,7 +35,7 @@ def decided(ids: list[bytes]) -> Decided:
         resolutions=Resolutions(nothing, nothing, np.empty(0, np.uint8)),
         closings={},
         outcomes=np.zeros(len(ids), np.uint8),
-        relied=Relied(_NUMBERS, np.empty(0, bool), _NUMBERS, _NUMBERS),
+        assumptions=Assumptions(_NUMBERS, np.empty(0, bool), _NUMBERS, _NUMBERS),
     )
 
 
@@ -64,7 +72,7 @@ def test_spent_ids_are_sorted_also_where_their_upper_halves_are_the_same() -> No
 
 def test_of_postings_a_column_is_left_out_where_it_is_zero_everywhere() -> None:
     counters = np.array([[0, 0, 0], [5, 0, 9], [0, 0, 0], [0, 7, 0]])
-    posted = Posted(
+    posted = Postings(
         stripe=np.array([1024, 1025, 2048]),
         version=np.array([1, 1, 2]),
         run=np.array([0, 1, 2]),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from engine.errors import TryAgainError
-from engine.store.connections import Link
+from engine.store.connections import Connections
 
 
 class Connection:
@@ -39,14 +39,14 @@ class Opening:
     def __init__(self) -> None:
         self.listens, self.heard = asyncio.Event(), asyncio.Event()
         self.made: list[Connection] = []
-        self.link = Link("", bytes(16), self._connect)
+        self.connections = Connections("", bytes(16), self._connect)
 
     async def _connect(self, *_: Any, **__: Any) -> Any:
         self.made.append(Connection(self.listens, self.heard))
         return self.made[-1]
 
     async def begin(self) -> "asyncio.Task[None]":
-        opening = asyncio.create_task(self.link.open())
+        opening = asyncio.create_task(self.connections.open())
         await self.listens.wait()
         return opening
 
@@ -55,10 +55,10 @@ async def test_a_connection_that_does_not_listen_yet_is_not_used() -> None:
     at = Opening()
     opening = await at.begin()
     with pytest.raises(TryAgainError):
-        await at.link.watch("beat")
+        await at.connections.watch("heartbeat")
     at.heard.set()
     await opening
-    assert await at.link.watch("beat") == []
+    assert await at.connections.watch("heartbeat") == []
 
 
 async def test_a_connection_whose_opening_was_given_up_is_closed() -> None:
