@@ -150,12 +150,17 @@ async def shard_count(run: Any) -> list[Row]:
     return [{"shard_count": run.database.shard_count}]
 
 
+async def ledger_identity(run: Any) -> list[Row]:
+    return [{"identity": row["identity"]} for row in run.table("settings").all(run.snapshot)]
+
+
 READING: dict[str, Callable[..., Awaitable[list[Row]]]] = {
     one.__name__: one
     for one in (
         accounts_by_id,
         find_flush,
         expiring_holds,
+        ledger_identity,
         newest_positions,
         other_stripes,
         owners,
