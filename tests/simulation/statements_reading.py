@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from engine.ledger.nouns import COUNTER_MAX
 from tests.simulation.tables import Row
 
 COUNTERS = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
@@ -19,7 +20,9 @@ def newest(run: Any, account: int) -> list[Row]:
 
 
 def _sums(rows: list[Row]) -> list[int]:
-    return [sum(row[name] for row in rows) for name in COUNTERS]
+    """As `ledger.saturated`."""
+    sums = [sum(row[name] for row in rows) for name in COUNTERS]
+    return [min(max(value, -COUNTER_MAX - 1), COUNTER_MAX) for value in sums]
 
 
 def _time(run: Any, rows: list[Row]) -> int | None:
