@@ -108,6 +108,12 @@ class ClientStore:
 
         return await self._call("tell the number of shards", work)
 
+    async def ledger_identity(self) -> bytes:
+        """Which ledger this is: 16 bytes, made with it. Raises as `connect`."""
+        [row] = await self._fetch("tell which ledger it is", "ledger_identity")
+        identity: bytes = row["identity"]
+        return identity
+
     async def create_accounts(
         self, wanted: Sequence[NewAccount], ids: Sequence[bytes]
     ) -> tuple[set[bytes], dict[bytes, NewAccount]]:

@@ -122,6 +122,12 @@ class WorkerStore:
         count: int = rows[0]["shard_count"]
         return count
 
+    async def ledger_identity(self) -> bytes:
+        """Which ledger this is: 16 bytes, made with it."""
+        rows = await self._connections.read("ledger_identity")
+        identity: bytes = rows[0]["identity"]
+        return identity
+
     # Flushing.
 
     async def flush(self, flush: Flush) -> int:

@@ -18,6 +18,9 @@ from tests.simulation.tables import Row, Snapshot, Transaction, make_tables
 START = 1_700_000_000_000_000
 """When the simulated time begins, in microseconds since 1970."""
 
+IDENTITY = b"the same ledger!"
+"""Which ledger it is."""
+
 DEADLOCK_SECONDS = 1.0
 
 NOTIFYING = ("owners", "moves")
@@ -96,6 +99,8 @@ class Database:
         made = self.begin(None)
         nobody = {"worker": ID_ZERO, "host": "nobody", "process": 0, "shards": None}
         self._put("workers", nobody, made)
+        settings = {"one": True, "shard_count": shard_count, "identity": IDENTITY}
+        self._put("settings", settings, made)
         for shard in range(shard_count):
             self._put("owners", {"shard": shard, "worker": ID_ZERO}, made)
         self.commit(made, "init")
