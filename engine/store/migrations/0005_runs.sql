@@ -30,30 +30,26 @@ COMMENT ON COLUMN ledger.posted.earlier_pending IS
 COMMENT ON COLUMN ledger.posted.debit IS
     'Where a posting of the run has a pending amount: which are debits, the last one too. Elsewhere the sign says it';
 
--- A sum as a counter of 64 bits: what is beyond has been altered, and must not stop a query.
-CREATE FUNCTION ledger.counter(total numeric) RETURNS bigint
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN least(greatest(total, -9223372036854775808), 9223372036854775807)::bigint;
-
 -- The postings of a row, each with the counters after it: those before a posting are those after
--- it less what it changes, and only the last one's are kept.
+-- it less what it changes, and only the last one's are kept. Whether it is a debit is known where
+-- it matters: not of a run of one, nor where nothing is moved.
 -- Not STRICT, so that it becomes a part of the query that asks.
 CREATE FUNCTION ledger.legs_of(p ledger.posted)
     RETURNS TABLE (version bigint, number bigint, transfer_id uuid, amount bigint, pending_amount bigint,
-                   debits_pending bigint, debits_posted bigint,
+                   is_debit boolean, debits_pending bigint, debits_posted bigint,
                    credits_pending bigint, credits_posted bigint)
     LANGUAGE sql STABLE PARALLEL SAFE AS $$
-SELECT p.version, p.number, p.transfer_id, p.amount, p.pending_amount,
+SELECT p.version, p.number, p.transfer_id, p.amount, p.pending_amount, NULL::boolean,
        p.debits_pending, p.debits_posted, p.credits_pending, p.credits_posted
 WHERE p.earlier_transfers IS NULL
 UNION ALL
-SELECT p.version - l.back, p.number - l.back, l.transfer_id, l.amount, l.pending_amount,
-       ledger.counter(p.debits_pending + coalesce(sum(l.pending_amount) FILTER (WHERE l.is_debit) OVER later, 0)),
-       ledger.counter(p.debits_posted + coalesce(sum(l.amount) FILTER (WHERE l.is_debit) OVER later, 0)),
-       ledger.counter(p.credits_pending - coalesce(sum(l.pending_amount) FILTER (WHERE NOT l.is_debit) OVER later, 0)),
-       ledger.counter(p.credits_posted - coalesce(sum(l.amount) FILTER (WHERE NOT l.is_debit) OVER later, 0))
+SELECT p.version - l.back, p.number - l.back, l.transfer_id, l.amount, l.pending_amount, l.is_debit,
+       ledger.saturated(p.debits_pending + coalesce(sum(l.pending_amount) FILTER (WHERE l.is_debit) OVER later, 0)),
+       ledger.saturated(p.debits_posted + coalesce(sum(l.amount) FILTER (WHERE l.is_debit) OVER later, 0)),
+       ledger.saturated(p.credits_pending - coalesce(sum(l.pending_amount) FILTER (WHERE NOT l.is_debit) OVER later, 0)),
+       ledger.saturated(p.credits_posted - coalesce(sum(l.amount) FILTER (WHERE NOT l.is_debit) OVER later, 0))
 FROM (SELECT cardinality(p.earlier_transfers) + 1 - u.place AS back, u.transfer_id, u.amount,
-             coalesce(u.pending_amount, 0) AS pending_amount, coalesce(u.is_debit, u.amount < 0) AS is_debit
+             coalesce(u.pending_amount, 0) AS pending_amount, coalesce(u.is_debit, CASE WHEN u.amount <> 0 THEN u.amount < 0 END) AS is_debit
       FROM unnest(p.earlier_transfers || p.transfer_id, p.earlier_amounts || p.amount,
                   CASE WHEN p.earlier_pending IS NOT NULL THEN p.earlier_pending || p.pending_amount END,
                   p.debit) WITH ORDINALITY AS u(transfer_id, amount, pending_amount, is_debit, place)) l
