@@ -15,7 +15,8 @@ from engine.book.columns import AccountRow
 from engine.deciding.decider import Batch, Decider
 from engine.ledger.nouns import AccountFlags
 from engine.settings import WorkerSettings
-from engine.store.copy import Copy, copies_of, send_copy
+from engine.store.copy import Copy, send_copy
+from engine.store.flush_copies import copies_of
 from engine.wire.layout import Rows
 
 FLUSH = WorkerSettings().flush_transfers_max

@@ -39,7 +39,7 @@ STAGES = {
     ],
     "encode": [
         "engine.book.book:Book.post",
-        "engine.store.copy:copies_of",
+        "engine.store.flush_copies:copies_of",
         "engine.store.small_flush:small_arguments",
     ],
     "flush": ["engine.store.worker_store:WorkerStore.flush"],

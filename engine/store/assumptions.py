@@ -12,8 +12,8 @@ import numpy as np
 
 from engine.book.book import CREDITS_PENDING, CREDITS_POSTED, DEBITS_PENDING, DEBITS_POSTED
 from engine.book.columns import Decision
-from engine.store.connections import Connections
 from engine.errors import FundsArrivedError
+from engine.store.connections import Connections
 
 
 async def check_assumptions(connections: Connections, decided: Sequence[Decision]) -> None:

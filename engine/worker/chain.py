@@ -6,12 +6,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 
 from engine.book.book import Book
-from engine.errors import ChainMovedError, InvariantBroken
+from engine.errors import ChainMovedError, ConflictError, InvariantBroken
 from engine.ledger.nouns import Position
-from engine.store.copy import copies_of
-from engine.store.driver import ConflictError
 from engine.store.rows import Flush, ShardProgress
-from engine.store.small_flush import is_small
 from engine.store.worker_store import WorkerStore
 from engine.worker.open_flush import OpenFlush
 from engine.worker.replies import Reply, positions_of
@@ -81,8 +78,7 @@ class Chain:
             positions,
             opened.dead_letters,
         )
-        if not is_small(flush):
-            flush.copies = copies_of(opened.decided, posted, flush.number)
+        self._store.prepare(flush)
         self.sequence += 1
         self.reached |= positions
         book.begin_flush()

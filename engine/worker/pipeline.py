@@ -16,10 +16,17 @@ from engine.book.columns import Decision
 from engine.book.expiries import Expiries
 from engine.deciding.batch import Batch
 from engine.deciding.decider import Decider
-from engine.errors import ChainMovedError, EngineError, InvariantBroken, TryAgainError
+from engine.errors import (
+    BookStandsError,
+    ChainMovedError,
+    EngineError,
+    FirstCameAnotherError,
+    FundsArrivedError,
+    InvariantBroken,
+    TryAgainError,
+)
 from engine.ledger.nouns import MICROSECONDS
 from engine.settings import WorkerSettings
-from engine.store.driver import BookStandsError, ConflictError, FundsArrivedError
 from engine.store.ownership import OwnershipChange
 from engine.store.rows import Flush, OwnedShards, ShardProgress
 from engine.store.worker_store import WorkerStore
@@ -42,7 +49,7 @@ AHEAD_TRANSFERS_MIN = 256
 SHORT_TRANSFERS_MAX = 512
 """In a short flush."""
 
-FIRST_CAME_ANOTHER = (ConflictError, ChainMovedError)
+FIRST_CAME_ANOTHER = FirstCameAnotherError
 
 
 class Pipeline:

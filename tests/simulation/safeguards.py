@@ -54,7 +54,7 @@ SAFEGUARDS: dict[str, Safeguard] = {
         "sorted({connections.worker, owner} - {NOBODY})",
     ),
     "rows in the chains of lenders": (
-        "store/worker_store.py",
+        "store/flush_writer.py",
         'lent = sorted(lenders), "lent"',
         'lent = [], "lent"',
     ),
@@ -161,7 +161,7 @@ SAFEGUARDS: dict[str, Safeguard] = {
         "if True]",
     ),
     "what was brought meanwhile is seen before COMMIT": (
-        "store/worker_store.py",
+        "store/flush_writer.py",
         "        if flush.has_assumptions:\n",
         "        if False:\n",
     ),
@@ -171,8 +171,8 @@ SAFEGUARDS: dict[str, Safeguard] = {
         "",
     ),
     "the locked flush reads the owners again": (
-        "store/worker_store.py",
-        "if owners <= before | {self.worker}:",
+        "store/flush_writer.py",
+        "if owners <= before | {me}:",
         "if True:",
     ),
     "a limit on the credit side is decided under lock": (
