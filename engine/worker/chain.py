@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 
 from engine.book.book import Book
+from engine.book.postings import post_decisions
 from engine.errors import ChainMovedError, ConflictError, InvariantBroken
 from engine.ledger.nouns import Position
 from engine.store.rows import Flush, ShardProgress
@@ -67,7 +68,7 @@ class Chain:
 
     def seal(self, opened: OpenFlush, book: Book) -> None:
         """Make a flush ready to be sent."""
-        posted = book.post(opened.decided)
+        posted = post_decisions(book, opened.decided)
         positions = positions_of(posted, opened.arrivals, self.reached)
         flush = Flush(
             self.sequence,

@@ -12,6 +12,7 @@ import msgspec
 
 from engine.book.book import Book
 from engine.book.columns import Decision
+from engine.book.postings import post_decisions
 from engine.deciding.batch import Batch
 from engine.deciding.decider import Decider
 from engine.errors import ChainMovedError, TryAgainError
@@ -79,10 +80,10 @@ async def decide_locked(
             book = Book(concerned, writing_shard, shard_count)
             deciding = Decider(book, batch, [hold_id for _, hold_id in due], time, careful=True)
             newest = await look_up(deciding, book, store, locked=True)
-            more = {shard for found in deciding.locks().values() for shard in found}
+            more = {shard for found in deciding.locks.values() for shard in found}
             if not more and newest < time:
-                decided = deciding.finish()
-                posted = book.post([decided])
+                decided = deciding.finish_batch()
+                posted = post_decisions(book, [decided])
                 reached = {shard: one.position for shard, one in concerned.items()}
                 positions = {shard: reached[shard] for shard in shards}
                 positions |= positions_of(posted, arrivals, reached)

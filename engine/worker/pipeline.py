@@ -325,9 +325,9 @@ class Pipeline:
             # Others, by their clocks, wrote later than this flush is to be: begin a later one.
             self._time = max(self._time, newest)
             for hold_id in opened.due:
-                self._due.add(opened.time, hold_id)
+                self._due.add_hold(opened.time, hold_id)
             await self.drain()
-        locks = deciding.locks()
+        locks = deciding.locks
         if not locks:
             opened.due = []
             first = len(opened.decided)
@@ -350,7 +350,7 @@ class Pipeline:
         )
         opened.transfers += len(batch.rows) + len(arrivals)
         for one in decided:
-            self._due.note(one)
+            self._due.note_decision(one)
 
     async def _open_flush(self) -> OpenFlush:
         """The flush to decide into: at a time above all before, with the holds due by then."""
@@ -359,7 +359,7 @@ class Pipeline:
             if time > self._due.horizon:
                 await self._watch_holds(time + self._settings.horizon_seconds * MICROSECONDS)
             self._time = time
-            self._open = OpenFlush(time, self._due.take(time))
+            self._open = OpenFlush(time, self._due.take_expired(time))
         return self._open
 
     async def _watch_holds(self, horizon: int) -> None:
@@ -367,12 +367,12 @@ class Pipeline:
         found = await self._store.load_expiring(since, horizon)
         self._due.horizon = horizon
         for one in found:
-            self._due.add(*one)
+            self._due.add_hold(*one)
         # Postgres does not show yet what is decided and not committed.
         open_ = [self._open] if self._open is not None else []
         for uncommitted in [*self._chain.uncommitted(), *open_]:
             for decided in uncommitted.decided:
-                self._due.note(decided)
+                self._due.note_decision(decided)
 
     async def _decide_locked_first(self, arrivals: list[Arrival]) -> None:
         """Where others kept coming first they are locked out, and all is read under the lock."""
@@ -403,4 +403,4 @@ class Pipeline:
         # Numbers reserved before are lower than that of the locked flush: no more of use.
         await self._chain.begin(result.flush.sequence + 1, result.next_number, self.owned)
         self._book.take_over(result.book)
-        self._due.note(result.decided)
+        self._due.note_decision(result.decided)

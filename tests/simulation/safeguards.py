@@ -96,14 +96,14 @@ SAFEGUARDS: dict[str, Safeguard] = {
         "        self._numbers.append(await self._store.flush(flush))\n",
     ),
     "ids under way are known (5)": (
-        "book/book.py",
+        "book/uncommitted.py",
         "        found: dict[bytes, IdRecord] = {}\n",
         "        return {}\n        found: dict[bytes, IdRecord] = {}\n",
     ),
     "ends of holds under way are known (5)": (
         "deciding/decider.py",
-        "status = self._book.resolved_lately(found.transfer.id) or found.status",
-        "status = found.status",
+        "status = ends.get(record.transfer.id, record.status)",
+        "status = record.status",
     ),
     "balances are loaded after the claim (7)": (
         "worker/pipeline.py",
@@ -151,9 +151,9 @@ SAFEGUARDS: dict[str, Safeguard] = {
     "refresh before declining, and the look before COMMIT": (
         "worker/pipeline.py",
         "newest = await look_up(deciding, self._book, self._store)\n",
-        "deciding._short = lambda *_: None\n"
+        "deciding._ask_refresh = lambda *_: None\n"
         "            newest = await look_up(deciding, self._book, self._store)\n"
-        "            deciding._made = deciding._made._replace(lacking=0 * deciding._made.lacking)\n",
+        "            deciding._draft = deciding._draft._replace(lacking=0 * deciding._draft.lacking)\n",
     ),
     "never the own stripe in a refresh": (
         f"{HERE}statements_reading.py",
@@ -177,12 +177,12 @@ SAFEGUARDS: dict[str, Safeguard] = {
     ),
     "a limit on the credit side is decided under lock": (
         "deciding/locks.py",
-        "(moves & ~book.mine[credit] & limited, credit),",
+        "(columns & ~book.mine[credit] & limited, credit),",
         "",
     ),
     "debits of others are decided under lock": (
         "deciding/locks.py",
-        "(moves & ~book.mine[debit], debit),",
+        "(columns & ~book.mine[debit], debit),",
         "",
     ),
     "holds are ended where they were decided": (
