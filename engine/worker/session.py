@@ -13,12 +13,13 @@ import structlog
 from engine.errors import ConfigurationError, EngineError, InvariantBroken, TryAgainError
 from engine.settings import WorkerSettings
 from engine.store.worker_store import WorkerStore
-from engine.streams.streams import Entry, Streams
+from engine.streams.streams import Streams
 from engine.worker.flush_report import FlushReport
-from engine.worker.inbox import Inbox, understand
+from engine.worker.inbox import Inbox
 from engine.worker.intake import Intake
 from engine.worker.membership import Membership
 from engine.worker.pipeline import Pipeline
+from engine.worker.repair import Repair
 from engine.worker.replies import Replier
 from engine.worker.statistics import WorkerStatistics
 from shards.placement import Step, next_step
@@ -70,6 +71,9 @@ class Session:
             clock,
             on_report,
             self._drop_lost,
+        )
+        self._repair = Repair(
+            streams, store, self.inbox, self._intake, self._pipeline, self._replier, membership
         )
         self._step: Step | None = None
         self._stepped = asyncio.Event()
@@ -168,7 +172,7 @@ class Session:
         owned = self._membership.shards
         positions = {shard: owned[shard].position for shard in shards}
         for shard in sorted(await self._streams.out_of_step(positions)) if shards else ():
-            await self._look_below(shard)
+            await self._repair.look_below(shard)
         owned = self._membership.shards
         positions = {shard: owned[shard].position for shard in shards if shard in owned}
         await self._intake.start(positions)
@@ -197,39 +201,6 @@ class Session:
             if await self._pipeline.release_shards(shards, paused_seconds, leaving=leaving):
                 _log.info("shards_released", shards=sorted(shards))
                 return
-
-    async def _look_below(self, shard: int) -> None:
-        """Decide what an older Redis brought back below the position, then move it forward."""
-        while shard in self._membership.shards:
-            position = self._membership.shards[shard].position
-            entries = await self._streams.read_below(shard, position)
-            if entries:
-                await self._decide_below(entries)
-                continue
-            await self._streams.move_forward(shard, position)
-            if not await self._streams.read_below(shard, position):
-                return
-
-    async def _decide_below(self, entries: list[Entry]) -> None:
-        arrivals = [understand(entry, self._streams.prefix) for entry in entries]
-        ids = {one for arrival in arrivals for one in arrival.rows["id"].tolist()}
-        known = {one.transfer.id for one in await self._store.load_records(list(ids))}
-        undecided = []
-        for arrival in arrivals:
-            decided = arrival.request and known.issuperset(arrival.rows["id"].tolist())
-            if not decided:
-                position = arrival.entry.position.entry_id
-                _log.warning("entry_below_position", shard=arrival.entry.shard, entry=position)
-                undecided.append(arrival)
-        if undecided:
-            self._intake.hold()
-            self.inbox.put_back(undecided)
-            while self.inbox or self._pipeline.is_busy():
-                await self._pipeline.advance_flushes(decide=self._pipeline.has_work)
-            self._intake.go_on()
-            await self._replier.await_told()
-        await self._store.confirm()
-        await self._streams.remove(entries)
 
 
 def _gravest(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -221,12 +221,12 @@ SAFEGUARDS: dict[str, Safeguard] = {
         '{"resolutions_pkey": lambda r: (r["hold_id"], r["number"])}',
     ),
     "what an older Redis brings back is decided": (
-        "worker/session.py",
+        "worker/repair.py",
         'known.issuperset(arrival.rows["id"].tolist())',
         "True",
     ),
     "streams are moved forward": (
-        "worker/session.py",
+        "worker/repair.py",
         "            await self._streams.move_forward(shard, position)\n",
         "",
     ),
