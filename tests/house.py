@@ -18,6 +18,22 @@ RUNS_A_STATEMENT: Final = frozenset({"read", "write", "watch", "_rows", "_fetch"
 NAMES_A_STATEMENT: Final = frozenset({"statement", "text"})
 """Functions that take a statement's name alone; what surrounds the call has its arguments."""
 
+WAITS: Final = {
+    "wait_for": 1,
+    "until": 2,
+    "answers": 1,
+    "timeout": 0,
+    "move_on_after": 0,
+    "fail_after": 0,
+    "communicate": 1,
+    "run": 9,
+    "create_connection": 1,
+    "join": 0,
+    "poll": 0,
+    "wait": 1,
+}
+"""Functions that wait, and which of their arguments says how long at most."""
+
 _STATEMENT: Final = re.compile(r"[a-z][a-z0-9_]*")
 _SQL_ASIDE: Final = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'", re.DOTALL)
 
@@ -209,6 +225,30 @@ def _calls_it(node: ast.AST, word: str) -> bool:
         case ast.Attribute():
             return node.attr == word
     return False
+
+
+def bounds_in(file: Path) -> set[str]:
+    """Calls of a module that wait for at most a time that is written out as a number."""
+    found = set()
+    for node in ast.walk(tree_of(file)):
+        if isinstance(node, ast.Call) and any(_is_bound(b) for b in _bounds_of(node)):
+            found.add(f"{path_of(file)}: {ast.unparse(node)[:80]}")
+    return found
+
+
+def _bounds_of(call: ast.Call) -> list[ast.expr]:
+    at = WAITS.get(_callee(call))
+    if at is None:
+        return []
+    named = [k.value for k in call.keywords if k.arg in {"timeout", "seconds_max"}]
+    return [*named, *call.args[at : at + 1]]
+
+
+def _is_bound(node: ast.expr) -> bool:
+    """Whether it is a number, but not a moment in which something must not happen."""
+    return (
+        isinstance(node, ast.Constant) and isinstance(node.value, int | float) and node.value >= 1
+    )
 
 
 def methods_of(file: Path) -> Iterator[tuple[str, int]]:

@@ -18,6 +18,7 @@ from tests.house import (
     MIGRATIONS,
     ROOT,
     arguments_of,
+    bounds_in,
     functions,
     methods_of,
     modules,
@@ -226,6 +227,16 @@ def mutations_unnoticed() -> Found:
     return found
 
 
+def bounds_elsewhere() -> Found:
+    """How long a test waits at most stands in `tests/bounds.py`."""
+    return {
+        call: "waits at most for a number of its own: take one from tests/bounds.py"
+        for file in modules("tests")
+        if "simulation" not in file.parts or file.name.startswith("test_conformance")
+        for call in bounds_in(file)
+    }
+
+
 def paths_stale() -> Found:
     """Files that comments and READMEs name are there."""
     path = re.compile(r"\b(?:engine|shards|tests|benchmarks|scripts)/[\w/]+\.(?:py|sql|md|txt)\b")
@@ -257,7 +268,7 @@ RULES: Final[tuple[Callable[[], Found], ...]] = (
     *(long_modules, large_classes, nameless_things, modules_in_ing, empty_names),
     *(rooms_without_a_readme, long_readmes, modules_unnamed),
     *(statements_unused, statements_missing, arguments_wrong, arguments_untold, outcomes_unlike),
-    *(quotes_stale, mutations_unnoticed, paths_stale, functions_stale),
+    *(quotes_stale, mutations_unnoticed, bounds_elsewhere, paths_stale, functions_stale),
 )
 
 
