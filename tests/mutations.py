@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.bounds import MUTATED_SECONDS_MAX
 from tests.simulation.safeguards import SAFEGUARDS
 
 ROOT = Path(__file__).parent.parent
@@ -40,7 +41,6 @@ SIMULATED = "tests.simulation"
 """Noticed by a scene of the simulator, or by one of its first seeds."""
 
 SEEDS = 400
-SECONDS_MAX = 900
 
 
 class Mutation(NamedTuple):
@@ -199,7 +199,7 @@ def _fails(command: list[str], copy: Path) -> bool:
         env={**os.environ, "PYTHONPATH": str(copy), "SEEDED_TRANSFERS": "12000"},
         capture_output=True,
         text=True,
-        timeout=SECONDS_MAX,
+        timeout=MUTATED_SECONDS_MAX,
         check=False,
     )
     return done.returncode == 1
