@@ -6,8 +6,10 @@ import pytest
 
 from engine.book.book import Book
 from engine.book.columns import Decision, Postings
+from engine.book.postings import post_decisions
 from engine.errors import InvariantBroken
 from engine.ledger.outcomes import Outcome
+from engine.worker import chain, locked_flush
 from engine.worker.flush_report import FlushReport
 from tests.simulation.locking import unique_violation
 from tests.simulation.scenes import DEBIT_LIMIT, Scene, scenario
@@ -61,10 +63,9 @@ async def test_a_report_counts_the_conflicts_before_the_flush(scene: Scene) -> N
 
 def test_money_that_is_made_is_not_committed(monkeypatch: pytest.MonkeyPatch) -> None:
     """By whatever path a flush goes to Postgres, and whatever is wrong with the book."""
-    post = Book.post
 
     def posted_wrong(book: Book, decided: list[Decision]) -> Postings:
-        posted = post(book, decided)
+        posted = post_decisions(book, decided)
         if len(posted):
             posted.amount[0] += 1
         return posted
@@ -76,7 +77,8 @@ def test_money_that_is_made_is_not_committed(monkeypatch: pytest.MonkeyPatch) ->
             debit, credit = scene.account(shard), scene.account(0)
             await scene.worker("worker", [0])
             await scene.worker("other", [1])
-            monkeypatch.setattr(Book, "post", posted_wrong)
+            for module in (chain, locked_flush):
+                monkeypatch.setattr(module, "post_decisions", posted_wrong)
             await scene.push(0, scene.transfer(debit, credit, 1))
             with pytest.raises(InvariantBroken, match="sum to 1"):
                 await scene.until(lambda: scene.count("posted"), "postings", 5)

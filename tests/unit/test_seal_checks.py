@@ -28,7 +28,7 @@ def flush() -> tuple[list[Decision], Postings]:
         _, entries = world.step(80)
         batch = Batch([transfers_to_rows(sent) for _, sent in entries], [0] * len(entries))
         decider = Decider(columns.book, batch, (), START + turn, careful=True)
-        decided.append(columns._look_up(decider).finish())
+        decided.append(columns._look_up(decider).finish_batch())
     return decided, post_decisions(columns.book, decided)
 
 
