@@ -99,8 +99,13 @@ class Author:
         row["version"] += 1
         is_debit = amount < 0
         row["debits_posted" if is_debit else "credits_posted"] += abs(amount)
-        row["debits_pending" if is_debit else "credits_pending"] += -pending if is_debit else pending
-        row |= {"amount": amount, "pending_amount": pending, "transfer_id": uuid.UUID(int=self._draw.getrandbits(128))}
+        side, sign = ("debits_pending", -1) if is_debit else ("credits_pending", 1)
+        row[side] += sign * pending
+        row |= {
+            "amount": amount,
+            "pending_amount": pending,
+            "transfer_id": uuid.UUID(int=self._draw.getrandbits(128)),
+        }
         self._newest[stripe] = row
         if is_debit:
             self._debits.add(row["transfer_id"])
