@@ -1,6 +1,10 @@
 """The ledger in Postgres, as a worker uses it: loads, flushes, locked flushes, ownership."""
 
 from collections.abc import Collection, Iterable, Sequence
+from typing import Final
+from uuid import UUID
+
+import structlog
 
 from engine.book.columns import AccountRow
 from engine.ledger.page import IdRecord
@@ -9,8 +13,13 @@ from engine.store.connections import Connect, Connections
 from engine.store.driver import connect, translated
 from engine.store.flush_writer import FlushWriter, prepare
 from engine.store.ownership import Ownership
-from engine.store.records import account_of, owned_of, record_of
+from engine.store.records import accounts_of, owned_of, record_of
 from engine.store.rows import Flush, OwnedShards, ShardProgress
+
+UNUSABLE_LOGGED_MAX: Final = 1000
+"""Of so many accounts it is said that they cannot be used."""
+
+_log = structlog.get_logger()
 
 
 class WorkerStore:
@@ -27,6 +36,8 @@ class WorkerStore:
         self._connections = Connections(dsn, worker, connect)
         self.ownership = Ownership(self._connections)
         self._writer = FlushWriter(self._connections)
+        self._unusable: set[bytes] = set()
+        """Accounts of which it was said that they cannot be used."""
 
     async def open(self) -> None:
         """Connect, again where a connection was lost. Raises as `connect`."""
@@ -61,6 +72,8 @@ class WorkerStore:
     ) -> list[AccountRow]:
         """Accounts with their newest counters; those that do not exist are left out.
 
+        So are those that cannot be used, which is logged once, and `engine verify` names them.
+
         Args:
             ids: Of accounts, 16 bytes each.
             owned: Shards at home in which an account is written in its home stripe.
@@ -70,7 +83,12 @@ class WorkerStore:
         rows = await self._connections.read(
             "accounts_by_id", ids, list(owned), writing_shard, locked=locked
         )
-        return [account_of(row) for row in rows]
+        accounts, unusable = accounts_of(rows)
+        for account_id, why in unusable.items():
+            if account_id not in self._unusable and len(self._unusable) < UNUSABLE_LOGGED_MAX:
+                self._unusable.add(account_id)
+                _log.error("account_not_usable", account=str(UUID(bytes=account_id)), reason=why)
+        return accounts
 
     async def load_others(
         self, numbers: Sequence[int], *, locked: bool = False

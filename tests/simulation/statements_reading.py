@@ -98,7 +98,9 @@ async def expiring_holds(run: Any, shards: list[int], since: list[int], until: i
         rows += [
             {"id": row["id"], "expires_at": row["expires_at"]}
             for row in run.find("spent", "shard", shard)
-            if after < row["expires_at"] <= until
+            if row["outcome"] == 0
+            and row["flags"] & 2
+            and after < row["expires_at"] <= until
             and run.one("resolutions", "resolutions_pkey", row["id"]) is None
         ]
     return rows
