@@ -18,7 +18,7 @@ import structlog
 
 from engine.errors import TryAgainError
 from engine.store.connections import Connections
-from engine.store.driver import is_connection_lost
+from engine.store.driver_errors import is_connection_lost
 
 SETTLE_SECONDS_MAX: Final = 30.0
 """How long Postgres may stay away before a commit of unknown fate is given up."""

@@ -12,7 +12,9 @@ from uuid import UUID
 import asyncpg
 
 from engine.errors import TryAgainError
-from engine.store.driver import STATEMENT_SECONDS_MAX, connect, statement, translated
+from engine.store.driver import STATEMENT_SECONDS_MAX, connect
+from engine.store.driver_errors import translated
+from engine.store.statements import statement
 
 SHARDS_CHANNEL: Final = "ledger_shards"
 """Where Postgres tells that an owner or a move has changed."""

@@ -15,7 +15,8 @@ from engine.store.assumptions import check_assumptions
 from engine.store.commit import commit_and_settle
 from engine.store.connections import Connections
 from engine.store.copy import send_copy
-from engine.store.driver import STATEMENT_SECONDS_MAX, translated
+from engine.store.driver import STATEMENT_SECONDS_MAX
+from engine.store.driver_errors import translated
 from engine.store.flush_copies import FLUSH_SHIFT, copies_of
 from engine.store.rows import DeadLetter, Flush
 from engine.store.small_flush import is_small, small_arguments

@@ -18,7 +18,7 @@ from engine.errors import ChainMovedError
 from engine.ledger.nouns import ID_ZERO
 from engine.store.commit import commit_and_settle
 from engine.store.connections import Connections
-from engine.store.driver import translated
+from engine.store.driver_errors import translated
 from engine.store.records import owned_of
 from engine.store.rows import ShardProgress
 from shards.placement import Holding, LiveWorker, OpenMove

@@ -1,6 +1,6 @@
 """The ledger in Postgres, as a worker uses it: loads, flushes, locked flushes, ownership."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -10,8 +10,10 @@ from engine.book.columns import AccountRow
 from engine.ledger.page import IdRecord
 from engine.store.commit import commit_own
 from engine.store.connections import Connect, Connections
-from engine.store.driver import connect, translated
+from engine.store.driver import connect
+from engine.store.driver_errors import translated
 from engine.store.flush_writer import FlushWriter, prepare
+from engine.store.ledger_checks import check_clock, check_outcomes, check_sequences
 from engine.store.ownership import Ownership
 from engine.store.records import accounts_of, owned_of, record_of
 from engine.store.rows import Flush, OwnedShards, ShardProgress
@@ -146,6 +148,20 @@ class WorkerStore:
     async def reserve_number(self) -> int:
         """A number for a flush, above that of everything written before."""
         return await self._connections.reserve_number()
+
+    async def check_ledger(self, clock: Callable[[], int]) -> None:
+        """See that the ledger can be worked on: at opening, and each `CHECK_SECONDS`.
+
+        Args:
+            clock: Of this worker, in microseconds since 1970.
+
+        Raises:
+            ConfigurationError: It cannot be; the message says what mends it.
+            ClockError: This machine's clock is too far from that of Postgres.
+        """
+        await check_clock(self._connections.read, clock)
+        await check_outcomes(self._connections.read)
+        await check_sequences(self._connections.read)
 
     # Flushing.
 

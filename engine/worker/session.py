@@ -12,6 +12,7 @@ import anyio
 import structlog
 
 from engine.errors import ConfigurationError, EngineError, InvariantBroken, TryAgainError
+from engine.store.ledger_checks import CHECK_SECONDS
 from engine.streams.streams import Entry
 from engine.worker.inbox import Inbox, understand
 from engine.worker.intake import Intake
@@ -61,6 +62,7 @@ class Session:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._send_heartbeats)
                 tasks.start_soon(self._terminate_blockers)
+                tasks.start_soon(self._check_ledger)
                 tasks.start_soon(self._replier.run)
                 await self._pipeline.load()
                 self._worker.joined &= self._worker.owned <= self.owned
@@ -102,6 +104,11 @@ class Session:
         while True:
             await asyncio.sleep(self._settings.claim_seconds)
             await self._store.ownership.terminate_blockers()
+
+    async def _check_ledger(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            await self._store.check_ledger(self._worker.clock)
 
     async def _watch(self) -> None:
         """Look who owns what, whenever it changes or a lease ends, and say what is to be done."""

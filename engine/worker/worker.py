@@ -82,6 +82,7 @@ class Worker:
             flushes = self.statistics.flushes
             try:
                 await self.store.open()
+                await self.store.check_ledger(self.clock)
                 await self.streams.open()
                 if not registered:
                     await self._register()

@@ -6,12 +6,15 @@ from typing import Any
 
 import asyncpg
 
+from engine.store.ledger_checks import CLOCK_SECONDS_MAX
 from tests.simulation.copies import BadCopyError, read_copy
 from tests.simulation.database import DEADLOCK_SECONDS, Database
-from tests.simulation.locking import Mode, is_deadlocked, unique_violation
+from tests.simulation.locking import Mode, is_deadlocked, time_refused, unique_violation
 from tests.simulation.loop import later, spawn
 from tests.simulation.statements import STATEMENTS
 from tests.simulation.tables import Index, Row, Snapshot, Table, Transaction, Version
+
+CLOCK_MICROSECONDS_MAX = round(CLOCK_SECONDS_MAX * 1_000_000)
 
 CONTROL = ("BEGIN", "COMMIT", "ROLLBACK")
 
@@ -55,6 +58,8 @@ class Execution:
         Raises:
             UniqueViolationError: The key is taken, and not `or_nothing`.
         """
+        if name == "flushes":
+            self._refuse_time(row["time"])
         table = self.table(name)
         version = Version(row, self.transaction)
         entered: list[Index] = []
@@ -76,6 +81,15 @@ class Execution:
             return False
         table.keep(version)
         return True
+
+    def _refuse_time(self, time: int) -> None:
+        """As the trigger of that name: ahead of the clock, and of all that was written before."""
+        if time <= self.database.clock() + CLOCK_MICROSECONDS_MAX:
+            return
+        now = Snapshot(len(self.database.commits), self.transaction)
+        newest = max((row["time"] for row in self.table("flushes").all(now)), default=0)
+        if time - 1_000_000 > newest:
+            raise time_refused()
 
     async def _is_taken(self, index: Index, row: Row) -> bool:
         """Whether a key is taken, once those who are inserting it are through."""

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.ledger.nouns import ID_ZERO
-from engine.store.driver import connect, statement
+from engine.store.driver import connect
+from engine.store.statements import statement
 from tests.ledgers import Ledger
 from tests.simulation.connection import Connector
 from tests.simulation.database import Database

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from engine.ledger.nouns import COUNTER_MAX
+from engine.ledger.outcomes import Outcome
 from tests.simulation.tables import Row
 
 COUNTERS = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
@@ -155,6 +156,19 @@ async def shard_count(run: Any) -> list[Row]:
     return [{"shard_count": run.database.shard_count}]
 
 
+async def sequences(run: Any) -> list[Row]:
+    """Those of the simulator are never behind."""
+    return []
+
+
+async def server_clock(run: Any) -> list[Row]:
+    return [{"now": run.database.clock()}]
+
+
+async def outcome_names(run: Any) -> list[Row]:
+    return [{"number": int(o), "name": o.name} for o in sorted(Outcome)]
+
+
 async def ledger_identity(run: Any) -> list[Row]:
     return [{"identity": row["identity"]} for row in run.table("settings").all(run.snapshot)]
 
@@ -166,6 +180,9 @@ READING: dict[str, Callable[..., Awaitable[list[Row]]]] = {
         find_flush,
         expiring_holds,
         ledger_identity,
+        outcome_names,
+        sequences,
+        server_clock,
         newest_positions,
         other_stripes,
         owners,

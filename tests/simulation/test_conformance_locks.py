@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from engine.store.driver import is_connection_lost, statement
+from engine.store.driver_errors import is_connection_lost
+from engine.store.statements import statement
 from tests.ledgers import make_ledger
 from tests.simulation.sides import (
     NOBODY,

@@ -12,8 +12,8 @@ from engine.book.book import Book
 from engine.deciding.batch import Batch
 from engine.deciding.decider import Decider
 from engine.ledger.nouns import AMOUNT_MAX, ID_ZERO, Position, Transfer
-from engine.store.driver import statements
 from engine.store.rows import DeadLetter, Flush
+from engine.store.statements import statements
 from engine.store.worker_store import WorkerStore
 from engine.wire.layout import transfers_to_rows
 from engine.worker.prefetch import look_up
