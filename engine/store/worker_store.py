@@ -142,7 +142,7 @@ class WorkerStore:
 
     async def confirm(self) -> None:
         """See to it that all that was read is kept, by a synchronous standby too."""
-        with translated():
+        with translated(self._connections.where):
             await commit_own(self._connections, self._connections.writer)
 
     async def reserve_number(self) -> int:

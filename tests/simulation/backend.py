@@ -171,6 +171,7 @@ class Backend:
         self._failed = False
         self._running = -1
         self._waiting: asyncio.Future | None = None
+        self._idle_since = 0.0
         self._seen = 0
         self._inbox: asyncio.Queue[Any] = asyncio.Queue()
         database.backends[self.pid] = self
@@ -184,6 +185,11 @@ class Backend:
         """As SIGTERM."""
         if self.pid in self.database.backends and self._task is not None:
             self._task.cancel()
+
+    def is_at_work(self, seconds_idle_max: float) -> bool:
+        """Whether it runs a statement, or did a moment ago."""
+        idle = asyncio.get_running_loop().time() - self._idle_since
+        return self._running != -1 or idle < seconds_idle_max
 
     def cancel(self, number: int) -> None:
         """A cancel request for a statement, in case it is still the one that runs."""
@@ -203,6 +209,7 @@ class Backend:
                 except Exception as caught:  # noqa: BLE001 - the client gets it
                     result, error = None, caught
                 self._running = -1
+                self._idle_since = asyncio.get_running_loop().time()
                 reply(result, error)
         except asyncio.CancelledError:
             reason = asyncpg.AdminShutdownError(

@@ -11,6 +11,9 @@ from tests.simulation.statements_owning import OWNING
 from tests.simulation.statements_reading import READING
 from tests.simulation.tables import Row
 
+IDLE_SECONDS = 2.0
+"""A backend that has been idle for longer does not do what it was asked for."""
+
 Statement = Callable[..., Awaitable[Any]]
 
 
@@ -164,6 +167,12 @@ async def end_backend(run: Any, pid: int, name: str) -> list[Row]:
     return [{"pg_terminate_backend": run.database.terminate_backend(pid)}]
 
 
+async def is_backend_at_work(run: Any, pid: int, name: str) -> list[Row]:
+    backend = run.database.backends.get(pid)
+    found = backend is not None and backend.name == name
+    return [{"exists": found and backend.is_at_work(IDLE_SECONDS)}]
+
+
 async def listen(run: Any, notify: Any) -> list[Row]:
     run.backend.listener = notify
     return []
@@ -185,6 +194,7 @@ STATEMENTS: dict[str, Statement] = (
             end_backend,
             fence,
             flush_small,
+            is_backend_at_work,
             append_lent_flush,
             lock_workers,
             move_positions,
