@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.bounds import MUTATED_SECONDS_MAX
 from tests.simulation.safeguards import SAFEGUARDS
 
 ROOT = Path(__file__).parent.parent
@@ -40,7 +41,6 @@ SIMULATED = "tests.simulation"
 """Noticed by a scene of the simulator, or by one of its first seeds."""
 
 SEEDS = 400
-SECONDS_MAX = 900
 
 
 class Mutation(NamedTuple):
@@ -75,34 +75,34 @@ MUTATIONS = [
     Mutation("deciding/limits.py", "= self._left < 0", "= self._left <= 0", EQUAL),
     Mutation("deciding/limits.py", "        happens |= ~refused[self._move]\n", "        happens |= True\n", EQUAL),
     Mutation("deciding/limits.py", "- deltas[held]", "", EQUAL),
-    Mutation("deciding/decider.py", "self._given_up | ids.taken", "self._given_up", EQUAL),
-    Mutation("deciding/decider.py", "broken = forms.whole(~plain) & forms.grouped", "broken = forms.grouped & False", EQUAL),
-    Mutation("deciding/batch.py", "        self._unlike = rows[~alike]\n", "", EQUAL),
-    Mutation("deciding/batch.py", "self._ties.append((source, target))", "pass", EQUAL),
-    Mutation("deciding/batch.py", "self.resolves[rows[order[1:][several]]] = False", "pass", EQUAL),
-    Mutation("deciding/batch.py", "self.moves[ends[linked[ends]]] = False", "pass", EQUAL),
+    Mutation("deciding/sorting.py", "        plain &= ~ids.taken  #", "        #", EQUAL),
+    Mutation("deciding/sorting.py", "broken = forms.whole(~plain) & forms.grouped", "broken = forms.grouped & False", EQUAL),
+    Mutation("deciding/forms.py", "        self._unlike = rows[~alike]\n", "", EQUAL),
+    Mutation("deciding/forms.py", "self._ties.append((source, target))", "pass", EQUAL),
+    Mutation("deciding/forms.py", "self.resolves[rows[order[1:][several]]] = False", "pass", EQUAL),
+    Mutation("deciding/forms.py", "self.moves[ends[linked[ends]]] = False", "pass", EQUAL),
     Mutation("deciding/limits.py", "available += np.where(happens, 0, self._ahead)", "pass", EDGE),
     Mutation("deciding/limits.py", "found = found[moves.unit]", "pass", EQUAL),
     Mutation("deciding/limits.py", "if not (breaks.any() or refused.any()):", "if not refused.any():", EQUAL),
     Mutation("deciding/repeats.py", "alone & (kept[at] == batch.words[rows]).all(axis=1)", "alone & taken[rows]", EQUAL),
     Mutation("deciding/repeats.py", "alone = forms.moves[rows] & ~forms.grouped[rows]", "alone = forms.moves[rows]", EDGE),
-    Mutation("deciding/decider.py", "find_moves(self._batch, self._forms, ~(rules | repeats),", "find_moves(self._batch, self._forms, ~rules,", EQUAL),
-    Mutation("deciding/batch.py", "if not (ascending[1:] == ascending[:-1]).any():", "if True:", EQUAL),
+    Mutation("deciding/sorting.py", "columns = ~(rules | ids.repeats)", "columns = ~rules", EQUAL),
+    Mutation("deciding/forms.py", "if not (ascending[1:] == ascending[:-1]).any():", "if True:", EQUAL),
     Mutation("deciding/resolutions.py", 'holds["expires_at"] > time', 'holds["expires_at"] >= time', EDGE),
-    Mutation("deciding/resolutions.py", "(~posts | open_both)", "True", EDGE),
+    Mutation("deciding/resolutions.py", "    good &= ~posts | open_both\n", "", EDGE),
     Mutation("book/open_holds.py", "            half.open[at[at >= 0]] = False\n", "            break\n", EQUAL),
     Mutation("deciding/decider.py", "ended[here] = outcomes[resolves.made[here]] == 0", "pass", EQUAL),
-    Mutation("deciding/decider.py", "plain &= ~(book.closed[debit] | book.closed[credit])", "plain &= ~book.closed[debit]", EQUAL),
+    Mutation("deciding/sorting.py", "        plain &= ~book.closed[credit]", "        ", EQUAL),
     Mutation("deciding/dependents.py", "dirty[column[conditional[column]]] = True", "pass", EQUAL),
-    Mutation("deciding/decider.py", "status = self._book.resolved_lately(found.transfer.id) or found.status", "status = found.status", EQUAL),
-    Mutation("deciding/decider.py", '        needs = self._ask_ids(set(self._batch.rows["id"][refused].tolist()))\n', "        needs = None\n", EQUAL),
-    Mutation("book/book.py", "versions = np.arange(1, count + 1)", "versions = np.arange(count)", EQUAL),
+    Mutation("deciding/decider.py", "status = ends.get(record.transfer.id, record.status)", "status = record.status", EQUAL),
+    Mutation("deciding/decider.py", '        missing = self._ask_ids(set(self._batch.rows["id"][refused].tolist()))\n', "        missing = None\n", EQUAL),
+    Mutation("book/postings.py", "versions = np.arange(1, count + 1)", "versions = np.arange(count)", EQUAL),
     Mutation("book/book.py", "            self.closed[slot] = closed\n", "            pass\n", EQUAL),
-    Mutation("book/book.py", "np.repeat(after - sums[last], run)", "np.repeat(-sums[last], run)", EQUAL),
-    Mutation("book/book.py", "counters[kind] = np.repeat(after, run)", "counters[kind] = 0", EQUAL),
-    Mutation("book/book.py", "np.subtract.at(self.version, one.slots, 1)", "pass", EQUAL),
-    Mutation("book/book.py", "np.subtract.at(self.own[kind], one.slots, one.deltas[kind])", "pass", EQUAL),
-    Mutation("book/book.py", "            self.holds.reopen(words_of(one.resolutions.hold_ids))\n", "            pass\n", EDGE),
+    Mutation("book/postings.py", "np.repeat(after - sums[last], run)", "np.repeat(-sums[last], run)", EQUAL),
+    Mutation("book/postings.py", "counters[kind] = np.repeat(after, run)", "counters[kind] = 0", EQUAL),
+    Mutation("book/book.py", "np.subtract.at(self.version, decision.slots, 1)", "pass", EQUAL),
+    Mutation("book/book.py", "np.subtract.at(self.own[kind], decision.slots, decision.deltas[kind])", "pass", EQUAL),
+    Mutation("book/book.py", "            self.holds.reopen_holds(words_of(decision.resolutions.hold_ids))\n", "            pass\n", EDGE),
     # The flush and what surrounds it.
     Mutation("store/queries/flushes/fence.sql", "SELECT me.worker, $2,", "SELECT me.worker, $2 + 0 * $3 + (SELECT coalesce(max(sequence), 0) FROM ledger.flushes f WHERE f.worker = $1) - $2 + 1,", FENCE),
     Mutation("store/ownership.py", '        await connections.write("append_lent_flush", [other], kind, time, named)\n', "", FENCE),
@@ -134,14 +134,19 @@ MUTATIONS = [
     Mutation("store/commit.py", "        with anyio.CancelScope(shield=True):\n            await _wait_for(connections, connection, committing, what)\n", "        await _wait_for(connections, connection, committing, what)\n", "tests/simulation/test_scenarios_commits.py"),
     Mutation("store/connections.py", "synchronous=False", "synchronous=True", f"{STANDBY}::test_a_standby_that_is_away_ends_no_lease"),
     Mutation("store/queries/accounts/accounts_by_id.sql", "CASE WHEN more THEN", "CASE WHEN false THEN", "tests/integration/test_accounts.py"),
-    Mutation("worker/chain.py", "            if self.is_one_ready:\n", "            if False:\n", "tests/simulation/test_scenarios_ids.py"),
-    Mutation("worker/session.py", "        await self._store.confirm()\n", "", "tests/simulation/test_scenarios_redis.py"),
-    Mutation("worker/pipeline.py", "            if newest < opened.time:\n", "            if True:\n", TIME),
-    Mutation("worker/pipeline.py", "        for uncommitted in [*self._chain.uncommitted(), *open_]:", "        for uncommitted in ():", "tests/simulation/test_scenarios_holds.py"),
+    Mutation("worker/seal_checks.py", "        if total:\n", "        if False:\n", "tests/unit/test_seal_checks.py"),
+    Mutation("worker/seal_checks.py", "    if len(posted) != 2 * (created + expired):\n", "    if False:\n", "tests/unit/test_seal_checks.py"),
+    Mutation("worker/seal_checks.py", "    if rows > FLUSH_ROWS_MAX:\n", "    if False:\n", "tests/unit/test_seal_checks.py"),
+    Mutation("worker/chain.py", "        check_flush(opened.decided, posted)\n", "", "tests/simulation/test_scenarios_reports.py"),
+    Mutation("worker/locked_flush.py", "                check_flush([decided], posted)\n", "", "tests/simulation/test_scenarios_reports.py"),
+    Mutation("worker/chain.py", "            if self.is_ready:\n", "            if False:\n", "tests/simulation/test_scenarios_ids.py"),
+    Mutation("worker/repair.py", "        await self._store.confirm()\n", "", "tests/simulation/test_scenarios_redis.py"),
+    Mutation("worker/flush_builder.py", "            if newest < opened.time:\n", "            if True:\n", TIME),
+    Mutation("worker/flush_builder.py", "        for uncommitted in [*self._chain.uncommitted(), *open_]:", "        for uncommitted in ():", "tests/simulation/test_scenarios_holds.py"),
     Mutation("streams/streams.py", "if _position(entry_id, position.generation) > position:", "if False:", STREAMS),
-    Mutation("worker/session.py", 'known.issuperset(arrival.rows["id"].tolist())', "False", STREAMS),
-    Mutation("worker/session.py", 'known.issuperset(arrival.rows["id"].tolist())', "True", STREAMS),
-    Mutation("deciding/decider.py", "        if self._book.owns_all:\n            return {}\n", "        if True:\n            return {}\n", OWNERS),
+    Mutation("worker/repair.py", 'known.issuperset(arrival.rows["id"].tolist())', "False", STREAMS),
+    Mutation("worker/repair.py", 'known.issuperset(arrival.rows["id"].tolist())', "True", STREAMS),
+    Mutation("deciding/locks.py", "    if book.owns_all:\n        return {}\n", "    if True:\n        return {}\n", OWNERS),
     Mutation("store/flush_writer.py", "if flush.has_assumptions:", "if False:", FUNDS),
     Mutation("store/assumptions.py", 'await connections.write("queue_to_decline")', "pass", FUNDS),
     Mutation("deciding/limits.py", "lacking[first] = short[first]", "pass", FUNDS),
@@ -194,7 +199,7 @@ def _fails(command: list[str], copy: Path) -> bool:
         env={**os.environ, "PYTHONPATH": str(copy), "SEEDED_TRANSFERS": "12000"},
         capture_output=True,
         text=True,
-        timeout=SECONDS_MAX,
+        timeout=MUTATED_SECONDS_MAX,
         check=False,
     )
     return done.returncode == 1

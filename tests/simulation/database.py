@@ -90,6 +90,8 @@ class Database:
         """Set with each change of owner."""
         self.lock_seconds_max = float(LOCK_SECONDS_MAX)
         self.gates: list[Gate] = []
+        self.triggers: list[Callable[[str, Any], None]] = []
+        """Called with each statement and its arguments before it is executed; may raise."""
         self.row_locks: dict[tuple[str, Any], RowLock] = {}
         self.flush_numbers = itertools.count(1)
         self.move_numbers = itertools.count(1)

@@ -9,6 +9,7 @@ import pytest
 
 import engine.store
 from engine.book.book import Book
+from engine.book.postings import post_decisions
 from engine.deciding.batch import Batch
 from engine.deciding.decider import Decider
 from engine.ledger.nouns import AMOUNT_MAX, ID_ZERO, Position, Transfer
@@ -80,8 +81,8 @@ async def told(store: WorkerStore, *, by_copy: bool) -> list[Any]:
         batch = Batch([transfers_to_rows(transfers)], [0])
         deciding = Decider(book, batch, due, time, careful=True)
         read.append(await look_up(deciding, book, store))
-        decided = deciding.finish()
-        posted = book.post([decided])
+        decided = deciding.finish_batch()
+        posted = post_decisions(book, [decided])
         positions = {shard: Position(0, 100 + at, shard) for shard in (0, 1)}
         letters = [DeadLetter(0, positions[0], "for the test", [b"a", b"b"])] if by_copy else []
         flush = Flush(2 + at, number, time, [decided], posted, positions, letters)

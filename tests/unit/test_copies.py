@@ -32,7 +32,7 @@ def decided(ids: list[bytes]) -> Decision:
         slots=_NUMBERS,
         deltas=np.empty((4, 0), np.int64),
         spenders=_NUMBERS,
-        expired=[],
+        expiries=nothing,
         resolutions=Resolutions(nothing, nothing, np.empty(0, np.uint8)),
         closings={},
         outcomes=np.zeros(len(ids), np.uint8),
