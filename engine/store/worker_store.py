@@ -16,7 +16,7 @@ from engine.store.copy import FLUSH_SHIFT, copies_of, send_copy
 from engine.store.driver import STATEMENT_SECONDS_MAX, connect, translated
 from engine.store.ownership import Ownership
 from engine.store.records import account_of, owned_of, record_of
-from engine.store.rows import Flush, OwnedShards, ShardProgress
+from engine.store.rows import Flush, OwnedShards, ShardProgress, dead_letter_columns
 from engine.store.small_flush import is_small, small_arguments
 
 LOCK_ROUNDS_MAX: Final = 20
@@ -243,15 +243,9 @@ class WorkerStore:
         closings = {k: v for decided in flush.decided for k, v in decided.closings.items()}
         if closings:
             await self._connections.write("close_accounts", list(closings), list(closings.values()))
-        for letter in flush.dead_letters:
+        if flush.dead_letters:
             await self._connections.write(
-                "insert_dead_letter",
-                letter.shard,
-                letter.position.generation,
-                letter.position.ms,
-                letter.position.seq,
-                letter.reason,
-                list(letter.fields),
+                "insert_dead_letters", *dead_letter_columns(flush.dead_letters)
             )
         if flush.positions:
             positions = flush.positions.values()

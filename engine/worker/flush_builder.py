@@ -89,11 +89,6 @@ class FlushBuilder:
 
     # The open flush.
 
-    @property
-    def transfers(self) -> int:
-        """How much is in the open flush."""
-        return self.opened.transfers if self.opened is not None else 0
-
     def is_hold_due(self) -> bool:
         """Whether a hold expires by now, or may."""
         return bool(self._membership.shards) and self.expiries.is_due(self._clock())

@@ -7,8 +7,9 @@ import numpy as np
 from engine.book.columns import Decision
 from engine.deciding.batch import Batch
 from engine.store.rows import DeadLetter
+from engine.worker.bounds import DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_MAX
 from engine.worker.flush_report import Phases
-from engine.worker.inbox import Arrival
+from engine.worker.inbox import Arrival, Room
 from engine.worker.replies import Reply, dead_letters, replies_of
 
 
@@ -21,16 +22,38 @@ class OpenFlush:
         now: By the loop's clock.
     """
 
-    __slots__ = ("dead_letters", "decided", "due", "phases", "replies", "time", "transfers")
+    __slots__ = (
+        "dead_letter_bytes",
+        "dead_letters",
+        "decided",
+        "due",
+        "phases",
+        "replies",
+        "time",
+        "transfers",
+    )
 
     def __init__(self, time: int, due: list[bytes], now: float) -> None:
         self.time = time
         self.due = due
         self.decided: list[Decision] = []
         self.dead_letters: list[DeadLetter] = []
+        self.dead_letter_bytes = 0
         self.replies: list[Reply] = []
         self.transfers = 0
         self.phases = Phases(opened=now)
+
+    def room_up_to(self, transfers_max: int) -> Room:
+        """What still fits in.
+
+        Args:
+            transfers_max: Transfers and entries in one flush.
+        """
+        return Room(
+            transfers_max - self.transfers,
+            DEAD_LETTERS_MAX - len(self.dead_letters),
+            DEAD_LETTER_BYTES_MAX - self.dead_letter_bytes,
+        )
 
     @property
     def arrivals(self) -> list[Arrival]:
@@ -53,6 +76,7 @@ class OpenFlush:
             parts: Their decisions, which stand in `decided` already.
         """
         self.dead_letters += dead_letters(arrivals)
+        self.dead_letter_bytes += sum(a.size for a in arrivals if a.unreadable is not None)
         outcomes = np.concatenate([part.outcomes for part in parts])
         self.replies += replies_of(arrivals, batch, outcomes)
         self.transfers += len(batch.rows) + len(arrivals)

@@ -47,7 +47,7 @@ from engine.worker.chain import Chain
 from engine.worker.claims import Claims
 from engine.worker.flush_builder import FlushBuilder
 from engine.worker.flush_report import FlushReport, Phases, report_flush
-from engine.worker.inbox import Arrival, Inbox
+from engine.worker.inbox import Arrival, Inbox, Room
 from engine.worker.locked_flush import decide_locked
 from engine.worker.membership import Membership
 from engine.worker.open_flush import split_at_locks
@@ -162,12 +162,14 @@ class Pipeline:
         """Whether anything is decided and not yet seen committed."""
         return self._builder.is_busy()
 
-    def _room(self) -> int:
+    def _room(self) -> Room:
+        """What still fits into the open flush, or into the next."""
         most = SHORT_TRANSFERS_MAX if self.in_short else self._settings.flush_transfers_max
-        return most - self._builder.transfers
+        opened = self._builder.opened
+        return Room(most) if opened is None else opened.room_up_to(most)
 
     def _is_full(self) -> bool:
-        return self._builder.opened is not None and self._room() <= 0
+        return self._builder.opened is not None and self._room().is_full
 
     async def wait_for_work(self) -> None:
         """Until an entry arrives, the flush lands, a hold expires, or a moment has passed."""

@@ -19,6 +19,7 @@ from engine.ledger.nouns import Position
 from engine.store.rows import DeadLetter
 from engine.streams.streams import Streams
 from engine.wire.answers import encode_answer, encode_error
+from engine.worker.bounds import DEAD_LETTER_REASON_MAX
 from engine.worker.inbox import Arrival
 
 if TYPE_CHECKING:
@@ -56,10 +57,16 @@ def replies_of(
 def dead_letters(arrivals: Sequence[Arrival]) -> list[DeadLetter]:
     """The entries that cannot be read."""
     return [
-        DeadLetter(a.entry.shard, a.entry.position, a.unreadable.reason, a.entry.fields)
+        DeadLetter(a.entry.shard, a.entry.position, _writable(a.unreadable.reason), a.entry.fields)
         for a in arrivals
         if a.unreadable is not None
     ]
+
+
+def _writable(reason: str) -> str:
+    """A reason that every database takes, whatever its encoding: printable ASCII."""
+    text = reason[:DEAD_LETTER_REASON_MAX].encode("ascii", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def positions_of(

@@ -140,11 +140,17 @@ async def close_accounts(run: Any, ids: list[bytes], closed: list[bool]) -> list
     return []
 
 
-async def insert_dead_letter(
-    run: Any, shard: int, generation: int, ms: int, seq: int, reason: str, fields: list[bytes]
-) -> list[Row]:
-    row = {"shard": shard, "generation": generation, "ms": ms, "seq": seq}
-    await run.insert("dead_letters", row | {"reason": reason, "fields": fields}, or_nothing=True)
+_LETTER = ("shard", "generation", "ms", "seq", "reason")
+
+
+async def insert_dead_letters(run: Any, *columns: list[Any]) -> list[Row]:
+    *letters, letter_places, fields = columns
+    for place, values in enumerate(zip(*letters, strict=True), 1):
+        row = dict(zip(_LETTER, values, strict=True))
+        row["fields"] = [
+            field for at, field in zip(letter_places, fields, strict=True) if at == place
+        ]
+        await run.insert("dead_letters", row, or_nothing=True)
     return []
 
 
@@ -179,7 +185,7 @@ STATEMENTS: dict[str, Statement] = (
     | {
         one.__name__: one
         for one in (
-            insert_dead_letter,
+            insert_dead_letters,
             close_accounts,
             commit_own,
             end_backend,
