@@ -11,10 +11,27 @@ from engine.store.copy import Copy
 
 
 class ShardProgress(msgspec.Struct, gc=False):
-    """A shard of this worker: how far it got and the time up to which it is decided."""
+    """A shard of this worker: how far it got."""
 
     position: Position
     time: int
+    """Of its newest flush; what is decided from now on is later."""
+    resolved_until: int
+    """No hold is open that was to lapse by then: at most `time`."""
+
+
+class ExpiringHolds(msgspec.Struct, gc=False):
+    """Open holds that lapse within a time, as many as were asked for."""
+
+    holds: list[tuple[int, bytes]]
+    """When each lapses, and its id; the earliest first."""
+    complete_until: int
+    """All that lapse up to then are among them."""
+
+    def resolved_until(self, count: int) -> int:
+        """Up to when none is left once the first so many have lapsed."""
+        left = self.holds[count:]
+        return min(left[0][0] - 1, self.complete_until) if left else self.complete_until
 
 
 class OwnedShards(msgspec.Struct):
@@ -61,6 +78,8 @@ class Flush(msgspec.Struct):
     decided: list[Decision]
     posted: Postings
     positions: dict[int, Position]
+    resolved_until: dict[int, int]
+    """Of the same shards: all their holds that lapse by then are resolved."""
     dead_letters: list[DeadLetter]
     kind: Literal["flush", "locked"] = "flush"
     copies: list[tuple[str, Copy]] | None = None

@@ -16,7 +16,7 @@ from engine.store.copy import FLUSH_SHIFT, copies_of, send_copy
 from engine.store.driver import STATEMENT_SECONDS_MAX, connect, translated
 from engine.store.ownership import Ownership
 from engine.store.records import account_of, owned_of, record_of
-from engine.store.rows import Flush, OwnedShards, ShardProgress, dead_letter_columns
+from engine.store.rows import ExpiringHolds, Flush, OwnedShards, ShardProgress, dead_letter_columns
 from engine.store.small_flush import is_small, small_arguments
 
 LOCK_ROUNDS_MAX: Final = 20
@@ -94,17 +94,21 @@ class WorkerStore:
         return [row["number"] for row in rows], [row["others"] for row in rows], newest
 
     async def load_expiring(
-        self, since: dict[int, int], until: int, *, locked: bool = False
-    ) -> list[tuple[int, bytes]]:
+        self, since: dict[int, int], until: int, count: int, *, locked: bool = False
+    ) -> ExpiringHolds:
         """Unresolved holds that lapse after `since` (by shard) and up to `until`.
 
-        Returns:
-            (expires_at, hold id) of each.
+        Args:
+            since: By shard, from when on.
+            until: Up to when.
+            count: How many at most, but for those that lapse at the same time as the last.
+            locked: Read within the locked flush that is under way.
         """
         rows = await self._connections.read(
-            "expiring_holds", list(since), list(since.values()), until, locked=locked
+            "expiring_holds", list(since), list(since.values()), until, count, locked=locked
         )
-        return [(row["expires_at"], row["id"]) for row in rows]
+        holds = sorted((row["expires_at"], row["id"]) for row in rows)
+        return ExpiringHolds(holds, until if len(holds) < count else holds[-1][0])
 
     async def load_ownership(self) -> OwnedShards:
         """The worker's last number, its shards and positions, in one snapshot."""
@@ -256,7 +260,7 @@ class WorkerStore:
                 [p.generation for p in positions],
                 [p.ms for p in positions],
                 [p.seq for p in positions],
-                flush.time,
+                [flush.resolved_until[shard] for shard in flush.positions],
             )
         return next_number
 

@@ -14,6 +14,12 @@ FLUSH_ROWS_MAX: Final = (1 << FLUSH_SHIFT) - 1
 row, and it would be numbered into the next flush. What is below keeps far from it: 40,945
 transfers and one entry of 8,189 more have 98,268 postings, expiries 4,000."""
 
+EXPIRIES_MAX: Final = 1_000
+"""Holds that expire in one flush. Each is decided by the rules, some 30 us."""
+
+EXPIRIES_READ_MAX: Final = 8 * EXPIRIES_MAX
+"""Holds that are looked up at once; more where several expire in the same microsecond."""
+
 DEAD_LETTERS_MAX: Final = 1_000
 """Entries in one flush that cannot be read."""
 

@@ -48,7 +48,7 @@ from engine.store.worker_store import WorkerStore
 from engine.worker.flush_report import Phases
 from engine.worker.membership import Membership
 from engine.worker.open_flush import OpenFlush
-from engine.worker.replies import Reply, positions_of
+from engine.worker.replies import Reply, positions_of, resolved_of
 from engine.worker.seal_checks import check_flush
 
 
@@ -118,6 +118,7 @@ class Chain:
             opened.decided,
             posted,
             positions,
+            resolved_of(positions, opened.resolved_until, self._membership.shards),
             opened.dead_letters,
         )
         if not is_small(flush):

@@ -17,9 +17,10 @@ from engine.deciding.decider import Decider
 from engine.errors import ChainMovedError, TryAgainError
 from engine.store.rows import Flush, ShardProgress
 from engine.store.worker_store import WorkerStore
+from engine.worker.bounds import EXPIRIES_MAX
 from engine.worker.inbox import Arrival
 from engine.worker.prefetch import look_up
-from engine.worker.replies import Reply, dead_letters, positions_of, replies_of
+from engine.worker.replies import Reply, dead_letters, positions_of, replies_of, resolved_of
 from engine.worker.seal_checks import check_flush
 
 ROUNDS_MAX = 8
@@ -75,10 +76,11 @@ async def decide_locked(
                 owned, expected = ownership.shards, ownership.sequence + 1
             concerned = dict(owned) | await store.load_positions(shards)
             time = max([time, *(progress.time + 1 for progress in concerned.values())])
-            since = {shard: progress.time for shard, progress in concerned.items()}
-            due = sorted(await store.load_expiring(since, time, locked=True))
+            since = {shard: progress.resolved_until for shard, progress in concerned.items()}
+            expiring = await store.load_expiring(since, time, EXPIRIES_MAX, locked=True)
+            due = [hold_id for _, hold_id in expiring.holds[:EXPIRIES_MAX]]
             book = Book(concerned, writing_shard, shard_count)
-            deciding = Decider(book, batch, [hold_id for _, hold_id in due], time, careful=True)
+            deciding = Decider(book, batch, due, time, careful=True)
             newest = await look_up(deciding, book, store, locked=True)
             more = {shard for found in deciding.locks().values() for shard in found}
             if not more and newest < time:
@@ -95,6 +97,7 @@ async def decide_locked(
                     [decided],
                     posted,
                     positions,
+                    resolved_of(positions, expiring.resolved_until(EXPIRIES_MAX), concerned),
                     dead_letters(arrivals),
                     "locked",
                 )

@@ -18,7 +18,8 @@ class OpenFlush:
 
     Args:
         time: Of the flush, in microseconds since 1970.
-        due: Holds that expire in it, before anything else.
+        due: Holds that expire in it, before anything else, and when each does.
+        resolved_until: Up to when all holds are resolved with it.
         now: By the loop's clock.
     """
 
@@ -29,12 +30,16 @@ class OpenFlush:
         "due",
         "phases",
         "replies",
+        "resolved_until",
         "time",
         "transfers",
     )
 
-    def __init__(self, time: int, due: list[bytes], now: float) -> None:
+    def __init__(
+        self, time: int, due: list[tuple[int, bytes]], resolved_until: int, now: float
+    ) -> None:
         self.time = time
+        self.resolved_until = resolved_until
         self.due = due
         self.decided: list[Decision] = []
         self.dead_letters: list[DeadLetter] = []

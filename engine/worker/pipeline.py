@@ -187,7 +187,7 @@ class Pipeline:
 
     def _finish_flush(self, flush: Flush, replies: list[Reply], phases: Phases) -> None:
         """A flush is committed: everybody hears of it."""
-        self._membership.commit(flush.positions, flush.time)
+        self._membership.commit(flush)
         now = asyncio.get_running_loop().time()
         self._on_report(report_flush(flush, replies, phases, now, self._conflicts))
         self._conflicts = self._arrived = 0

@@ -5,7 +5,7 @@ resubmitting tells the outcome); an entry that cannot be deleted is deleted late
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -16,7 +16,7 @@ from engine.book.columns import Postings
 from engine.deciding.batch import Batch
 from engine.errors import TryAgainError
 from engine.ledger.nouns import Position
-from engine.store.rows import DeadLetter
+from engine.store.rows import DeadLetter, ShardProgress
 from engine.streams.streams import Streams
 from engine.wire.answers import encode_answer, encode_error
 from engine.worker.bounds import DEAD_LETTER_REASON_MAX
@@ -87,6 +87,19 @@ def positions_of(
         at = reached[entry.shard]
         positions[entry.shard] = max(positions.get(entry.shard, at), entry.position, at)
     return positions
+
+
+def resolved_of(
+    shards: Iterable[int], until: int, progress: Mapping[int, ShardProgress]
+) -> dict[int, int]:
+    """Up to when the holds of shards are resolved with a flush; it never goes back.
+
+    Args:
+        shards: Those that the flush touches.
+        until: Up to when it leaves no hold that is due, of any shard.
+        progress: How far the shards got before: one can be ahead of another that came later.
+    """
+    return {shard: max(until, progress[shard].resolved_until) for shard in shards}
 
 
 class Replier:

@@ -2,14 +2,23 @@
 
 import asyncio
 import json
+import os
+import uuid
 from collections.abc import Awaitable, Callable
 
-from tests.desks import Desk, account, desk, transfer
+import numpy as np
+
+from engine.ledger.nouns import BATCH_TRANSFERS_MAX, TransferFlags
+from engine.wire.layout import TRANSFER
+from engine.worker.bounds import EXPIRIES_MAX
+from tests.desks import A, B, Desk, account, desk, transfer
 from tests.verifying import assert_verified
 
 FLOOD = 100_000
+HOLDS = 540_000
+TIMEOUT_SECONDS = 5
 HONEST = account(1, 1), account(1, 2)
-FLOODED_SECONDS_MAX = 300.0
+FLOODED_SECONDS_MAX = 600.0
 
 
 class Honest:
@@ -64,3 +73,43 @@ async def test_flood_of_unreadable_entries(postgres_dsn: str, redis_url: str) ->
         assert rows[0]["letters"] == FLOOD
         assert worker.statistics.sessions == 1
         await assert_verified(at.ledger)
+
+
+async def test_half_a_million_holds_expire_together(postgres_dsn: str, redis_url: str) -> None:
+    """One honest producer's: they expire some at a time, and another shard is answered."""
+    async with desk(postgres_dsn, redis_url, *HONEST, shard_count=2) as at:
+        worker = at.ledger.worker()
+        expiries: list[int] = []
+        worker.subscribe(lambda report: expiries.append(report.expiries))
+        async with at.ledger.working(worker):
+            honest = Honest(at)
+            await honest.ask()
+            for _ in range(HOLDS // BATCH_TRANSFERS_MAX + 1):
+                await at.redis.xadd(at.stream(0), {"bin": holds(BATCH_TRANSFERS_MAX)})
+            await at.drained()
+
+            async def over() -> bool:
+                return sum(expiries) > HOLDS
+
+            await honest.ask_until(over)
+        assert len(honest.seconds) > 30
+        assert max(expiries) <= EXPIRIES_MAX
+        assert sum(count > 0 for count in expiries) >= HOLDS / EXPIRIES_MAX
+        assert worker.statistics.sessions == 1
+        rows = await at.ledger.sql(
+            "SELECT count(*) AS n, count(*) FILTER (WHERE status = 'expired') AS expired"
+            " FROM ledger.holds"
+        )
+        assert rows[0]["n"] == rows[0]["expired"] == sum(expiries)
+        await assert_verified(at.ledger)
+
+
+def holds(count: int) -> bytes:
+    rows = np.zeros(count, TRANSFER)
+    rows["id"] = np.frombuffer(os.urandom(16 * count), "V16")
+    rows["debit_account_id"] = np.void(uuid.UUID(A).bytes)
+    rows["credit_account_id"] = np.void(uuid.UUID(B).bytes)
+    rows["amount_low"] = rows["ledger"] = rows["code"] = 1
+    rows["flags"] = int(TransferFlags.pending)
+    rows["timeout"] = TIMEOUT_SECONDS
+    return rows.tobytes()

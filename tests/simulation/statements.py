@@ -67,13 +67,13 @@ async def lock_workers(run: Any, workers: list[bytes]) -> list[Row]:
 async def flush_small(run: Any, *arguments: Any) -> list[Row]:
     worker, sequence, number, time, transfers, declined, postings = arguments[:7]
     spent, posted = arguments[7:23], arguments[23:34]
-    resolved, moved = arguments[34:38], arguments[38:42]
+    resolved, moved = arguments[34:38], arguments[38:43]
     next_number = next(run.database.flush_numbers)
     if run.one("workers", "workers_pkey", worker) is None:
         return [{"next_number": next_number}]
     await run.lock("workers", worker)
-    for shard, generation, ms, seq in zip(*moved, strict=True):
-        await _move(run, shard, number, generation, ms, seq, time)
+    for shard, *place in zip(*moved, strict=True):
+        await _move(run, shard, number, *place)
     await resolve_holds(run, *resolved)
     await run.breathe()
     for values in zip(*posted, strict=True):
@@ -120,10 +120,10 @@ async def move_positions(
     generations: list[int],
     mss: list[int],
     seqs: list[int],
-    time: int,
+    times: list[int],
 ) -> list[Row]:
-    for shard, generation, ms, seq in zip(shards, generations, mss, seqs, strict=True):
-        await _move(run, shard, flush, generation, ms, seq, time)
+    for shard, *place in zip(shards, generations, mss, seqs, times, strict=True):
+        await _move(run, shard, flush, *place)
     return []
 
 

@@ -13,6 +13,8 @@ import structlog
 
 import engine.book.book
 import engine.store.small_flush
+import engine.worker.flush_builder
+import engine.worker.locked_flush
 import engine.worker.pipeline
 from engine.settings import WorkerSettings
 from engine.store.worker_store import WorkerStore
@@ -276,13 +278,21 @@ def told_to(world: World) -> Iterator[None]:
 
 @contextlib.contextmanager
 def sized(
-    *, seen_bits: int = 8, small_postings_max: int = 400, ahead_transfers_min: int = 1
+    *,
+    seen_bits: int = 8,
+    small_postings_max: int = 400,
+    ahead_transfers_min: int = 1,
+    expiries_max: int = 2,
 ) -> Iterator[None]:
-    """Sizes that suit a small world: a filter of ids that forgets, flushes by COPY, much ahead."""
+    """Sizes that suit a small world: a filter of ids that forgets, flushes by COPY, much ahead,
+    and more holds that expire than go into a flush."""
     sizes = (
         (engine.book.book, "SEEN_BITS", seen_bits),
         (engine.store.small_flush, "SMALL_POSTINGS_MAX", small_postings_max),
         (engine.worker.pipeline, "AHEAD_TRANSFERS_MIN", ahead_transfers_min),
+        (engine.worker.flush_builder, "EXPIRIES_MAX", expiries_max),
+        (engine.worker.flush_builder, "EXPIRIES_READ_MAX", expiries_max + 1),
+        (engine.worker.locked_flush, "EXPIRIES_MAX", expiries_max),
     )
     before = [getattr(module, name) for module, name, _ in sizes]
     for module, name, size in sizes:
