@@ -51,6 +51,14 @@ class BookStandsError(ConflictError):
     """A conflict about an id or a lock: what the book rests on is as it was."""
 
 
+class LockWaitError(BookStandsError):
+    """A lock could not be had in time, or not without a deadlock: wait, and decide again."""
+
+
+class RefusedError(TryAgainError):
+    """Postgres refuses a value of what was to be written, or what follows from it."""
+
+
 class FundsArrivedError(BookStandsError):
     """What was declined for want of funds need not be: others have brought some since."""
 
@@ -187,6 +195,7 @@ def translated() -> Iterator[None]:
     Raises:
         ChainMovedError: Another wrote in this worker's chain.
         ConflictError: Another flush came first.
+        RefusedError: A value cannot be written.
         TryAgainError: The connection is lost or cannot be had.
         ConfigurationError: There is no ledger in this database.
     """
@@ -205,7 +214,7 @@ def translated() -> Iterator[None]:
         asyncpg.LockNotAvailableError,
         asyncpg.SerializationError,
     ) as error:
-        raise BookStandsError(str(error)) from error
+        raise LockWaitError(str(error)) from error
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
         raise ConfigurationError(f"{error}; run `engine init` first") from error
     except (asyncpg.InvalidPasswordError, asyncpg.InvalidCatalogNameError) as error:
@@ -221,4 +230,30 @@ def translated() -> Iterator[None]:
         if is_connection_lost(error):
             reason = str(error) or type(error).__name__
             raise TryAgainError(f"Postgres is out of reach: {reason}") from error
+        if isinstance(error, asyncpg.PostgresError) and error.sqlstate[:2] in _SERVER_CLASSES:
+            raise TryAgainError(f"Postgres cannot do it now: {error}") from error
+        if _is_about_values(error):
+            raise RefusedError(f"Postgres does not take it: {error}") from error
         raise
+
+
+def _is_about_values(error: Exception) -> bool:
+    """Whether an error comes from what is in a row, and would not come with other rows."""
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "")[:2] in _VALUE_CLASSES
+    # The driver's own, before anything is sent.
+    return isinstance(error, asyncpg.DataError | UnicodeError | OverflowError)
+
+
+_SERVER_CLASSES: Final = {
+    "55",  # not in the state for it, as a database that takes no connections
+    "58",  # its disk, or another part of its system
+    "XX",  # its own defect, or damaged data
+}
+
+_VALUE_CLASSES: Final = {
+    "22",  # data: out of range, not in the encoding
+    "23",  # integrity: a check, a foreign key, NULL
+    "54",  # a limit of Postgres, as the length of an index entry
+    "P0",  # raised by a trigger
+}

@@ -1,6 +1,6 @@
 """What goes into and comes out of the store: positions, dead letters, flushes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -28,10 +28,11 @@ class ExpiringHolds(msgspec.Struct, gc=False):
     complete_until: int
     """All that lapse up to then are among them."""
 
-    def resolved_until(self, count: int) -> int:
-        """Up to when none is left once the first so many have lapsed."""
-        left = self.holds[count:]
-        return min(left[0][0] - 1, self.complete_until) if left else self.complete_until
+    def resolved_until(self, lapsing: Collection[bytes]) -> int:
+        """Up to when none is left once these have lapsed."""
+        taken = frozenset(lapsing)
+        left = [expires_at for expires_at, hold_id in self.holds if hold_id not in taken]
+        return min([self.complete_until, *(at - 1 for at in left)])
 
 
 class OwnedShards(msgspec.Struct):

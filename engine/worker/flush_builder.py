@@ -51,6 +51,8 @@ class FlushBuilder:
         """Of the newest flush; the next is later."""
         self.is_careful = False
         """Whether to look up every id first, as after a flush that met one of them in Postgres."""
+        self.skipped: dict[bytes, int] = {}
+        """Holds that cannot expire, and when they should have: nothing after that is resolved."""
 
     # What is in memory.
 
@@ -110,7 +112,9 @@ class FlushBuilder:
                 await self._watch_holds(time + self._settings.horizon_seconds * MICROSECONDS)
             self.time = time
             due = self.expiries.take(time, EXPIRIES_MAX)
-            until = self.expiries.resolved_until(time)
+            until = min(
+                [self.expiries.resolved_until(time), *(at - 1 for at in self.skipped.values())]
+            )
             now = asyncio.get_running_loop().time()
             self.opened = OpenFlush(time, due, until, now)
         return self.opened
@@ -123,7 +127,8 @@ class FlushBuilder:
         found = await self._store.load_expiring(since, horizon, EXPIRIES_READ_MAX)
         self.expiries.horizon = found.complete_until
         for expires_at, hold_id in found.holds:
-            self.expiries.add(expires_at, hold_id)
+            if hold_id not in self.skipped:
+                self.expiries.add(expires_at, hold_id)
         # Postgres does not show yet what is decided and not committed.
         open_ = [self.opened] if self.opened is not None else []
         for uncommitted in [*self._chain.uncommitted(), *open_]:
@@ -139,8 +144,7 @@ class FlushBuilder:
             opened = await self._open_flush()
             due = [hold_id for _, hold_id in opened.due]
             deciding = Decider(self.book, batch, due, opened.time, careful=self.is_careful)
-            async with self._chain.recheck_ownership(self.book):
-                newest = await look_up(deciding, self.book, self._store)
+            newest = await look_up(deciding, self.book, self._store)
             if newest < opened.time:
                 break
             # Others, by their clocks, wrote later than this flush is to be: begin a later one.
@@ -156,8 +160,7 @@ class FlushBuilder:
     ) -> None:
         opened.due = []
         first = len(opened.decided)
-        async with self._chain.recheck_ownership(self.book):
-            await finish_in_parts(deciding, self.book, self._store, opened.decided)
+        await finish_in_parts(deciding, self.book, self._store, opened.decided)
         parts: list[Decision] = opened.decided[first:]
         self.is_careful = False
         opened.add_decided(arrivals, batch, parts)

@@ -3,6 +3,7 @@
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Collection, Sequence
+from typing import Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -13,6 +14,7 @@ from engine.wire.requests import Request, UnreadableEntry, decode_entry
 from engine.worker.bounds import (
     DEAD_LETTER_BYTES_MAX,
     DEAD_LETTERS_MAX,
+    FLUSH_ROWS_MAX,
     TURN_WEIGHT,
     WEIGHT_BYTES,
 )
@@ -20,6 +22,10 @@ from engine.worker.bounds import (
 NO_ROWS: Rows = np.empty(0, TRANSFER)
 
 _OURS = (b"json", b"mp", b"bin", b"reply", b"request")
+
+
+Kept: TypeAlias = Literal["whole", "named", "nothing"]
+"""What is kept of an entry that is set aside: all, that it was there, or the log alone."""
 
 
 class Arrival(msgspec.Struct, gc=False):
@@ -30,6 +36,7 @@ class Arrival(msgspec.Struct, gc=False):
     unreadable: UnreadableEntry | None = None
     size: int = 0
     """Bytes of its fields."""
+    kept: Kept = "whole"
 
     @property
     def rows(self) -> Rows:
@@ -52,6 +59,21 @@ def understand(entry: Entry, prefix: str) -> Arrival:
     return Arrival(entry, request, size=size)
 
 
+def set_aside(arrival: Arrival, reason: str) -> Arrival:
+    """The same entry as one that cannot be decided; less of it is kept where even that failed."""
+    if arrival.unreadable is None:
+        asked = arrival.request
+        why = UnreadableEntry(
+            f"it cannot be decided: {reason}",
+            None if asked is None else asked.reply,
+            None if asked is None else asked.request,
+            None if asked is None else asked.format,
+        )
+        return Arrival(arrival.entry, unreadable=why, size=arrival.size)
+    kept: Kept = "named" if arrival.kept == "whole" else "nothing"
+    return msgspec.structs.replace(arrival, kept=kept)
+
+
 def _by_name(fields: list[bytes]) -> dict[bytes, bytes]:
     """The fields by name. Redis keeps a name that is given twice; which is meant is not guessed."""
     names = fields[::2]
@@ -70,6 +92,7 @@ class Room(msgspec.Struct, gc=False):
     """Transfers and entries."""
     dead_letters: int = DEAD_LETTERS_MAX
     dead_letter_bytes: int = DEAD_LETTER_BYTES_MAX
+    entries: int = FLUSH_ROWS_MAX
 
     @property
     def is_full(self) -> bool:
@@ -78,6 +101,8 @@ class Room(msgspec.Struct, gc=False):
 
     def fits(self, arrival: Arrival) -> bool:
         """Whether an entry fits."""
+        if self.entries < 1:
+            return False
         if arrival.unreadable is None:
             return 1 + len(arrival.rows) <= self.weight
         return (
@@ -88,6 +113,7 @@ class Room(msgspec.Struct, gc=False):
 
     def fill(self, arrival: Arrival) -> None:
         """It goes in."""
+        self.entries -= 1
         self.weight -= 1 + len(arrival.rows)
         if arrival.unreadable is not None:
             self.dead_letters -= 1

@@ -6,7 +6,7 @@ in the own chain and in each lender's, so that the lenders' books, which are out
 now, can commit nothing before they are loaded again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -17,7 +17,6 @@ from engine.deciding.decider import Decider
 from engine.errors import ChainMovedError, TryAgainError
 from engine.store.rows import Flush, ShardProgress
 from engine.store.worker_store import WorkerStore
-from engine.worker.bounds import EXPIRIES_MAX
 from engine.worker.inbox import Arrival
 from engine.worker.prefetch import look_up
 from engine.worker.replies import Reply, dead_letters, positions_of, replies_of, resolved_of
@@ -47,6 +46,8 @@ async def decide_locked(
     owned: Mapping[int, ShardProgress],
     writing_shard: int,
     shard_count: int,
+    expiries_max: int,
+    skipped: Collection[bytes],
 ) -> LockedResult:
     """Decide entries, and whatever lapses, under the locks of all owners concerned; commit.
 
@@ -60,6 +61,8 @@ async def decide_locked(
         owned: The worker's own shards.
         writing_shard: That one of them through whose stripes others' accounts are credited.
         shard_count: Of the ledger.
+        expiries_max: How many holds lapse in it at most.
+        skipped: Holds that cannot lapse, which are let be.
 
     Raises:
         ChainMovedError, ConflictError, TryAgainError: As `WorkerStore.flush`.
@@ -77,8 +80,9 @@ async def decide_locked(
             concerned = dict(owned) | await store.load_positions(shards)
             time = max([time, *(progress.time + 1 for progress in concerned.values())])
             since = {shard: progress.resolved_until for shard, progress in concerned.items()}
-            expiring = await store.load_expiring(since, time, EXPIRIES_MAX, locked=True)
-            due = [hold_id for _, hold_id in expiring.holds[:EXPIRIES_MAX]]
+            count = max(expiries_max, 1) + len(skipped)
+            expiring = await store.load_expiring(since, time, count, locked=True)
+            due = [one for _, one in expiring.holds if one not in skipped][:expiries_max]
             book = Book(concerned, writing_shard, shard_count)
             deciding = Decider(book, batch, due, time, careful=True)
             newest = await look_up(deciding, book, store, locked=True)
@@ -97,7 +101,7 @@ async def decide_locked(
                     [decided],
                     posted,
                     positions,
-                    resolved_of(positions, expiring.resolved_until(EXPIRIES_MAX), concerned),
+                    resolved_of(positions, expiring.resolved_until(due), concerned),
                     dead_letters(arrivals),
                     "locked",
                 )

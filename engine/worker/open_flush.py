@@ -66,6 +66,12 @@ class OpenFlush:
         return [reply.arrival for reply in self.replies]
 
     @property
+    def size(self) -> int:
+        """Entries in it, and holds that expire."""
+        expired = sum(len(part.expired) for part in self.decided)
+        return len(self.replies) + len(self.due) + expired
+
+    @property
     def is_empty(self) -> bool:
         """Whether there is nothing to be written of it."""
         return not self.replies and not any(len(part.slots) for part in self.decided)

@@ -25,6 +25,8 @@ from engine.worker.inbox import Arrival
 if TYPE_CHECKING:
     from engine.streams.streams import Entry
 
+NOT_KEPT: Final = "its dead letter could not be written; the log says why"
+
 DELETE_AGAIN_SECONDS: Final = 1.0
 
 _log = structlog.get_logger()
@@ -55,11 +57,16 @@ def replies_of(
 
 
 def dead_letters(arrivals: Sequence[Arrival]) -> list[DeadLetter]:
-    """The entries that cannot be read."""
+    """The entries that cannot be read, or were set aside, as far as they can be kept."""
     return [
-        DeadLetter(a.entry.shard, a.entry.position, _writable(a.unreadable.reason), a.entry.fields)
+        DeadLetter(
+            a.entry.shard,
+            a.entry.position,
+            _writable(a.unreadable.reason) if a.kept == "whole" else NOT_KEPT,
+            a.entry.fields if a.kept == "whole" else [],
+        )
         for a in arrivals
-        if a.unreadable is not None
+        if a.unreadable is not None and a.kept != "nothing"
     ]
 
 

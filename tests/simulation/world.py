@@ -14,7 +14,7 @@ import structlog
 import engine.book.book
 import engine.store.small_flush
 import engine.worker.flush_builder
-import engine.worker.locked_flush
+import engine.worker.locked_deciding
 import engine.worker.pipeline
 from engine.settings import WorkerSettings
 from engine.store.worker_store import WorkerStore
@@ -142,6 +142,10 @@ class World:
         """Seconds between two entries of a producer."""
         self.log_lost = False
         """Whether Redis ever forgot something."""
+        self.set_aside: list[str] = []
+        """Entries and holds that a worker could not decide."""
+        self.may_set_aside = False
+        """Whether the test makes it so."""
         self.accounts: dict[bytes, tuple[int, tuple[str, ...]]] = {}
 
     # Making things.
@@ -265,6 +269,8 @@ def told_to(world: World) -> Iterator[None]:
     before = structlog.get_config()
 
     def note(_logger: Any, _method: str, event: dict[str, Any]) -> Any:
+        if str(event.get("event")).endswith("_set_aside"):
+            world.set_aside.append(str(event))
         words = [f"{name}={value}" for name, value in event.items() if name != "event"]
         world.trace("log", event.get("event"), *words)
         raise structlog.DropEvent
@@ -292,7 +298,7 @@ def sized(
         (engine.worker.pipeline, "AHEAD_TRANSFERS_MIN", ahead_transfers_min),
         (engine.worker.flush_builder, "EXPIRIES_MAX", expiries_max),
         (engine.worker.flush_builder, "EXPIRIES_READ_MAX", expiries_max + 1),
-        (engine.worker.locked_flush, "EXPIRIES_MAX", expiries_max),
+        (engine.worker.locked_deciding, "EXPIRIES_MAX", expiries_max),
     )
     before = [getattr(module, name) for module, name, _ in sizes]
     for module, name, size in sizes:
