@@ -165,4 +165,10 @@ class Chain:
         """Wait for the one in flight, whatever becomes of it: it may be committed."""
         if self.in_flight is not None:
             await asyncio.wait([self.in_flight])
-            self.in_flight.exception()
+            if not self.in_flight.cancelled():
+                self.in_flight.exception()
+
+    def abandon(self) -> None:
+        """Wait for the one in flight no longer; its connection is about to be cut."""
+        if self.in_flight is not None:
+            self.in_flight.cancel()

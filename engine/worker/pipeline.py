@@ -218,6 +218,10 @@ class Pipeline:
         """Wait for a flush under way, whatever becomes of it: it may be committed."""
         await self._chain.close()
 
+    def abandon(self) -> None:
+        """Wait for nothing that is under way."""
+        self._chain.abandon()
+
     # Shards come and go.
 
     async def claim_shards(self, shards: Collection[int]) -> None:

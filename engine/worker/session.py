@@ -101,6 +101,10 @@ class Session:
             with anyio.CancelScope(shield=True):
                 await self._pipeline.close()
 
+    def abandon(self) -> None:
+        """Wait for nothing that is under way."""
+        self._pipeline.abandon()
+
     async def _work(self) -> None:
         """Decide and flush, each as soon as it can, until stopping."""
         while not self._stopping.is_set():

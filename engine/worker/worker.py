@@ -83,6 +83,16 @@ class Worker:
         if self._session is not None:
             self._session.inbox.wake.set()
 
+    def abandon(self) -> None:
+        """End at once, as if killed: what is under way is cut off, whatever becomes of it.
+
+        Whoever runs the worker cancels it next. A COMMIT that is waited for may be done or not.
+        """
+        self._stopping.set()
+        if self._session is not None:
+            self._session.abandon()
+        self.store.drop()
+
     async def run(self) -> None:
         """Work until `stop`.
 

@@ -2,16 +2,21 @@
 
 import asyncio
 import json
+import os
+import signal
 import uuid
 
 import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
+from engine.commands.workers import run_until_signal
 from engine.store import driver
 from engine.store.migrate import migrate
 from tests.desks import batch, desk, desk_over
+from tests.integration.test_commit_fate import commit_of, worker_through
 from tests.ledgers import Ledger, until
+from tests.proxies import proxied
 from tests.verifying import assert_verified
 
 REFUSE = """
@@ -119,3 +124,28 @@ async def test_a_server_that_is_away_is_said_once_and_that_it_is_back(
                 assert await at.answers(1) == [["created"]]
         events = [entry["event"] for entry in logs]
         assert events.count("session_ended") == events.count("working_again") == 1
+
+
+async def test_a_second_term_ends_a_worker_that_waits_for_a_commit(
+    postgres_dsn: str, redis_url: str
+) -> None:
+    async with desk(postgres_dsn, redis_url) as at, proxied(at.ledger.dsn) as (proxy, through):
+        worker = worker_through(through, at)
+        running = asyncio.create_task(run_until_signal(worker.run, worker.stop, worker.abandon))
+        await asyncio.wait_for(worker.ready.wait(), 20)
+        held = batch(900)
+        proxy.hold(commit_of(held))
+        await at.send(held)
+        await asyncio.wait_for(proxy.held.wait(), 20)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait([running], timeout=1)
+        assert not running.done(), "a first one waits for the commit"
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(running, 20)
+        await worker.streams.close()  # as the end of the process would
+        proxy.release()
+        # Another goes on, and finds it committed or not.
+        async with at.ledger.working(at.ledger.worker([0])):
+            await at.drained()
+        assert await at.count() == 900
+        await assert_verified(at.ledger)

@@ -93,6 +93,9 @@ async def test_a_hold_that_cannot_expire_stays_open_and_the_others_expire(scene:
     await scene.ask(0, *holds)
     scene.database.triggers.append(refusing(id_of(holds[3]), "flush_small", "COPY resolutions"))
     await scene.until(lambda: scene.count("resolutions") == 6, "the others to expire")
+    await scene.until(lambda: len(scene.set_aside) == 1, "the one that cannot")
+    # Flushes are large again after a few more.
+    first.worker._session._pipeline._attempts.portion = None
     assert await scene.ask(0, scene.transfer(a, b, 1)) == ["created"]
     first.kill()
     scene.database.triggers.clear()
