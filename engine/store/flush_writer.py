@@ -16,7 +16,7 @@ from engine.store.connections import Connections, bounded
 from engine.store.copy import send_copy
 from engine.store.driver_errors import translated
 from engine.store.flush_copies import FLUSH_SHIFT, copies_of
-from engine.store.rows import DeadLetter, Flush
+from engine.store.rows import Flush, dead_letter_columns
 from engine.store.small_flush import is_small, small_arguments
 
 LOCK_ROUNDS_MAX: Final = 20
@@ -122,22 +122,13 @@ class FlushWriter:
         closings = {k: v for decision in flush.decided for k, v in decision.closings.items()}
         if closings:
             await self._connections.write("close_accounts", list(closings), list(closings.values()))
-        for letter in flush.dead_letters:
-            await self._write_dead_letter(letter)
+        if flush.dead_letters:
+            await self._connections.write(
+                "insert_dead_letters", *dead_letter_columns(flush.dead_letters)
+            )
         if flush.positions:
             await self._move_positions(flush)
         return next_number
-
-    async def _write_dead_letter(self, letter: DeadLetter) -> None:
-        await self._connections.write(
-            "insert_dead_letter",
-            letter.shard,
-            letter.position.generation,
-            letter.position.ms,
-            letter.position.seq,
-            letter.reason,
-            list(letter.fields),
-        )
 
     async def _move_positions(self, flush: Flush) -> None:
         positions = flush.positions.values()
@@ -148,7 +139,7 @@ class FlushWriter:
             [position.generation for position in positions],
             [position.ms for position in positions],
             [position.seq for position in positions],
-            flush.time,
+            [flush.resolved_until[shard] for shard in flush.positions],
         )
 
     async def _check_assumptions(self, flush: Flush) -> None:

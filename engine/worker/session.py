@@ -40,6 +40,7 @@ class Session:
         clock: Microseconds since 1970.
         stopping: Set when the worker is to end.
         on_report: Called with the report of each flush.
+        on_begun: Called once streams are read.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Session:
         clock: Callable[[], int],
         stopping: asyncio.Event,
         on_report: Callable[[FlushReport], None],
+        on_begun: Callable[[], None],
     ) -> None:
         self._store = store
         self._streams = streams
@@ -60,6 +62,7 @@ class Session:
         self._settings = settings
         self._clock = clock
         self._stopping = stopping
+        self._on_begun = on_begun
         self.inbox = Inbox(settings.inbox_transfers_max)
         self._intake = Intake(streams, self.inbox, settings.block_ms)
         self._replier = Replier(streams)
@@ -91,6 +94,7 @@ class Session:
                 tasks.start_soon(self._replier.run)
                 await self._pipeline.load()
                 await self._begin(self._membership.owned)
+                self._on_begun()
                 tasks.start_soon(self._intake.run)
                 tasks.start_soon(self._watch)
                 await self._work()
@@ -103,6 +107,10 @@ class Session:
         finally:
             with anyio.CancelScope(shield=True):
                 await self._pipeline.close()
+
+    def abandon(self) -> None:
+        """Wait for nothing that is under way."""
+        self._pipeline.abandon()
 
     async def _work(self) -> None:
         """Decide and flush, each as soon as it can, until stopping."""
