@@ -34,7 +34,9 @@ class Session:
         self._streams = worker.streams
         self._settings = worker.settings
         self.inbox = Inbox(worker.settings.inbox_transfers_max)
-        self._intake = Intake(worker.streams, self.inbox, worker.settings.block_ms)
+        self._intake = Intake(
+            worker.streams, self.inbox, worker.settings.block_ms, worker.statistics.unread
+        )
         self._replier = Replier(worker.streams)
         self._pipeline = Pipeline(
             worker.store,
@@ -69,6 +71,7 @@ class Session:
                 self._worker.joined &= self._worker.owned <= self.owned
                 await self._begin(self.owned)
                 tasks.start_soon(self._intake.run)
+                tasks.start_soon(self._repair.run)
                 tasks.start_soon(self._watch)
                 await self._work()
                 await self._release(self.owned, leaving=True)
@@ -88,6 +91,8 @@ class Session:
             await self._pipeline.go_on()
             if self._step is not None:
                 await self._take(self._step)
+            if self._repair.is_due:
+                await self._repair.mend()
             if not self._pipeline.has_work:
                 await self._pipeline.wait()
 
@@ -152,13 +157,8 @@ class Session:
 
     async def _begin(self, shards: Collection[int]) -> None:
         """Read on from where these shards got."""
-        owned = self._pipeline.owned
-        positions = {shard: owned[shard].position for shard in shards}
-        for shard in sorted(await self._streams.out_of_step(positions)) if shards else ():
-            await self._repair.look_below(shard)
+        await self._repair.begin(shards)
         self._worker.owned = self.owned
-        positions = {s: owned.position for s, owned in self._pipeline.owned.items() if s in shards}
-        await self._intake.start(positions)
         await self._store.ownership.done(shards)
 
     def _lose(self, shards: set[int]) -> None:

@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Collection
 
+from engine.worker.unread import UnreadShards
+
 
 class Load:
     """What is decided of each shard, between one measurement and the next."""
@@ -34,6 +36,7 @@ class WorkerStatistics:
         "locked",
         "refused",
         "sessions",
+        "unread",
         "unreadable",
     )
 
@@ -41,3 +44,4 @@ class WorkerStatistics:
         self.sessions = self.flushes = self.locked = self.conflicts = 0
         self.created = self.refused = self.unreadable = 0
         self.load = Load()
+        self.unread = UnreadShards()

@@ -92,7 +92,8 @@ async def an_operator_asks(ledger: Ledger) -> None:
     positions = {shard: ends[shard].last for shard in range(SHARDS)}
     waiting = await streams.waiting(positions)
     assert {one.entries for one in waiting.values()} == {0}
-    assert await streams.out_of_step(positions) == set()
+    looks = await streams.recovery.look(positions)
+    assert all(look.is_in_step for look in looks.values())
     assert "used_memory" in await streams.describe()
     await streams.close()
 
