@@ -82,15 +82,16 @@ class Recovery:
         replies = await self._sender.send_apart(commands, ONE_ENTRY_BYTES_MAX)
         looks, empty = {}, []
         for place, (shard, position) in enumerate(positions.items()):
-            below, length, ended = replies[3 * place : 3 * place + 3]
-            errors = [reply for reply in (below, length, ended) if isinstance(reply, EngineError)]
+            below, length, names = replies[3 * place : 3 * place + 3]
+            errors = [reply for reply in (below, length, names) if isinstance(reply, EngineError)]
+            ended = not errors and names > 0 and await self._are_streams(shard)
             if isinstance(below, ReplyTooLongError):
-                looks[shard] = Look("?", is_behind=True, has_ended=bool(ended))
+                looks[shard] = Look("?", has_ended=ended)
             elif errors:
                 looks[shard] = Look(error=errors[0])
             else:
                 first = below[0][0].decode() if below else None
-                looks[shard] = Look(first, is_behind=is_between(position), has_ended=bool(ended))
+                looks[shard] = Look(first, is_behind=is_between(position), has_ended=ended)
                 if not length:
                     empty.append(shard)
         # Of an empty stream this shows no entries, which may be large.
@@ -155,6 +156,11 @@ class Recovery:
     def _ended_names(self, shard: int) -> list[str]:
         name = f"{stream_name(self._prefix, shard)}:poisoned"
         return [name, *(f"{name}:{number}" for number in range(2, ENDED_STREAMS_MAX + 1))]
+
+    async def _are_streams(self, shard: int) -> bool:
+        """Whether any of what bears these names is a stream."""
+        commands = [("TYPE", name) for name in self._ended_names(shard)]
+        return b"stream" in await self._sender.send(commands)
 
     async def end_stream(self, shard: int) -> bool:
         """Let a stream that takes no more entries be called otherwise; returns whether it was so.

@@ -143,6 +143,9 @@ class LogServer:
     def _exists(self, *names: Any) -> int:
         return sum(_bytes(name) in self.streams for name in names)
 
+    def _type(self, name: Any) -> bytes:
+        return b"stream" if _bytes(name) in self.streams else b"none"
+
     def _info(self, _section: str) -> bytes:
         return b"# Memory\r\nmaxmemory_policy:noeviction\r\n"
 
