@@ -22,7 +22,7 @@ READ_BYTES: Final = 8 * 1024 * 1024
 READ_BYTES_MIN: Final = 1024 * 1024
 """And no less, however slow the way is."""
 
-READ_SECONDS: Final = 0.1
+READ_SECONDS: Final = 0.05
 """About as long may the bytes of a read be under way."""
 
 READ_REPLY_BYTES_MAX: Final = 32 * 1024 * 1024
