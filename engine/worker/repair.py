@@ -20,6 +20,7 @@ from engine.streams.refusals import KeyRefusedError, LostError, NotNowError
 from engine.streams.streams import Entry, Look, Streams
 from engine.worker.inbox import Inbox, understand
 from engine.worker.intake import Intake
+from engine.worker.membership import Membership
 from engine.worker.pipeline import Pipeline
 from engine.worker.replies import Replier
 from engine.worker.unread import RETRY_SECONDS_MAX, RETRY_SECONDS_MIN
@@ -44,8 +45,9 @@ class Repair:
         store: The ledger, which knows what is decided.
         inbox: By which entries come to the pipeline.
         intake: Reads the shards, and sets aside what cannot be read.
-        pipeline: Decides, and says which shards are this worker's.
+        pipeline: Decides.
         replier: Tells what is decided.
+        membership: Says which shards are this worker's, and how far they got.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Repair:
         intake: Intake,
         pipeline: Pipeline,
         replier: Replier,
+        membership: Membership,
     ) -> None:
         self._streams = streams
         self._store = store
@@ -63,6 +66,7 @@ class Repair:
         self._intake = intake
         self._pipeline = pipeline
         self._replier = replier
+        self._membership = membership
         self._seen_below: dict[int, str] = {}
         self._pause_seconds: dict[int, float] = {}
         self._again_at: dict[int, float] = {}
@@ -77,7 +81,7 @@ class Repair:
 
     async def begin(self, shards: Collection[int]) -> None:
         """Read on from where these shards got; those that cannot be read are set aside."""
-        owned = self._pipeline.owned
+        owned = self._membership.shards
         self._intake.forget_all_but(owned)
         if not shards:
             return
@@ -98,7 +102,7 @@ class Repair:
             else:
                 positions[shard] = position
         # What was read below may have moved them, or taken them away.
-        owned = self._pipeline.owned
+        owned = self._membership.shards
         await self._intake.start(
             {
                 shard: max(position, owned[shard].position)
@@ -143,7 +147,7 @@ class Repair:
         self._misfit = ""
 
     async def _look_at_read(self) -> None:
-        owned = self._pipeline.owned
+        owned = self._membership.shards
         # Where a later generation is read, those before are over.
         positions = {
             shard: max(owned[shard].position, Position(read.generation))
@@ -167,9 +171,9 @@ class Repair:
         due = [
             shard
             for shard in self._intake.aside - self._due
-            if now >= self._again_at.get(shard, 0.0) and shard in self._pipeline.owned
+            if now >= self._again_at.get(shard, 0.0) and shard in self._membership.shards
         ]
-        positions = {shard: self._pipeline.owned[shard].position for shard in due}
+        positions = {shard: self._membership.shards[shard].position for shard in due}
         for shard, look in (await self._streams.recovery.look(positions)).items():
             if look.error is None:
                 self._due.add(shard)
@@ -189,9 +193,9 @@ class Repair:
         if not due:
             return
         await self._decide_all()
-        for shard in due & self._pipeline.owned.keys():
+        for shard in due & self._membership.shards.keys():
             position = await self._try_to_mend(shard, Look())
-            if position is not None and shard in self._pipeline.owned:
+            if position is not None and shard in self._membership.shards:
                 self._pause_seconds.pop(shard, None)
                 self._again_at[shard] = asyncio.get_running_loop().time() + RETRY_SECONDS_MIN
                 await self._intake.start({shard: position})
@@ -238,9 +242,9 @@ class Repair:
         return following
 
     def _position(self, shard: int) -> Position:
-        if shard not in self._pipeline.owned:
+        if shard not in self._membership.shards:
             raise TryAgainError(f"shard {shard} is another worker's")
-        return self._pipeline.owned[shard].position
+        return self._membership.shards[shard].position
 
     async def _decide_below(self, shard: int, entries: list[Entry]) -> None:
         arrivals = [understand(entry, self._streams.prefix) for entry in entries]
@@ -268,10 +272,10 @@ class Repair:
         self._intake.hold()
         try:
             while self._inbox or self._pipeline.is_busy():
-                await self._pipeline.go_on(decide=self._pipeline.has_work)
+                await self._pipeline.advance_flushes(decide=self._pipeline.has_work)
         finally:
             self._intake.go_on()
-        await self._replier.finish()
+        await self._replier.await_told()
 
 
 def _reason(look: Look) -> str:

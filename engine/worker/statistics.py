@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection
 
+from engine.worker.flush_report import FlushReport
 from engine.worker.unread import UnreadShards
 
 
@@ -26,7 +27,7 @@ class Load:
 
 
 class WorkerStatistics:
-    """What a worker did since it started."""
+    """What a worker did since it started: the first to hear of each flush."""
 
     __slots__ = (
         "conflicts",
@@ -45,3 +46,13 @@ class WorkerStatistics:
         self.created = self.refused = self.unreadable = 0
         self.load = Load()
         self.unread = UnreadShards()
+
+    def add_flush(self, report: FlushReport) -> None:
+        """Count a flush."""
+        self.flushes += 1
+        self.locked += report.is_locked
+        self.created += report.created
+        self.refused += report.refused
+        self.unreadable += report.dead_letters
+        for shard, transfers in report.transfers_by_shard.items():
+            self.load.add(shard, transfers)
