@@ -46,6 +46,7 @@ class Proxy:
         self.bytes_per_second: float | None = None
         self.refusal: str | None = None
         self._link = asyncio.Lock()
+        self._serving: set[asyncio.Task[None]] = set()
         self._passing = asyncio.Event()
         self._passing.set()
         self._released = asyncio.Event()
@@ -83,6 +84,12 @@ class Proxy:
             answer = answer[1 + int.from_bytes(answer[1:5], "big") :]
         return b"C" in kinds  # CommandComplete
 
+    async def end(self) -> None:
+        """Cut all connections."""
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+
     @staticmethod
     def _refuse(data: bytes, refusal: str) -> bytes:
         commands = hiredis.Reader()
@@ -104,6 +111,10 @@ class Proxy:
     async def serve(
         self, client_in: asyncio.StreamReader, client_out: asyncio.StreamWriter
     ) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         server_in, server_out = await asyncio.open_connection(self._host, self._port)
         losing = False
         kept: set[asyncio.StreamWriter] = set()
@@ -178,3 +189,4 @@ async def proxied(url: str) -> AsyncIterator[tuple[Proxy, str]]:
         yield proxy, through
     finally:
         server.close()
+        await proxy.end()

@@ -6,7 +6,6 @@ with the other names) is a cluster, of which some nodes are named: `HOST:PORT,HO
 message shows an address as it was given, since the password is in it.
 """
 
-import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
@@ -15,6 +14,7 @@ import msgspec
 
 from engine.errors import ConfigurationError
 from engine.streams.bounds import CONNECT_SECONDS_MAX, SILENT_SECONDS_MAX
+from engine.streams.tls import TLS_OPTIONS, Tls, read_bool, read_text
 
 PORT: Final = 6379
 PORT_MAX: Final = 65_535
@@ -23,9 +23,6 @@ _WRITE: Final = "write redis://USER:PASSWORD@HOST:PORT/DATABASE"
 _WRITE_CLUSTER: Final = "write redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT"
 _SCHEMES: Final = {"redis": False, "valkey": False, "rediss": True, "valkeys": True}
 """And whether they are over TLS."""
-
-_TRUE: Final = frozenset({"1", "T", "TRUE", "Y", "YES"})
-_FALSE: Final = frozenset({"0", "F", "FALSE", "N", "NO"})
 
 
 class Node(msgspec.Struct, frozen=True, order=True):
@@ -37,45 +34,6 @@ class Node(msgspec.Struct, frozen=True, order=True):
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
-
-
-class Tls(msgspec.Struct, frozen=True):
-    """How a server is told from another that only says to be it."""
-
-    cert_reqs: ssl.VerifyMode = ssl.CERT_REQUIRED
-    check_hostname: bool = True
-    ca_certs: str | None = None
-    ca_path: str | None = None
-    ca_data: str | None = None
-    certfile: str | None = None
-    keyfile: str | None = None
-    password: str | None = None
-    ciphers: str | None = None
-    min_version: ssl.TLSVersion | None = None
-
-    def context(self) -> ssl.SSLContext:
-        """What a connection is made with.
-
-        Raises:
-            ConfigurationError: A file cannot be read, or an option has no meaning.
-        """
-        try:
-            context = ssl.create_default_context(
-                cafile=self.ca_certs, capath=self.ca_path, cadata=self.ca_data
-            )
-            context.check_hostname = self.check_hostname and self.cert_reqs != ssl.CERT_NONE
-            context.verify_mode = self.cert_reqs
-            if self.certfile is not None:
-                context.load_cert_chain(self.certfile, self.keyfile, self.password)
-            if self.ciphers is not None:
-                context.set_ciphers(self.ciphers)
-            if self.min_version is not None:
-                context.minimum_version = self.min_version
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(
-                f"the TLS options of the Redis address cannot be used: {error}"
-            ) from error
-        return context
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -190,8 +148,8 @@ def _options_of(query: str, parts: Mapping[str, Any]) -> dict[str, Any]:
         if name in _OPTIONS:
             field, read = _OPTIONS[name]
             options[field] = _read_option(name, value, read)
-        elif name in _TLS_OPTIONS:
-            field, read = _TLS_OPTIONS[name]
+        elif name in TLS_OPTIONS:
+            field, read = TLS_OPTIONS[name]
             tls[field] = _read_option(name, value, read)
             of_tls = name
         else:
@@ -224,18 +182,6 @@ def _read_option(name: str, value: str, read: Callable[[str], Any]) -> Any:
         ) from None
 
 
-def _text(value: str) -> str:
-    if not value:
-        raise ValueError
-    return value
-
-
-def _bool(value: str) -> bool:
-    if value.upper() in _TRUE | _FALSE:
-        return value.upper() in _TRUE
-    raise ValueError
-
-
 def _number(value: str) -> int:
     if not (value.isascii() and value.isdecimal() and len(value) < 10):
         raise ValueError
@@ -257,50 +203,20 @@ def _protocol(value: str) -> int:
     return {"2": 2, "3": 3}[value]
 
 
-_CERT_REQS: Final = {
-    "none": ssl.CERT_NONE,
-    "optional": ssl.CERT_OPTIONAL,
-    "required": ssl.CERT_REQUIRED,
-}
-_VERSIONS: Final = {
-    "TLSV1_2": ssl.TLSVersion.TLSv1_2,
-    "TLSV1.2": ssl.TLSVersion.TLSv1_2,
-    "771": ssl.TLSVersion.TLSv1_2,
-    "TLSV1_3": ssl.TLSVersion.TLSv1_3,
-    "TLSV1.3": ssl.TLSVersion.TLSv1_3,
-    "772": ssl.TLSVersion.TLSv1_3,
-}
-
 _OPTIONS: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
     "db": ("database", _number),
-    "username": ("username", _text),
-    "password": ("password", _text),
-    "client_name": ("client_name", _text),
-    "lib_name": ("lib_name", _text),
-    "lib_version": ("lib_version", _text),
+    "username": ("username", read_text),
+    "password": ("password", read_text),
+    "client_name": ("client_name", read_text),
+    "lib_name": ("lib_name", read_text),
+    "lib_version": ("lib_version", read_text),
     # Of either the engine needs what both can say; it speaks the second.
     "protocol": ("protocol", _protocol),
     "socket_timeout": ("silent_seconds_max", _seconds),
     "timeout": ("silent_seconds_max", _seconds),
     "socket_connect_timeout": ("connect_seconds_max", _seconds),
-    "socket_keepalive": ("keeps_alive", _bool),
+    "socket_keepalive": ("keeps_alive", read_bool),
     "health_check_interval": ("ping_seconds", _seconds_or_never),
-}
-
-_TLS_OPTIONS: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
-    "ssl_cert_reqs": ("cert_reqs", lambda value: _CERT_REQS[value.lower().removeprefix("cert_")]),
-    "ssl_check_hostname": ("check_hostname", _bool),
-    "ssl_ca_certs": ("ca_certs", _text),
-    "ssl_ca_path": ("ca_path", _text),
-    "ssl_ca_data": ("ca_data", _text),
-    "ssl_certfile": ("certfile", _text),
-    "ssl_keyfile": ("keyfile", _text),
-    "ssl_password": ("password", _text),
-    "ssl_ciphers": ("ciphers", _text),
-    "ssl_min_version": (
-        "min_version",
-        lambda value: _VERSIONS[value.upper().removeprefix("TLSVERSION.")],
-    ),
 }
 
 _POINTLESS: Final = frozenset({"retry_on_timeout", "retry_on_error", "max_connections"})

@@ -7,7 +7,7 @@ import msgspec
 
 from engine.errors import EngineError
 from engine.ledger.nouns import Position, stream_name
-from engine.streams.reading import ONE_ENTRY_BYTES_MAX, Sending
+from engine.streams.reader import ONE_ENTRY_BYTES_MAX, Sending
 from engine.streams.refusals import ReplyTooLongError
 
 

@@ -22,7 +22,7 @@ from engine.streams.bounds import (
     SINGLY_STREAMS_MAX,
 )
 from engine.streams.entries import Entry, entry_of, is_between, position_in_ended, position_of
-from engine.streams.reading import ONE_ENTRY_BYTES_MAX, Sending
+from engine.streams.reader import ONE_ENTRY_BYTES_MAX, Sending
 from engine.streams.refusals import KeyRefusedError, ReplyTooLongError
 
 _log = structlog.get_logger()

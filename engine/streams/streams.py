@@ -8,10 +8,11 @@ import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+import structlog
+
 from engine.errors import EngineError, TryAgainError
 from engine.ledger.nouns import Position, stream_name
 from engine.streams.address import parse_address
-from engine.streams.belonging import check_policy, claim_streams
 from engine.streams.bounded_reader import BoundedReader
 from engine.streams.bounds import (
     ANSWERS_ENTRIES_MAX,
@@ -27,12 +28,15 @@ from engine.streams.operators import (
     read_ends,
     read_waiting,
 )
-from engine.streams.reading import Reader, Reading, Sending
+from engine.streams.reader import Reader, Reading, Sending
 from engine.streams.recovery import Look, Recovery
-from engine.streams.refusals import NotNowError
+from engine.streams.refusals import KeyRefusedError, NotNowError
 from engine.streams.sender import Sender
+from engine.streams.server_checks import check_policy, claim_streams
 
 __all__ = ["Entry", "Look", "Reading", "StreamEnds", "Streams", "Waiting"]
+
+_log = structlog.get_logger()
 
 
 class Streams:
@@ -99,8 +103,13 @@ class Streams:
             TryAgainError: It does not answer.
         """
         await check_policy(self._sender)
-        if self.ledger_id is not None:
+        if self.ledger_id is None:
+            return
+        try:
             await claim_streams(self._sender, self.prefix, self.ledger_id)
+        except KeyRefusedError as error:
+            # Somebody's key of that name: that the streams are read does not hang on it.
+            _log.warning("ledger_key_refused", reason=str(error))
 
     @property
     def _sender(self) -> Sending:

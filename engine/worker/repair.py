@@ -137,8 +137,6 @@ class Repair:
         self._check_at = asyncio.get_running_loop().time() + CHECK_SECONDS
         try:
             await self._streams.check_server()
-        except KeyRefusedError as error:
-            _log.warning("ledger_key_refused", reason=str(error))
         except ConfigurationError as error:
             self._misfit = str(error)
             for shard in self._intake.positions.keys() | self._intake.aside:

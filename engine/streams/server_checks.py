@@ -5,7 +5,7 @@ from typing import Final
 from engine.errors import ConfigurationError, EngineError
 from engine.streams.cluster_connection import AnyConnection
 from engine.streams.operators import describe_server
-from engine.streams.reading import Sending
+from engine.streams.reader import Sending
 
 POLICY: Final = "noeviction"
 
