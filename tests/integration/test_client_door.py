@@ -11,7 +11,7 @@ from engine.ledger.nouns import stream_name
 from engine.streams.connection import Connection
 from engine.streams.refusals import refusal_of
 from tests.clients import entries_in, make_accounts, move, open_client
-from tests.ledgers import Ledger, until
+from tests.ledgers import Ledger, as_user, until
 
 
 class TestDoor:
@@ -100,7 +100,7 @@ class TestDoor:
 
     async def test_a_user_of_redis_needs_no_more_than_the_streams(self, ledger: Ledger) -> None:
         name = ledger.prefix
-        url = ledger.redis_url.replace("//", f"//{name}:secret@")
+        url = as_user(ledger.redis_url, name)
         rules = f"on >secret ~{name}:transfers:* ~{name}:answers:* -@all +ping +select"
         streams = "+xadd +xlen +xrange +xread +xtrim +unlink"
         async with ledger.redis() as redis:

@@ -16,7 +16,7 @@ from engine.servers import ValkeyServer
 from engine.settings import WorkerSettings
 from engine.streams.slots import slot_of
 from engine.streams.streams import Streams
-from tests.clusters import Cluster, ask, clustered
+from tests.clusters import PASSWORD, Cluster, ask, clustered
 from tests.desks import account, transfer
 from tests.ledgers import Ledger, make_ledger, until
 from tests.verifying import assert_verified
@@ -106,7 +106,7 @@ async def move(slot: int, source: ValkeyServer, target: ValkeyServer) -> None:
     await ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", to_id)
     host, port = "127.0.0.1", target.url.rpartition(":")[2].partition("/")[0]
     while keys := await ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 100):
-        await ask(source, "MIGRATE", host, port, "", 0, 5000, "KEYS", *keys)
+        await ask(source, "MIGRATE", host, port, "", 0, 5000, "AUTH", PASSWORD, "KEYS", *keys)
     await ask(target, "CLUSTER", "SETSLOT", slot, "NODE", to_id)
     await ask(source, "CLUSTER", "SETSLOT", slot, "NODE", to_id)
 

@@ -12,7 +12,7 @@ from engine.streams.connection import Connection
 from engine.streams.server_checks import check_streams_belong, ledger_key
 from engine.worker import repair
 from tests.desks import Desk, desk
-from tests.ledgers import make_ledger, until
+from tests.ledgers import as_user, make_ledger, until
 from tests.spoiling import add, created
 from tests.verifying import assert_verified
 
@@ -107,7 +107,7 @@ async def test_a_user_who_may_touch_streams_alone(own: tuple[Desk, ValkeyServer]
     prefix, ledger = producer.ledger.prefix, producer.ledger
     acl = f"on >secret ~{prefix}:transfers:* ~{prefix}:answers:* +@all -info -get -set"
     await producer.redis.execute_command("ACL", "SETUSER", "streams", *acl.split())
-    plain, ledger.redis_url = ledger.redis_url, ledger.redis_url.replace("//", "//streams:secret@")
+    plain, ledger.redis_url = ledger.redis_url, as_user(ledger.redis_url, "streams")
     async with ledger.working() as [worker]:
         await created(producer, await add(producer))
         assert not worker.statistics.unread

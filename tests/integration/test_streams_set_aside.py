@@ -11,7 +11,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from tests.desks import Desk, desk, transfer
-from tests.ledgers import until
+from tests.ledgers import as_user, until
 from tests.spoiling import C, D, add, buried, created, spoiling
 from tests.verifying import assert_verified
 
@@ -148,7 +148,7 @@ async def test_a_key_that_this_user_may_not_touch(producer: Desk) -> None:
     name, ledger = producer.ledger.prefix, producer.ledger
     acl = f"on >secret ~{name}:transfers:{{0001}}* ~{name}:answers:* ~{name}:ledger +@all"
     await producer.redis.execute_command("ACL", "SETUSER", name, *acl.split())
-    plain, ledger.redis_url = ledger.redis_url, ledger.redis_url.replace("//", f"//{name}:secret@")
+    plain, ledger.redis_url = ledger.redis_url, as_user(ledger.redis_url, name)
     try:
         async with spoiling(producer) as worker:
             unread = await until(lambda: worker.statistics.unread.get(0), "it to be set aside")
@@ -162,7 +162,7 @@ async def test_a_key_that_this_user_may_not_touch(producer: Desk) -> None:
 async def test_entries_that_may_not_be_deleted(producer: Desk) -> None:
     """The shard is set aside, since what it decides would stay for ever."""
     name, ledger = producer.ledger.prefix, producer.ledger
-    url = ledger.redis_url.replace("//", f"//{name}:secret@")
+    url = as_user(ledger.redis_url, name)
     acl = ["on", ">secret", "~*", "+@all", "-xdel", f"(~{name}:transfers:{{0001}} +xdel)"]
     await producer.redis.execute_command("ACL", "SETUSER", name, *acl)
     plain, ledger.redis_url = ledger.redis_url, url
