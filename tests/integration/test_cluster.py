@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.exceptions import RedisError
 
 import engine
 from engine.client.client import Client
@@ -146,3 +147,54 @@ async def test_a_cluster_named_as_one_redis_is_refused(postgres_dsn: str, tmp_pa
         async with engine.connect(ledger.dsn, url, prefix=ledger.prefix) as client:
             with pytest.raises(ConfigurationError, match=r"redis\+cluster://"):
                 await client.create_transfers(everywhere(1))
+
+
+async def test_a_node_that_is_away_takes_its_own_streams_along(
+    postgres_dsn: str, tmp_path: Path
+) -> None:
+    """The others are decided meanwhile; its own are once it is back."""
+    async with clustered(tmp_path) as cluster:
+        ledger = await make(postgres_dsn, cluster)
+        streams = [f"{ledger.prefix}:transfers:{{{shard:04d}}}" for shard in range(SHARDS)]
+        away = cluster.nodes[1]
+        [there, *_] = [s for s in range(SHARDS) if cluster.primary_of(streams[s]) is not away]
+        [gone, *_] = [s for s in range(SHARDS) if cluster.primary_of(streams[s]) is away]
+        worker = ledger.worker()
+        async with ledger.working(worker):
+            await asyncio.to_thread(away.kill)
+            await ask_one(cluster, ledger, there)
+            await until(lambda: gone in worker.statistics.unread, "its shards to be set aside")
+            assert there not in worker.statistics.unread
+            await asyncio.to_thread(away.start)
+            await until(lambda: not worker.statistics.unread, "all shards to be read")
+            await ask_one(cluster, ledger, gone)
+        # And where it is away when a worker starts.
+        await asyncio.to_thread(away.kill)
+        worker = ledger.worker()
+        async with ledger.working(worker):
+            await ask_one(cluster, ledger, there)
+            assert gone in worker.statistics.unread
+            await asyncio.to_thread(away.start)
+            await ask_one(cluster, ledger, gone)
+    await assert_verified(ledger)
+
+
+async def ask_one(cluster: Cluster, ledger: Ledger, shard: int) -> None:
+    """Send a transfer to a shard whose node is there, and see it created."""
+    body = transfer(ACCOUNTS[shard], ACCOUNTS[0 if shard else 1])
+    stream = f"{ledger.prefix}:transfers:{{{shard:04d}}}"
+
+    async def added() -> bool:
+        try:
+            await ask(cluster.primary_of(stream), "XADD", stream, "*", "json", json.dumps(body))
+        except (RedisError, OSError):
+            return False
+        return True
+
+    await until(added, "the node to take an entry")
+
+    async def created() -> bool:
+        rows = await ledger.sql("SELECT FROM ledger.transfers WHERE id = $1", uuid.UUID(body["id"]))
+        return bool(rows)
+
+    await until(created, "the transfer to be created")
