@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import redis.asyncio
@@ -97,6 +98,13 @@ async def make_ledger(dsn: str, redis_url: str, shard_count: int = 16) -> Ledger
     own = dsn.rsplit("/", 1)[0] + "/" + name
     await migrate(own, shard_count)
     return Ledger(own, redis_url, name, shard_count)
+
+
+def as_user(redis_url: str, name: str, password: str = "secret") -> str:
+    """The same address, for another user."""
+    parts = urlsplit(redis_url)
+    place = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{name}:{password}@{place}"))
 
 
 async def until(condition: Any, what: str, seconds_max: float = CONDITION_SECONDS_MAX) -> Any:

@@ -32,6 +32,10 @@ CLUSTER = "tests/integration/test_cluster.py"
 STANDBY = "tests/integration/test_standby.py"
 TIME = "tests/integration/test_time.py"
 STREAMS = "tests/integration/test_streams.py"
+ASIDE = "tests/integration/test_streams_set_aside.py"
+LARGE = "tests/integration/test_streams_large.py"
+REFUSES = "tests/integration/test_redis_refuses.py"
+BELONG = "tests/integration/test_streams_belong.py"
 OWNERS = "tests/integration/test_histories_by_many.py"
 MOVES = "tests/integration/test_shards_moves.py"
 FUNDS = "tests/integration/test_funds_of_others.py"
@@ -125,7 +129,7 @@ MUTATIONS = [
     Mutation("store/queries/workers/terminate_blockers.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_claimer_frozen_on_a_live_workers_row"),
     Mutation("store/driver_errors.py", "    if isinstance(error, asyncpg.InsufficientResourcesError):\n", "    if isinstance(error, ZeroDivisionError):\n", FAILURES + "::test_too_many_connections_are_waited_for"),
     Mutation("store/commit.py", "    if connection.is_closed():\n", "    if False:\n", FAILURES + "::test_a_connection_lost_before_a_flush_is_sent_ends_no_worker"),
-    Mutation("streams/cluster.py", "                self._primaries[slot] = node\n", "                raise answer\n", CLUSTER + "::test_streams_on_three_nodes"),
+    Mutation("streams/cluster_connection.py", "                self._primaries[slot] = there\n", "", CLUSTER + "::test_streams_on_three_nodes"),
     Mutation("streams/cluster_connection.py", "if not isinstance(reply, ElsewhereError):", "if True:", CLUSTER + "::test_streams_on_three_nodes"),
     Mutation("store/queries/workers/end_backend.sql", "WHERE pid = $1", "WHERE false AND pid = $1", FATE),
     Mutation("store/queries/flushes/commit_own.sql", "SELECT pg_logical_emit_message(true, 'engine', 'all that was visible before is confirmed')", "SELECT pg_current_xact_id()", STANDBY),
@@ -156,7 +160,17 @@ MUTATIONS = [
     Mutation("worker/repair.py", "        await self._store.confirm()\n", "", "tests/simulation/test_scenarios_redis.py"),
     Mutation("worker/flush_builder.py", "            if newest < opened.time:\n", "            if True:\n", TIME),
     Mutation("worker/flush_builder.py", "        for uncommitted in [*self._chain.uncommitted(), *open_]:", "        for uncommitted in ():", "tests/simulation/test_scenarios_holds.py"),
-    Mutation("streams/streams.py", "if _position(entry_id, position.generation) > position:", "if False:", STREAMS),
+    Mutation("streams/recovery.py", '                rows = await self._read_range(name, "-", "+")', "                rows = []", STREAMS + "::test_maximal_id_poison"),
+    Mutation("streams/recovery.py", "            except KeyRefusedError:\n                continue\n", "            except KeyRefusedError:\n                raise\n", ASIDE + "::test_poisoned_key_taken"),
+    Mutation("streams/entries.py", "    if max(ms, seq) > ID_PART_MAX:", "    if False:", ASIDE + "::test_highest_legal_id"),
+    Mutation("streams/reader.py", "        if isinstance(reply, EngineError):\n            return await self._read_singly(positions)", "        if isinstance(reply, EngineError):\n            raise reply", ASIDE + "::test_key_of_another_type"),
+    Mutation("streams/reader.py", "            self._singly = 0 if self._count > 1 else SINGLY_READS\n            self._ask_for_less()\n            return await self._read_singly(positions)", "            raise reply", LARGE + "::test_giant_entry"),
+    Mutation("streams/connection.py", "        self._silent_ticks += 1\n", "        self._silent_ticks += 9\n", REFUSES + "::test_a_sender_outlives_a_long_step_of_this_process"),
+    Mutation("streams/refusals.py", '    return NotNowError(f"Redis takes nothing now: {message}")\n', "    return ConfigurationError(message)\n", REFUSES + "::test_redis_refuses_for_a_while"),
+    Mutation("streams/server_checks.py", "    if policy != POLICY:", "    if False:", BELONG + "::test_a_redis_that_forgets_is_refused"),
+    Mutation("streams/server_checks.py", "bytes(found) != ledger_id.encode()", "False", BELONG + "::test_two_ledgers_on_one_prefix"),
+    Mutation("worker/repair.py", "look.has_ended or look.is_behind or (look.below and look.below == seen.get(shard))", "False", ASIDE + "::test_stream_lost_below_the_position"),
+    Mutation("worker/repair.py", "        elif look.below:\n", "        elif False:\n", ASIDE + "::test_an_entry_below_the_position_beside_newer_ones"),
     Mutation("worker/repair.py", 'known.issuperset(arrival.rows["id"].tolist())', "False", STREAMS),
     Mutation("worker/repair.py", 'known.issuperset(arrival.rows["id"].tolist())', "True", STREAMS),
     Mutation("deciding/locks.py", "    if book.owns_all:\n        return {}\n", "    if True:\n        return {}\n", OWNERS),
@@ -171,7 +185,7 @@ MUTATIONS = [
     Mutation("deciding/results.py", "np.where(exactly, 0, np.maximum(draft.lacking[rows], 1))", "np.maximum(draft.lacking[rows], 1)", STRIPED + "::test_a_balance_that_others_lessen_meanwhile_is_not_moved"),
     Mutation("book/book.py", "            stays &= self.mine[: self.accounts]\n", "            pass\n", f"{MOVES}::test_regain_shard_reloads_stripes"),
     Mutation("worker/session.py", "            self.inbox.drop(shards)\n            with anyio", "            with anyio", f"{MOVES}::test_release_with_pipelined_credits"),
-    Mutation("worker/intake.py", "if self._places.get(entry.shard) is places[entry.shard]", "if entry.shard in self._places", "tests/unit/test_intake.py"),
+    Mutation("worker/intake.py", "if self._places.get(e.shard) is places[e.shard]", "if e.shard in self._places", "tests/unit/test_intake.py"),
     Mutation("store/ownership.py", 'if r["worker"] == owner and not r["alive"]', "if True", "tests/integration/test_shards_claims.py"),
 ]  # fmt: skip
 MUTATIONS += [Mutation(*changed, SIMULATED) for changed in SAFEGUARDS.values()]

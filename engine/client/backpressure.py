@@ -10,7 +10,7 @@ from engine.ledger.nouns import stream_name
 from engine.streams.connection import pack_command
 
 if TYPE_CHECKING:
-    from engine.streams.cluster_connection import Fast
+    from engine.streams.cluster_connection import AnyConnection
 FRESH_SECONDS: Final = 0.05
 """How old the known length of a stream may be."""
 
@@ -33,7 +33,7 @@ class Backpressure:
     def __init__(
         self, prefix: str, shard_count: int, entries_max: int, when_full: WhenFull
     ) -> None:
-        self.connection: Callable[[], Fast | None] = lambda: None
+        self.connection: Callable[[], AnyConnection | None] = lambda: None
         """Set by whoever keeps the connection."""
         self.waits: Final = when_full == "wait"
         self._max = entries_max

@@ -21,7 +21,8 @@ from engine.client.reconnecting import ReconnectingConnection, back_off
 from engine.client.routes import Routes
 from engine.errors import BackpressureError, EngineError, InputError, TryAgainError
 from engine.ledger.nouns import stream_name
-from engine.streams.connection import LostError, NotNowError, pack_command
+from engine.streams.connection import pack_command
+from engine.streams.refusals import LostError, NotNowError
 from engine.wire.answers import Answer
 
 SENDS_MAX: Final = 8

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from engine.errors import ConfigurationError, TryAgainError
-from engine.streams.cluster_connection import Fast, open_fast
+from engine.streams.cluster_connection import AnyConnection, open_connection
 
 SILENT_SECONDS_MAX: Final = 5.0
 """How long Redis may keep a reply waiting before the connection is cut."""
@@ -27,18 +27,18 @@ class ReconnectingConnection:
         """What was last in the way."""
         self._url = url
         self._on_again = on_again
-        self._connection: Fast | None = None
+        self._connection: AnyConnection | None = None
         self._lost = asyncio.Event()
 
     @property
-    def connection(self) -> Fast | None:
+    def connection(self) -> AnyConnection | None:
         """The connection, while there is one."""
         connection = self._connection
         return None if connection is None or connection.is_lost else connection
 
     async def open(self) -> None:
         """Connect. Raises ConfigurationError or TryAgainError."""
-        self._connection = await open_fast(self._url, self._lost.set)
+        self._connection = await open_connection(self._url, self._lost.set)
 
     def close(self, last: bytes) -> None:
         """Send a last command and close."""

@@ -1,13 +1,15 @@
 """Entries on their way from the streams to the book: decoded, counted, in order."""
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Collection, Sequence
 from typing import Literal, TypeAlias
 
 import msgspec
 import numpy as np
 
+from engine.streams.bounds import ENTRY_READ_BYTES_MAX
+from engine.streams.entries import Cut
 from engine.streams.streams import Entry
 from engine.wire.layout import TRANSFER, Rows
 from engine.wire.requests import Request, UnreadableEntry, decode_entry
@@ -52,6 +54,8 @@ class Arrival(msgspec.Struct, gc=False):
 def understand(entry: Entry, prefix: str) -> Arrival:
     """Decode an entry; one that cannot be read is an arrival too."""
     size = sum(map(len, entry.fields))
+    if entry.cut is not None:
+        return Arrival(entry, unreadable=_too_large(entry, entry.cut, prefix), size=size)
     try:
         request = decode_entry(_by_name(entry.fields), prefix=prefix)
     except UnreadableEntry as reason:
@@ -72,6 +76,23 @@ def set_aside(arrival: Arrival, reason: str) -> Arrival:
         return Arrival(arrival.entry, unreadable=why, size=arrival.size)
     kept: Kept = "named" if arrival.kept == "whole" else "nothing"
     return msgspec.structs.replace(arrival, kept=kept)
+
+
+def _too_large(entry: Entry, cut: Cut, prefix: str) -> UnreadableEntry:
+    """The reason; and the way back, where it stands in what was kept."""
+    reason = (
+        f"the entry has {cut.bytes_total:,} bytes with all its fields, and may have "
+        f"{ENTRY_READ_BYTES_MAX:,}; kept are the first {sum(map(len, entry.fields)):,}, and of "
+        f"all names and values the SHA-256 is {cut.sha256}"
+    )
+    # The last value may be cut off.
+    whole = entry.fields[: (len(entry.fields) - 1) // 2 * 2]
+    fields = dict(zip(whole[::2], whole[1::2], strict=True))
+    reply = fields.get(b"reply")
+    answers = f"{prefix}:answers:".encode()
+    if reply is None or not reply.startswith(answers) or len(reply) == len(answers):
+        reply = None
+    return UnreadableEntry(reason, reply, fields.get(b"request"), None)
 
 
 def _by_name(fields: list[bytes]) -> dict[bytes, bytes]:
@@ -137,6 +158,7 @@ class Inbox:
         self._queues: OrderedDict[int, deque[Arrival]] = OrderedDict()
         self._weight = 0
         self._transfers = 0
+        self._weights: Counter[int] = Counter()
         self._room = asyncio.Event()
         self._room.set()
         self.wake = asyncio.Event()
@@ -151,6 +173,14 @@ class Inbox:
     def transfers(self) -> int:
         """How many transfers are inside."""
         return self._transfers
+
+    def weight_of(self, shard: int) -> int:
+        """How many transfers, or what counts as many, came by the stream of a shard."""
+        return self._weights[shard]
+
+    def share_of(self, shards: int) -> int:
+        """How much of it one of so many streams may have."""
+        return self._max if shards == 1 else self._max // 2
 
     async def room(self) -> None:
         """Wait until there is room."""
@@ -215,6 +245,7 @@ class Inbox:
 
     def _count(self, arrival: Arrival, sign: int) -> None:
         self._weight += sign * arrival.weight
+        self._weights[arrival.entry.shard] += sign * arrival.weight
         self._transfers += sign * len(arrival.rows)
 
     def _note_room(self) -> None:

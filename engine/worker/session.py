@@ -64,7 +64,7 @@ class Session:
         self._stopping = stopping
         self._on_begun = on_begun
         self.inbox = Inbox(settings.inbox_transfers_max)
-        self._intake = Intake(streams, self.inbox, settings.block_ms)
+        self._intake = Intake(streams, self.inbox, settings.block_ms, statistics.unread)
         self._replier = Replier(streams)
         self._pipeline = Pipeline(
             store,
@@ -96,6 +96,7 @@ class Session:
                 await self._begin(self._membership.owned)
                 self._on_begun()
                 tasks.start_soon(self._intake.run)
+                tasks.start_soon(self._repair.run)
                 tasks.start_soon(self._watch)
                 await self._work()
                 await self._release(self._membership.owned, leaving=True)
@@ -119,6 +120,8 @@ class Session:
             await self._pipeline.advance_flushes()
             if self._step is not None:
                 await self._take_step(self._step)
+            if self._repair.is_due:
+                await self._repair.mend()
             if not self._pipeline.has_work:
                 await self._pipeline.wait_for_work()
 
@@ -185,13 +188,7 @@ class Session:
 
     async def _begin(self, shards: Collection[int]) -> None:
         """Read on from where these shards got."""
-        owned = self._membership.shards
-        positions = {shard: owned[shard].position for shard in shards}
-        for shard in sorted(await self._streams.out_of_step(positions)) if shards else ():
-            await self._repair.look_below(shard)
-        owned = self._membership.shards
-        positions = {shard: owned[shard].position for shard in shards if shard in owned}
-        await self._intake.start(positions)
+        await self._repair.begin(shards)
         await self._store.ownership.done(shards)
 
     def _drop_lost(self, shards: set[int]) -> None:

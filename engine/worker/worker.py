@@ -7,6 +7,7 @@ the next session begins from Postgres, which is the one truth.
 
 import asyncio
 import contextlib
+import uuid
 from collections.abc import Callable, Collection
 
 import structlog
@@ -146,6 +147,8 @@ class Worker:
         self._outage.end(asyncio.get_running_loop().time())
 
     async def _register(self) -> None:
+        self.streams.ledger_id = str(uuid.UUID(bytes=await self.store.ledger_identity()))
+        await self.streams.check_server()
         membership = self.membership
         membership.shard_count = count = await self.store.shard_count()
         beyond = sorted(shard for shard in membership.listed or () if not 0 <= shard < count)
