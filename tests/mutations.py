@@ -21,6 +21,7 @@ COPIED = ("engine", "shards", "tests", "pyproject.toml", "README.md")
 HISTORIES = "tests/unit/test_histories_in_memory.py"
 EQUAL = "tests/property/test_fast_path_equals_rules.py::test_large_worlds_drawn_from_seeds"
 EDGE = "tests/property/test_columns_at_the_edge.py"
+HOSTILE = "tests/property/test_hostile_batches.py"
 CONTRACT = "tests/integration/test_contract.py"
 FATE = "tests/integration/test_commit_fate.py"
 FAILURES = "tests/integration/test_flush_failures.py"
@@ -81,6 +82,12 @@ MUTATIONS = [
     Mutation("deciding/forms.py", "self._ties.append((source, target))", "pass", EQUAL),
     Mutation("deciding/forms.py", "self.resolves[rows[order[1:][several]]] = False", "pass", EQUAL),
     Mutation("deciding/forms.py", "self.moves[ends[linked[ends]]] = False", "pass", EQUAL),
+    Mutation("deciding/components.py", "label = _follow(label)", "pass", HOSTILE),
+    Mutation("deciding/components.py", "names[max(ends)] = min(ends)", "pass", "tests/unit/test_components.py"),
+    Mutation("deciding/dependents.py", "for _ in range(ROUNDS_MAX):", "while True:", HOSTILE),
+    Mutation("deciding/dependents.py", "    rules |= done\n", "", HOSTILE),
+    Mutation("book/id_table.py", "    _key[:] = np.frombuffer(secret, np.uint64)\n", "", HOSTILE),
+    Mutation("worker/worker.py", "key_hashes(os.urandom(16))", "key_hashes(bytes(16))", HOSTILE),
     Mutation("deciding/limits.py", "available += np.where(happens, 0, self._ahead)", "pass", EDGE),
     Mutation("deciding/limits.py", "found = found[moves.unit]", "pass", EQUAL),
     Mutation("deciding/limits.py", "if not (breaks.any() or refused.any()):", "if not refused.any():", EQUAL),

@@ -160,7 +160,7 @@ class Sorter:
     def _find_plain_moves(self, debit: Slots, credit: Slots) -> Mask:
         """Moves and holds that nothing can refuse but limits, and ids that are taken."""
         book, ledger = self._book, self._batch.rows["ledger"]
-        plain = self._forms.moves & (debit >= 0)  # debit_account_not_found
+        plain: Mask = self._forms.moves & (debit >= 0)  # debit_account_not_found
         plain &= credit >= 0  # credit_account_not_found
         plain &= debit != credit  # accounts_must_be_different
         plain &= book.ledger[debit] == ledger  # accounts_must_have_the_same_ledger, or

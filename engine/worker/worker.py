@@ -7,10 +7,12 @@ the next session begins from Postgres, which is the one truth.
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable, Collection
 
 import structlog
 
+from engine.book.id_table import key_hashes
 from engine.errors import ConfigurationError, TryAgainError
 from engine.settings import WorkerSettings
 from engine.store.worker_store import WorkerStore
@@ -19,6 +21,9 @@ from engine.worker.session import Session
 from engine.worker.statistics import WorkerStatistics
 
 _log = structlog.get_logger()
+
+# Once a process, before any worker holds an id: see `key_hashes`.
+key_hashes(os.urandom(16))
 
 
 class Worker:
