@@ -51,7 +51,7 @@ def hash_words(words: Words) -> npt.NDArray[np.uint64]:
     mixed. Source: NH, the universal hash of UMAC (RFC 4418), with xor in place of its addition.
     """
     high, low = words[:, 0] ^ _key[0], words[:, 1] ^ _key[1]
-    mixed = high & _HALF_MASK
+    mixed: npt.NDArray[np.uint64] = high & _HALF_MASK
     mixed *= high >> _HALF_BITS
     other = low & _HALF_MASK
     other *= low >> _HALF_BITS
