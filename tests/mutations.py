@@ -36,6 +36,7 @@ OWNERS = "tests/integration/test_histories_by_many.py"
 MOVES = "tests/integration/test_shards_moves.py"
 FUNDS = "tests/integration/test_funds_of_others.py"
 STRIPED = "tests/simulation/test_scenarios_stripes.py"
+NUMBERS = "tests/simulation/test_scenarios_numbers.py"
 FENCE = "tests/integration/test_fence.py"
 SIMULATED = "tests.simulation"
 """Noticed by a scene of the simulator, or by one of its first seeds."""
@@ -157,6 +158,14 @@ MUTATIONS = [
     # Shards that come and go.
     Mutation("book/book.py", "        self._keep(np.flatnonzero(stays))\n", "        self.mine[: self.accounts] = self.owned[self.home[: self.accounts]]\n", f"{MOVES}::test_handover_after_credit_to_prepared_account"),
     Mutation("book/book.py", "            stays[:] = False\n", "            pass\n", STRIPED + "::test_what_others_brought_is_known_to_who_owns_all_afterwards"),
+    Mutation("book/book.py", "        if (self.owned & ~before).any():", "        if self.owns_all:", NUMBERS),
+    # At the edges of numbers.
+    Mutation("deciding/bounds.py", "over = _leave_their_range(book, slots, at, legs) & foreign", "over = foreign & False", NUMBERS),
+    Mutation("deciding/bounds.py", "np.logical_or.reduce(over | under, axis=0)", "np.logical_or.reduce(over, axis=0)", NUMBERS),
+    Mutation("deciding/bounds.py", "ends = _come_near_the_end(book, slots, at, legs)", "ends = foreign & False", NUMBERS),
+    Mutation("deciding/bounds.py", "        locks[int(batch.entries[place])] = set(others)\n", "        pass\n", NUMBERS),
+    Mutation("deciding/bounds.py", '    overflowing &= batch.rows["amount_low"] <= np.uint64(COUNTER_MAX)\n', "", NUMBERS),
+    Mutation("book/book.py", "        self.others[:, at[apart]] = total - self.own[:, at[apart]]\n", "", NUMBERS),
     Mutation("deciding/results.py", "np.where(exactly, 0, np.maximum(draft.lacking[rows], 1))", "np.maximum(draft.lacking[rows], 1)", STRIPED + "::test_a_balance_that_others_lessen_meanwhile_is_not_moved"),
     Mutation("book/book.py", "            stays &= self.mine[: self.accounts]\n", "            pass\n", f"{MOVES}::test_regain_shard_reloads_stripes"),
     Mutation("worker/session.py", "            self.inbox.drop(shards)\n            with anyio", "            with anyio", f"{MOVES}::test_release_with_pipelined_credits"),

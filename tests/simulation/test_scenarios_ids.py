@@ -182,7 +182,7 @@ async def test_hold_twice_under_way_lapses_once(scene: Scene) -> None:
     await scene.reached(gate)
     await asyncio.sleep(0.5)
     book = worker.worker._session._pipeline._book
-    book._seen[:] = 0
+    book.seen.forget_all()
     second = await scene.push(0, hold)
     await asyncio.sleep(0.6)
     third = await scene.push(0, scene.transfer(a, b, 1))
