@@ -17,7 +17,8 @@ from engine.deciding.batch import Batch
 from engine.deciding.decider import Decider
 from engine.ledger.nouns import AccountFlags
 from engine.settings import WorkerSettings
-from engine.store.copy import Copy, copies_of, send_copy
+from engine.store.copy import Copy, send_copy
+from engine.store.flush_copies import copies_of
 from engine.wire.layout import Rows
 
 FLUSH = WorkerSettings().flush_transfers_max

@@ -38,7 +38,7 @@ STAGES = {
     ],
     "encode": [
         "engine.book.postings:post_decisions",
-        "engine.store.copy:copies_of",
+        "engine.store.flush_copies:copies_of",
         "engine.store.small_flush:small_arguments",
     ],
     "flush": ["engine.store.worker_store:WorkerStore.flush"],

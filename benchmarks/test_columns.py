@@ -22,7 +22,7 @@ from engine.deciding.decider import Decider
 from engine.deciding.missing import Found
 from engine.ledger.page import Page
 from engine.ledger.rules import decide_batch
-from engine.store.copy import copies_of
+from engine.store.flush_copies import copies_of
 from engine.wire.layout import Rows, rows_to_transfers
 from engine.wire.payloads import read_bin, read_json, read_mp
 

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.bounds import MUTATED_SECONDS_MAX
 from tests.simulation.safeguards import SAFEGUARDS
 
 ROOT = Path(__file__).parent.parent
@@ -42,7 +43,6 @@ SIMULATED = "tests.simulation"
 """Noticed by a scene of the simulator, or by one of its first seeds."""
 
 SEEDS = 400
-SECONDS_MAX = 900
 
 
 class Mutation(NamedTuple):
@@ -112,45 +112,50 @@ MUTATIONS = [
     Mutation("book/book.py", "np.subtract.at(self.own[kind], decision.slots, decision.deltas[kind])", "pass", EQUAL),
     Mutation("book/book.py", "            self.holds.reopen_holds(words_of(decision.resolutions.hold_ids))\n", "            pass\n", EDGE),
     # The flush and what surrounds it.
-    Mutation("store/queries/fence.sql", "SELECT me.worker, $2,", "SELECT me.worker, $2 + 0 * $3 + (SELECT coalesce(max(sequence), 0) FROM ledger.flushes f WHERE f.worker = $1) - $2 + 1,", FENCE),
+    Mutation("store/queries/flushes/fence.sql", "SELECT me.worker, $2,", "SELECT me.worker, $2 + 0 * $3 + (SELECT coalesce(max(sequence), 0) FROM ledger.flushes f WHERE f.worker = $1) - $2 + 1,", FENCE),
     Mutation("store/ownership.py", '        await connections.write("append_lent_flush", [other], kind, time, named)\n', "", FENCE),
-    Mutation("store/queries/flush_small.sql", "SELECT me.worker, $2,", "SELECT me.worker, $2 + 1000,", FENCE),
+    Mutation("store/queries/flushes/flush_small.sql", "SELECT me.worker, $2,", "SELECT me.worker, $2 + 1000,", FENCE),
     Mutation("store/ownership.py", 'and not r["alive"]', "", FENCE),
     Mutation("store/commit.py", "if not await _settle(connections, connection, sequence, number):", "if True:", FATE),
     Mutation("store/commit.py", 'await fresh.fetchval(\n                    connections.text("find_flush"), connections.worker, sequence, number\n                )', "True", FATE),
-    Mutation("store/driver.py", "        asyncpg.DeadlockDetectedError,\n", "", FAILURES + "::test_a_deadlock_means_redo"),
-    Mutation("store/driver.py", "        asyncpg.LockNotAvailableError,\n", "", FAILURES + "::test_a_lock_time_out_means_redo"),
+    Mutation("store/driver.py", "asyncpg.DeadlockDetectedError | asyncpg.SerializationError", "asyncpg.SerializationError", FAILURES + "::test_a_deadlock_means_redo"),
+    Mutation("store/driver.py", "    if isinstance(error, asyncpg.LockNotAvailableError):\n", "    if isinstance(error, ZeroDivisionError):\n", FAILURES + "::test_a_lock_time_out_means_redo"),
     Mutation("store/driver.py", "        | asyncpg.OperatorInterventionError\n", "", FAILURES + "::test_a_cancelled_statement_means_redo"),
     Mutation("store/driver.py", '    "statement_timeout": "0",\n', "", FAILURES + "::test_settings_of_the_role_do_not_reach_a_session"),
     Mutation("store/migrations/0001_tables.sql", "CREATE UNIQUE INDEX posted_run", "CREATE INDEX posted_run", FAILURES + "::test_a_stale_version_means_redo"),
     Mutation("store/migrations/0001_tables.sql", "ON ledger.posted (stripe, (version - run))", "ON ledger.posted ((stripe >> 10), (version - run))", STRIPES + "::test_second_stripe_first_run_no_conflict"),
-    Mutation("store/queries/flush_small.sql", "WITH me AS (SELECT worker FROM ledger.workers WHERE worker = $1 FOR UPDATE)", "WITH me AS (UPDATE ledger.workers SET host = host WHERE worker = $1 RETURNING worker)", STRIPES + "::test_long_snapshot_open_flush_cost_flat"),
-    Mutation("store/copy.py", "        if values.any():\n", "        if values.all():\n", "tests/unit/test_copies.py"),
+    Mutation("store/queries/flushes/flush_small.sql", "WITH me AS (SELECT worker FROM ledger.workers WHERE worker = $1 FOR UPDATE)", "WITH me AS (UPDATE ledger.workers SET host = host WHERE worker = $1 RETURNING worker)", STRIPES + "::test_long_snapshot_open_flush_cost_flat"),
+    Mutation("store/flush_copies.py", "        if values.any():\n", "        if values.all():\n", "tests/unit/test_copies.py"),
     Mutation("store/copy.py", "values if len(values) == 1 else values[start : start + length]", "values[:length]", "tests/unit/test_copies.py"),
-    Mutation("store/copy.py", "    order = np.argsort(high)\n", "    return np.arange(len(high))\n", DUPLICATES + "::test_opposite_id_order_no_deadlock"),
-    Mutation("store/queries/terminate_blockers.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_sigstop_mid_copy_is_taken_over"),
-    Mutation("store/queries/terminate_blockers.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_duplicate_behind_a_frozen_flush"),
-    Mutation("store/queries/terminate_blockers.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_claimer_frozen_on_a_live_workers_row"),
-    Mutation("store/driver.py", "    except asyncpg.InsufficientResourcesError as error:\n", "    except ZeroDivisionError as error:\n", FAILURES + "::test_too_many_connections_are_waited_for"),
+    Mutation("store/flush_copies.py", "    order = np.argsort(high)\n", "    return np.arange(len(high))\n", DUPLICATES + "::test_opposite_id_order_no_deadlock"),
+    Mutation("store/queries/workers/terminate_blockers.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_sigstop_mid_copy_is_taken_over"),
+    Mutation("store/queries/workers/terminate_blockers.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_duplicate_behind_a_frozen_flush"),
+    Mutation("store/queries/workers/terminate_blockers.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_claimer_frozen_on_a_live_workers_row"),
+    Mutation("store/driver.py", "    if isinstance(error, asyncpg.InsufficientResourcesError):\n", "    if isinstance(error, ZeroDivisionError):\n", FAILURES + "::test_too_many_connections_are_waited_for"),
     Mutation("store/commit.py", "    if connection.is_closed():\n", "    if False:\n", FAILURES + "::test_a_connection_lost_before_a_flush_is_sent_ends_no_worker"),
     Mutation("streams/cluster.py", "                self._primaries[slot] = node\n", "                raise answer\n", CLUSTER + "::test_streams_on_three_nodes"),
     Mutation("streams/cluster_connection.py", "if not isinstance(reply, ElsewhereError):", "if True:", CLUSTER + "::test_streams_on_three_nodes"),
-    Mutation("store/queries/end_backend.sql", "WHERE pid = $1", "WHERE false AND pid = $1", FATE),
-    Mutation("store/queries/commit_own.sql", "SELECT pg_logical_emit_message(true, 'engine', 'all that was visible before is confirmed')", "SELECT pg_current_xact_id()", STANDBY),
+    Mutation("store/queries/workers/end_backend.sql", "WHERE pid = $1", "WHERE false AND pid = $1", FATE),
+    Mutation("store/queries/flushes/commit_own.sql", "SELECT pg_logical_emit_message(true, 'engine', 'all that was visible before is confirmed')", "SELECT pg_current_xact_id()", STANDBY),
     Mutation("store/commit.py", "        if was_warned():\n", "        if False:\n", STANDBY),
     Mutation("store/commit.py", "            await asyncio.wait([committing])\n        committing.exception()\n", "            committing.cancel()\n", STANDBY),
     Mutation("store/commit.py", "        with anyio.CancelScope(shield=True):\n            await asyncio.wait([committing])\n", "        await asyncio.wait([committing])\n", "tests/simulation/test_scenarios_commits.py"),
     Mutation("store/connections.py", "synchronous=False", "synchronous=True", f"{STANDBY}::test_a_standby_that_is_away_ends_no_lease"),
-    Mutation("store/queries/accounts_by_id.sql", "CASE WHEN more THEN", "CASE WHEN false THEN", "tests/integration/test_accounts.py"),
-    Mutation("worker/chain.py", "            if self.is_one_ready:\n", "            if False:\n", "tests/simulation/test_scenarios_ids.py"),
-    Mutation("worker/session.py", "        await self._store.confirm()\n", "", "tests/simulation/test_scenarios_redis.py"),
-    Mutation("worker/pipeline.py", "            if newest < opened.time:\n", "            if True:\n", TIME),
-    Mutation("worker/pipeline.py", "        for uncommitted in [*self._chain.uncommitted(), *open_]:", "        for uncommitted in ():", "tests/simulation/test_scenarios_holds.py"),
+    Mutation("store/queries/accounts/accounts_by_id.sql", "CASE WHEN more THEN", "CASE WHEN false THEN", "tests/integration/test_accounts.py"),
+    Mutation("worker/seal_checks.py", "        if total:\n", "        if False:\n", "tests/unit/test_seal_checks.py"),
+    Mutation("worker/seal_checks.py", "    if len(posted) != 2 * (created + expired):\n", "    if False:\n", "tests/unit/test_seal_checks.py"),
+    Mutation("worker/seal_checks.py", "    if rows > FLUSH_ROWS_MAX:\n", "    if False:\n", "tests/unit/test_seal_checks.py"),
+    Mutation("worker/chain.py", "        check_flush(opened.decided, posted)\n", "", "tests/simulation/test_scenarios_reports.py"),
+    Mutation("worker/locked_flush.py", "                check_flush([decided], posted)\n", "", "tests/simulation/test_scenarios_reports.py"),
+    Mutation("worker/chain.py", "            if self.is_ready:\n", "            if False:\n", "tests/simulation/test_scenarios_ids.py"),
+    Mutation("worker/repair.py", "        await self._store.confirm()\n", "", "tests/simulation/test_scenarios_redis.py"),
+    Mutation("worker/flush_builder.py", "            if newest < opened.time:\n", "            if True:\n", TIME),
+    Mutation("worker/flush_builder.py", "        for uncommitted in [*self._chain.uncommitted(), *open_]:", "        for uncommitted in ():", "tests/simulation/test_scenarios_holds.py"),
     Mutation("streams/streams.py", "if _position(entry_id, position.generation) > position:", "if False:", STREAMS),
-    Mutation("worker/session.py", 'known.issuperset(arrival.rows["id"].tolist())', "False", STREAMS),
-    Mutation("worker/session.py", 'known.issuperset(arrival.rows["id"].tolist())', "True", STREAMS),
+    Mutation("worker/repair.py", 'known.issuperset(arrival.rows["id"].tolist())', "False", STREAMS),
+    Mutation("worker/repair.py", 'known.issuperset(arrival.rows["id"].tolist())', "True", STREAMS),
     Mutation("deciding/locks.py", "    if book.owns_all:\n        return {}\n", "    if True:\n        return {}\n", OWNERS),
-    Mutation("store/worker_store.py", "if flush.has_assumptions:", "if False:", FUNDS),
+    Mutation("store/flush_writer.py", "if flush.has_assumptions:", "if False:", FUNDS),
     Mutation("store/assumptions.py", 'await connections.write("queue_to_decline")', "pass", FUNDS),
     Mutation("deciding/limits.py", "lacking[first] = short[first]", "pass", FUNDS),
     Mutation("worker/pipeline.py", "if self._conflicts > CONFLICTS_UNLOCKED_MAX:", "if False:", FUNDS),
@@ -210,7 +215,7 @@ def _fails(command: list[str], copy: Path) -> bool:
         env={**os.environ, "PYTHONPATH": str(copy), "SEEDED_TRANSFERS": "12000"},
         capture_output=True,
         text=True,
-        timeout=SECONDS_MAX,
+        timeout=MUTATED_SECONDS_MAX,
         check=False,
     )
     return done.returncode == 1

@@ -13,6 +13,7 @@ from engine.book.postings import post_decisions
 from engine.deciding.batch import Batch
 from engine.deciding.decider import Decider
 from engine.ledger.nouns import AMOUNT_MAX, ID_ZERO, Position, Transfer
+from engine.store.driver import statements
 from engine.store.rows import DeadLetter, Flush
 from engine.store.worker_store import WorkerStore
 from engine.wire.layout import transfers_to_rows
@@ -175,10 +176,10 @@ async def test_who_owns_what_reads_the_same_on_both_sides(postgres_dsn: str) -> 
 def test_every_statement_of_a_worker_can_be_simulated() -> None:
     """And any other fails loudly."""
     folder = Path(engine.store.__file__).parent
-    modules = ("worker_store", "ownership", "connections", "commit", "assumptions")
+    modules = ("worker_store", "flush_writer", "ownership", "connections", "commit", "assumptions")
     source = "".join((folder / f"{name}.py").read_text() for name in modules)
     quoted = set(re.findall(r'"([a-z_]+)"', source))
-    used = {path.stem for path in (folder / "queries").iterdir()} & quoted
+    used = statements().keys() & quoted
     assert len(used) > 25
     assert used <= STATEMENTS.keys()
     with pytest.raises(UnknownStatementError):

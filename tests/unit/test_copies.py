@@ -12,7 +12,8 @@ from engine.book.columns import (
     Refusals,
     Resolutions,
 )
-from engine.store.copy import PIECE_ROWS, copies_of_spent, copy_of_posted, encode_copy
+from engine.store.copy import PIECE_ROWS, encode_copy
+from engine.store.flush_copies import copies_of_spent, copy_of_posted
 from engine.wire.layout import TRANSFER
 from tests.simulation.copies import read_copy
 
