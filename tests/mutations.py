@@ -22,6 +22,7 @@ COPIED = ("engine", "shards", "tests", "pyproject.toml", "README.md")
 HISTORIES = "tests/unit/test_histories_in_memory.py"
 EQUAL = "tests/property/test_fast_path_equals_rules.py::test_large_worlds_drawn_from_seeds"
 EDGE = "tests/property/test_columns_at_the_edge.py"
+HOSTILE = "tests/property/test_hostile_batches.py"
 CONTRACT = "tests/integration/test_contract.py"
 FATE = "tests/integration/test_commit_fate.py"
 FAILURES = "tests/integration/test_flush_failures.py"
@@ -40,6 +41,7 @@ OWNERS = "tests/integration/test_histories_by_many.py"
 MOVES = "tests/integration/test_shards_moves.py"
 FUNDS = "tests/integration/test_funds_of_others.py"
 STRIPED = "tests/simulation/test_scenarios_stripes.py"
+NUMBERS = "tests/simulation/test_scenarios_numbers.py"
 FENCE = "tests/integration/test_fence.py"
 SIMULATED = "tests.simulation"
 """Noticed by a scene of the simulator, or by one of its first seeds."""
@@ -85,6 +87,12 @@ MUTATIONS = [
     Mutation("deciding/forms.py", "self._ties.append((source, target))", "pass", EQUAL),
     Mutation("deciding/forms.py", "self.resolves[rows[order[1:][several]]] = False", "pass", EQUAL),
     Mutation("deciding/forms.py", "self.moves[ends[linked[ends]]] = False", "pass", EQUAL),
+    Mutation("deciding/components.py", "label = _follow(label)", "pass", HOSTILE),
+    Mutation("deciding/components.py", "names[max(ends)] = min(ends)", "pass", "tests/unit/test_components.py"),
+    Mutation("deciding/dependents.py", "for _ in range(ROUNDS_MAX):", "while True:", HOSTILE),
+    Mutation("deciding/dependents.py", "    rules |= done\n", "", HOSTILE),
+    Mutation("book/id_table.py", "    _key[:] = np.frombuffer(secret, np.uint64)\n", "", HOSTILE),
+    Mutation("worker/worker.py", "key_hashes(os.urandom(16))", "key_hashes(bytes(16))", HOSTILE),
     Mutation("deciding/limits.py", "available += np.where(happens, 0, self._ahead)", "pass", EDGE),
     Mutation("deciding/limits.py", "found = found[moves.unit]", "pass", EQUAL),
     Mutation("deciding/limits.py", "if not (breaks.any() or refused.any()):", "if not refused.any():", EQUAL),
@@ -182,6 +190,14 @@ MUTATIONS = [
     # Shards that come and go.
     Mutation("book/book.py", "        self._keep(np.flatnonzero(stays))\n", "        self.mine[: self.accounts] = self.owned[self.home[: self.accounts]]\n", f"{MOVES}::test_handover_after_credit_to_prepared_account"),
     Mutation("book/book.py", "            stays[:] = False\n", "            pass\n", STRIPED + "::test_what_others_brought_is_known_to_who_owns_all_afterwards"),
+    Mutation("book/book.py", "        if (self.owned & ~before).any():", "        if self.owns_all:", NUMBERS),
+    # At the edges of numbers.
+    Mutation("deciding/bounds.py", "over = _leave_their_range(book, slots, at, legs) & foreign", "over = foreign & False", NUMBERS),
+    Mutation("deciding/bounds.py", "np.logical_or.reduce(over | under, axis=0)", "np.logical_or.reduce(over, axis=0)", NUMBERS),
+    Mutation("deciding/bounds.py", "ends = _come_near_the_end(book, slots, at, legs)", "ends = foreign & False", NUMBERS),
+    Mutation("deciding/bounds.py", "        locks[int(batch.entries[place])] = set(others)\n", "        pass\n", NUMBERS),
+    Mutation("deciding/bounds.py", '    overflowing &= batch.rows["amount_low"] <= np.uint64(COUNTER_MAX)\n', "", NUMBERS),
+    Mutation("book/book.py", "        self.others[:, at[apart]] = total - self.own[:, at[apart]]\n", "", NUMBERS),
     Mutation("deciding/results.py", "np.where(exactly, 0, np.maximum(draft.lacking[rows], 1))", "np.maximum(draft.lacking[rows], 1)", STRIPED + "::test_a_balance_that_others_lessen_meanwhile_is_not_moved"),
     Mutation("book/book.py", "            stays &= self.mine[: self.accounts]\n", "            pass\n", f"{MOVES}::test_regain_shard_reloads_stripes"),
     Mutation("worker/session.py", "            self.inbox.drop(shards)\n            with anyio", "            with anyio", f"{MOVES}::test_release_with_pipelined_credits"),

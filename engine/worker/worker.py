@@ -7,11 +7,13 @@ the next session begins from Postgres, which is the one truth.
 
 import asyncio
 import contextlib
+import os
 import uuid
 from collections.abc import Callable, Collection
 
 import structlog
 
+from engine.book.id_table import key_hashes
 from engine.errors import ConfigurationError, TryAgainError
 from engine.settings import WorkerSettings
 from engine.store.worker_store import WorkerStore
@@ -23,6 +25,9 @@ from engine.worker.session import Session
 from engine.worker.statistics import WorkerStatistics
 
 _log = structlog.get_logger()
+
+# Once a process, before any worker holds an id: see `key_hashes`.
+key_hashes(os.urandom(16))
 
 
 class Worker:
