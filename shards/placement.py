@@ -3,7 +3,8 @@
 A worker that was told its shards has those and only those. All others share what is left:
 each takes free shards up to its share, and one that joins while the others have more asks
 the richest of them, until it has its share, once. From then on only an operator moves shards
-between living workers.
+between living workers. One that is drained takes none, but where all others are gone it takes
+over, and gives up all of it to the next that joins.
 """
 
 import math
@@ -152,7 +153,8 @@ def _take_share(
     listed = {shard for worker in alive.values() for shard in worker.listed or ()}
     fixed = {one.shard for one in holdings if one.worker in alive and alive[one.worker].listed}
     pool = [one for one in holdings if one.shard not in listed | fixed]
-    sharing = sorted(one.worker for one in alive.values() if one.listed is None and not one.drained)
+    unlisted = sorted(one.worker for one in alive.values() if one.listed is None)
+    sharing = [worker for worker in unlisted if not alive[worker].drained] or unlisted
     mine = len([one for one in pool if one.worker == me and one.shard not in step.release])
     for_me = [one.shard for one in holdings if one.move and one.move.target == me != one.worker]
     free = [one.shard for one in holdings if _is_free(one, me, alive)]
@@ -170,19 +172,20 @@ def _take_share(
     planned = any(one.move is not None and one.move.planned for one in holdings)
     missing = least - mine - len(set(step.claim) | set(for_me))
     if not joined and not planned and missing > 0:
-        step.ask = _ask_richest(pool, [one for one in sharing if one != me], missing, least)
+        keeps = {worker: least if worker in sharing else 0 for worker in unlisted if worker != me}
+        step.ask = _ask_richest(pool, keeps, missing)
 
 
 def _ask_richest(
-    pool: Sequence[Holding], others: Sequence[bytes], missing: int, least: int
+    pool: Sequence[Holding], keeps: Mapping[bytes, int], missing: int
 ) -> dict[int, bytes]:
-    """Of whom to ask for which shards: always of who has most, and never below the share."""
-    settled = [one for one in pool if one.move is None and one.worker in others]
+    """Of whom to ask for which shards: always of who has most, and never below what it keeps."""
+    settled = [one for one in pool if one.move is None and one.worker in keeps]
     has = Counter(one.worker for one in settled)
     asked: dict[int, bytes] = {}
     while len(asked) < missing and has:
-        richest = max(has, key=lambda worker: (has[worker], worker))
-        if has[richest] <= least:
+        richest = max(has, key=lambda worker: (has[worker] - keeps[worker], worker))
+        if has[richest] <= keeps[richest]:
             break
         shard = max(s.shard for s in settled if s.worker == richest and s.shard not in asked)
         asked[shard] = richest

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from engine.errors import BackpressureError
 from engine.ledger.nouns import stream_name
+from engine.settings import WhenFull
 from engine.streams.connection import pack_command
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ FRESH_SECONDS: Final = 0.05
 
 WAIT_SECONDS: Final = 0.05
 """How long to wait before a stream that is full is looked at again."""
-
-WhenFull: TypeAlias = Literal["error", "wait"]
 
 
 class Backpressure:

@@ -14,7 +14,6 @@ from engine.commands.addresses import (
     RedisUrl,
     find_addresses,
     find_postgres,
-    stream_prefix,
 )
 from engine.commands.feed import feed
 from engine.commands.naming import find_accounts
@@ -27,7 +26,11 @@ from engine.store.reports import AccountReport, BalanceReport, open_reports
 from engine.wire.csv_rows import read_row
 
 accounts_app = typer.Typer(
-    name="accounts", help="Create accounts and look at them.", no_args_is_help=True
+    name="accounts",
+    help="Create accounts and look at them.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
 )
 
 _NUMBERS: Final = frozenset({"ledger", "code", "user_data_64", "user_data_32"})
@@ -42,7 +45,9 @@ def create(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Create accounts from a file; 0 when every line was decided, whatever the outcome.
+    """Create accounts from a file.
+
+    It ends with 0 when every line was decided, whatever the outcome.
 
     A line has id (a uuid of your choice), ledger (the currency) and code (the
     kind); it may have name, user_data_128, user_data_64, user_data_32 and one
@@ -60,7 +65,7 @@ def create(
 
 
 async def _create(addresses: Addresses, source: Source[NewAccount], *, json: bool) -> None:
-    async with connect(*addresses, prefix=stream_prefix()) as client:
+    async with connect(*addresses) as client:
         await feed(source, client.create_accounts, nouns="accounts", json=json)
 
 

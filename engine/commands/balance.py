@@ -28,7 +28,9 @@ def balance(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Show the balances of accounts, in minor units; pending is what holds have reserved.
+    """Show the balances of accounts, in minor units.
+
+    Pending is what holds have reserved.
 
     Example: engine balance alice bakery
     """
@@ -82,7 +84,9 @@ def history(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Show the last postings of an account, newest first; a credit is positive.
+    """Show the last postings of an account, newest first.
+
+    A credit is positive.
 
     Example: engine history alice --limit 5
     """

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from enum import IntEnum
 from typing import Final, TypeVar
 
-from engine.commands.screen import out, print_json_lines, progress_bar
+from engine.commands.progress import progress_bar
+from engine.commands.screen import out, print_json_lines
 from engine.commands.sources import Source
 from engine.errors import InputError, TryAgainError
 from engine.ledger.nouns import BATCH_TRANSFERS_MAX, NewAccount, Transfer

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from engine.commands.addresses import stream_prefix
 from engine.errors import EngineError
 from engine.ledger.nouns import Position
 from engine.servers import Addresses
+from engine.settings import stream_prefix
 from engine.store.reports import Reports, ServerReport, ShardReport, WorkerReport, open_reports
 from engine.streams.streams import Streams, Waiting
 

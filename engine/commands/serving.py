@@ -8,7 +8,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NoReturn, TypeVar
 
-from engine.commands.screen import spinner
+from engine.commands.progress import spinner
 from engine.servers import Servers
 
 T = TypeVar("T")

@@ -31,9 +31,9 @@ def status(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Show servers, workers, shards and what waits; exit 1 when something is wrong.
+    """Show servers, workers, shards, what waits and what is wrong.
 
-    The last lines say what is wrong and what to do.
+    It ends with 1 when something is wrong. The last lines say what is wrong and what to do.
 
     Example: engine status --data ./ledger
     """

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from engine.client import connect
-from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses, stream_prefix
+from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
 from engine.commands.naming import find_accounts, new_id, parse_id
 from engine.commands.screen import Json, out, print_json, run_loop
 from engine.ledger.nouns import TransferFlags
@@ -44,7 +44,9 @@ def transfer(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Make one transfer and print its outcome; 0 when it was decided, whatever the outcome.
+    """Make one transfer and print its outcome.
+
+    It ends with 0 when it was decided, whatever the outcome.
 
     Example: engine transfer --debit alice --credit bakery --amount 2400 --code 1
     """
@@ -80,7 +82,7 @@ async def _transfer(
     addresses: Addresses, fields: dict[str, Any], sides: dict[str, str | None]
 ) -> Outcome:
     await _name_accounts(addresses.postgres_dsn, fields, sides)
-    async with connect(*addresses, prefix=stream_prefix()) as client:
+    async with connect(*addresses) as client:
         return await client.create_transfer(fields)
 
 

@@ -12,9 +12,9 @@ import anyio
 import structlog
 import typer
 
-from engine.commands.addresses import stream_prefix
 from engine.ledger.nouns import SHARD_COUNT_MAX
 from engine.servers import Addresses
+from engine.settings import stream_prefix
 from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
 from engine.worker.worker import Worker

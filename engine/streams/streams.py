@@ -18,6 +18,7 @@ from redis.backoff import NoBackoff
 
 from engine.errors import ConfigurationError, TryAgainError
 from engine.ledger.nouns import Position, stream_name
+from engine.settings import PREFIX
 from engine.streams.cluster import ClusterClient
 from engine.streams.connection import Sender
 from engine.streams.slots import is_cluster
@@ -73,7 +74,7 @@ class Streams:
     """
 
     def __init__(
-        self, url: str, prefix: str = "engine", connect: Callable[[str], Any] | None = None
+        self, url: str, prefix: str = PREFIX, connect: Callable[[str], Any] | None = None
     ) -> None:
         self.prefix = prefix
         self._url = url

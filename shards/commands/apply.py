@@ -7,10 +7,12 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses, stream_prefix
-from engine.commands.screen import Bar, Json, err, out, print_json, progress_bar, run_loop
+from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
+from engine.commands.progress import Bar, progress_bar
+from engine.commands.screen import Json, err, out, print_json, run_loop
 from engine.errors import InputError
 from engine.servers import Addresses
+from engine.settings import stream_prefix
 from engine.store.operations import MoveRecord, open_operations
 from engine.streams.streams import Streams
 from shards.applying import Bounds, PlanResult, apply_plan, read_plan
@@ -50,9 +52,9 @@ def apply(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Move shards as planned, and end when all are moved; exit 1 when one is not.
+    """Move shards as planned, while traffic flows.
 
-    A plan of another topology is refused. The workers do the moving: when this
+    It ends when all are moved, with 1 when one is not. A plan of another topology is refused. The workers do the moving: when this
     command dies, run it again with the same plan.
 
     Example: shards apply plan.json --parallel 4

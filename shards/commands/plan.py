@@ -45,9 +45,9 @@ def plan(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Plan moves that even out the load, or those that are asked for; change nothing.
+    """Plan moves that even out the load, or those that are asked for.
 
-    A worker is named by its id, as `shards status` shows it, or its beginning.
+    Nothing is changed. A worker is named by its id, as `shards status` shows it, or its beginning.
 
     Example: shards plan --out plan.json
     """
