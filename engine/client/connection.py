@@ -8,6 +8,7 @@ from engine.addresses import find_addresses
 from engine.client.backpressure import Backpressure
 from engine.client.client import Client
 from engine.client.delivery import Delivery
+from engine.client.patience import Patience
 from engine.client.routes import Routes
 from engine.errors import ConfigurationError
 from engine.settings import ClientSettings, WhenFull, stream_prefix
@@ -57,9 +58,12 @@ async def connect(
     store = ClientStore(addresses.postgres_dsn, timeout_seconds)
     try:
         routes = Routes(await store.shard_count())
-        backpressure = Backpressure(prefix, routes.shard_count, backlog_entries_max, when_full)
-        delivery = Delivery(addresses.redis_url, prefix, backpressure, routes)
-        client = Client(store, routes, backpressure, delivery, timeout_seconds)
+        patience = Patience()
+        backpressure = Backpressure(
+            prefix, routes.shard_count, backlog_entries_max, when_full, patience
+        )
+        delivery = Delivery(addresses.redis_url, prefix, backpressure, routes, patience)
+        client = Client(store, routes, backpressure, delivery, patience, timeout_seconds)
         async with client.opened():
             yield client
     finally:

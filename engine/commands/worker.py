@@ -39,10 +39,10 @@ def worker(
 ) -> None:
     """Run workers: read the streams, decide, write to Postgres.
 
-    Until Ctrl-C or TERM. Workers share the shards, wherever they run: one more takes over some of each,
-    and when one stops or dies the others take what it had. A worker with --shards
-    takes those as soon as no other such worker has them: a second one with the
-    same shards stands by for the first.
+    Until Ctrl-C or TERM. Workers share the shards, wherever they run: one more takes
+    over some of each, and when one stops or dies the others take what it had. A
+    worker with --shards takes those as soon as no other such worker has them: a
+    second one with the same shards stands by for the first.
 
     Example: engine worker --workers 2
     """

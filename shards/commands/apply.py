@@ -54,8 +54,9 @@ def apply(
 ) -> None:
     """Move shards as planned, while traffic flows.
 
-    It ends when all are moved, with 1 when one is not. A plan of another topology is refused. The workers do the moving: when this
-    command dies, run it again with the same plan.
+    It ends when all are moved, with 1 when one is not. A plan of another topology is
+    refused. The workers do the moving: when this command dies, run it again with the
+    same plan.
 
     Example: shards apply plan.json --parallel 4
     """
