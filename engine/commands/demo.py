@@ -29,7 +29,7 @@ from engine.verify.report import Report
 
 def demo(
     transfers: Annotated[
-        int, typer.Option("--transfers", min=1000, help="How many the load has.")
+        int, typer.Option("--transfers", min=1000, max=10**9, help="How many the load has.")
     ] = 200_000,
     accounts: Annotated[
         int, typer.Option("--accounts", min=200, max=1_000_000, help="Between how many accounts.")
@@ -49,6 +49,8 @@ def demo(
     Example: engine demo --transfers 100000 --keep ./demo
     """
     configure_logs(log_level)
+    if keep is not None and keep.exists() and not keep.is_dir():
+        raise typer.BadParameter(f"--keep {keep}: it is no directory")
     if keep is not None and keep.exists() and any(keep.iterdir()):
         raise typer.BadParameter(f"--keep {keep}: it is not empty; the demo begins with nothing")
     with term_as_interrupt(), _directory(keep) as directory, running_servers(directory) as servers:

@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, NamedTuple, NoReturn
 
 import typer
@@ -17,6 +18,7 @@ from typer.core import TyperGroup
 
 import engine
 from engine.commands.ends import FAILED, UNKNOWN
+from engine.commands.words import printable
 from engine.errors import EngineError, InvariantBroken, OutcomeUnknownError
 
 _LOG_LEVEL: Final = "ENGINE_LOG_LEVEL"
@@ -108,7 +110,11 @@ def load_command(command: Command) -> Any:
 
 def run_program(program: typer.Typer) -> NoReturn:
     """Run a program to its exit: whatever went wrong is one clear line, and a code."""
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # It was closed before we began.
+            nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end
+            setattr(sys, name, nowhere)
+        stream = getattr(sys, name)
         # What a terminal cannot show is shown by its number.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -136,8 +142,10 @@ def _tell(error: BaseException) -> int:
         _discard_output()
         return FAILED
     with contextlib.suppress(OSError):
-        for line in _words(error):
-            typer.secho(line, fg=typer.colors.RED, err=True)
+        for text in _words(error):
+            # An error has lines where it quotes a log.
+            lines = "\n".join(map(printable, text.splitlines()))
+            typer.secho(lines, fg=typer.colors.RED, err=True)
     if isinstance(error, OSError):
         _discard_output()
     return UNKNOWN if isinstance(error, OutcomeUnknownError) else FAILED

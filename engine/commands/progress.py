@@ -48,7 +48,7 @@ def progress_bar(
         hidden: Show nothing.
     """
     columns = [
-        SpinnerColumn(),
+        SpinnerColumn("dots" if err.encoding.startswith("utf") else "line"),
         *([BarColumn(), TaskProgressColumn()] if total else []),
         DownloadColumn() if of_bytes else MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -71,5 +71,5 @@ def spinner(label: str) -> Iterator[None]:
     if not err.is_terminal:
         yield
         return
-    with err.status(label):
+    with err.status(label, spinner="dots" if err.encoding.startswith("utf") else "line"):
         yield

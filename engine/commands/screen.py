@@ -11,10 +11,14 @@ from rich.console import Console
 from rich.table import Table
 
 from engine.commands.logs import configure_by_default
+from engine.commands.words import printable
 
 T = TypeVar("T")
 
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+LIMIT_MAX: Final = 100_000
+"""Rows that a command shows at most; who wants more asks Postgres."""
 
 _WIDTH: Final = 200
 """Of tables that no terminal limits: ids shall not be broken."""
@@ -53,14 +57,19 @@ def run_busy_loop(main: Coroutine[Any, Any, T]) -> T:
 
 def print_json(document: object) -> None:
     """Print one JSON document on one line, at once."""
-    sys.stdout.write(_encode.encode(document).decode() + "\n")
-    sys.stdout.flush()
+    _write_json(_encode.encode(document) + b"\n")
 
 
 def print_json_lines(documents: Iterable[object]) -> None:
     """Print JSON documents, one a line."""
-    sys.stdout.write("".join(_encode.encode(one).decode() + "\n" for one in documents))
+    _write_json(b"".join(_encode.encode(document) + b"\n" for document in documents))
+
+
+def _write_json(lines: bytes) -> None:
+    """JSON is UTF-8, whatever the terminal is."""
     sys.stdout.flush()
+    sys.stdout.buffer.write(lines)
+    sys.stdout.buffer.flush()
 
 
 def print_table(
@@ -90,4 +99,6 @@ def print_table(
 
 
 def _cell(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return printable(str(value))

@@ -7,7 +7,7 @@ from engine.commands.screen import Json, run_busy_loop
 from engine.commands.sources import File, Source
 from engine.ledger.nouns import Transfer, TransferFlags
 from engine.servers import Addresses
-from engine.wire.entries import parse_transfer_csv_row, parse_transfer_json
+from engine.wire.entries import CSV_COLUMNS, parse_transfer_csv_row, parse_transfer_json
 
 _LINKED = int(TransferFlags.linked)
 
@@ -39,6 +39,7 @@ def submit(
         file,
         parse_transfer_json,
         parse_transfer_csv_row,
+        CSV_COLUMNS,
         continues=lambda transfer: transfer.flags & _LINKED != 0,
     )
     addresses = find_addresses(postgres_dsn, redis_url, data)

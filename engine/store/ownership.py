@@ -26,6 +26,9 @@ from shards.placement import Holding, LiveWorker, OpenMove
 NOBODY: Final = ID_ZERO
 """The worker that owns what nobody owns."""
 
+WAITS_FOR_CHARACTERS_MAX: Final = 300
+"""Of what a worker says that it waits for."""
+
 IN_THE_WAY_SECONDS: Final = 0.5
 """Who waits for longer looks whether somebody frozen is in the way."""
 
@@ -71,6 +74,11 @@ class Ownership:
     async def heartbeat(self, lease_seconds: float) -> None:
         """Stay alive for another lease, by Postgres's clock."""
         await self._connections.watch("heartbeat", self._connections.worker, lease_seconds)
+
+    async def wait_for(self, what: str, seconds: float) -> None:
+        """Say what this worker waits for, without a lease; it lasts for so many seconds."""
+        arguments = self._connections.worker, what[:WAITS_FOR_CHARACTERS_MAX], seconds
+        await self._connections.watch("worker_waits", *arguments)
 
     async def expire(self) -> None:
         """Be alive no more: what it still owns may be taken at once."""

@@ -8,6 +8,7 @@ the next session begins from Postgres, which is the one truth.
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection
+from typing import Final
 
 import structlog
 
@@ -19,6 +20,9 @@ from engine.worker.flush_report import FlushReport, Subscriber
 from engine.worker.membership import Membership
 from engine.worker.session import Session
 from engine.worker.statistics import WorkerStatistics
+
+WAITS_SECONDS: Final = 15.0
+"""What a worker said that it waits for is believed for so long: above one attempt to connect."""
 
 _log = structlog.get_logger()
 
@@ -94,7 +98,7 @@ class Worker:
             flushes = self.statistics.flushes
             try:
                 await self.store.open()
-                await self.streams.open()
+                await self._open_streams()
                 if not registered:
                     await self._register()
                     registered = True
@@ -114,6 +118,16 @@ class Worker:
                 self._session = None
         if not self.membership.left:
             await self._leave()
+
+    async def _open_streams(self) -> None:
+        """Connect to Redis; while it is away say so in Postgres, where operators look."""
+        try:
+            await self.streams.open()
+        except TryAgainError as error:
+            with contextlib.suppress(TryAgainError, TimeoutError):
+                async with asyncio.timeout(self.settings.backoff_seconds_max):
+                    await self.store.ownership.wait_for(str(error), WAITS_SECONDS)
+            raise
 
     def _begin_session(self) -> Session:
         return Session(

@@ -1,6 +1,7 @@
 """`shards apply`: move shards as planned, while traffic flows."""
 
 import getpass
+import os
 import socket
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -11,6 +12,7 @@ from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresse
 from engine.commands.progress import Bar, progress_bar
 from engine.commands.screen import Json, err, out, print_json, run_loop
 from engine.errors import InputError
+from engine.ledger.nouns import SHARD_COUNT_MAX
 from engine.servers import Addresses
 from engine.settings import stream_prefix
 from engine.store.operations import MoveRecord, open_operations
@@ -20,7 +22,10 @@ from shards.commands.plan import short
 from shards.planning import Plan
 
 Parallel: TypeAlias = Annotated[
-    int, typer.Option("--parallel", min=1, help="How many shards are moved at the same time.")
+    int,
+    typer.Option(
+        "--parallel", min=1, max=SHARD_COUNT_MAX, help="How many shards are moved at the same time."
+    ),
 ]
 MaxPause: TypeAlias = Annotated[
     float | None,
@@ -95,8 +100,12 @@ async def _apply(addresses: Addresses, made: Plan, bounds: Bounds, bar: Bar) -> 
 
 
 def asker() -> str:
-    """Who asks, for the record."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    """Who asks, for the record: by name, or by number where the machine does not know it."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"user {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
 
 
 def show_applied(applied: PlanResult, *, json: bool) -> None:
