@@ -152,7 +152,7 @@ def _marks(account: AccountReport) -> list[str]:
 def _parse_json(line: bytes) -> NewAccount:
     try:
         fields = msgspec.json.decode(line)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise InputError(f"no JSON: {error}") from None
     twice = _named_twice(line)
     if twice is not None:

@@ -11,6 +11,7 @@ import typer
 from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
 from engine.commands.screen import Json, out, print_json, print_table, run_loop
 from engine.errors import InputError
+from engine.ledger.nouns import SHARD_COUNT_MAX
 from engine.servers import Addresses
 from engine.store.operations import open_operations
 from shards.planning import Plan, make_plan, name_worker
@@ -73,8 +74,11 @@ def pairs(texts: Sequence[str] | None, option: str) -> dict[int, str]:
     found: dict[int, str] = {}
     for text in texts or ():
         shard, equals, value = text.partition("=")
-        if not (equals and value and shard.isdecimal()) or int(shard) in found:
-            raise typer.BadParameter(f"{option} {text!r}: write SHARD=..., each shard once")
+        is_number = (
+            shard.isascii() and shard.isdecimal() and len(shard) <= len(str(SHARD_COUNT_MAX))
+        )
+        if not (equals and value and is_number) or int(shard) in found:
+            raise typer.BadParameter(f"{option} {text[:80]!r}: write SHARD=..., each shard once")
         found[int(shard)] = value
     return found
 
