@@ -9,6 +9,7 @@ import typer
 
 from engine.client import connect
 from engine.client.inputs import parse_accounts
+from engine.commands.account_names import find_accounts
 from engine.commands.addresses import (
     Data,
     PostgresDsn,
@@ -17,7 +18,6 @@ from engine.commands.addresses import (
     find_postgres,
 )
 from engine.commands.feed import feed
-from engine.commands.naming import find_accounts
 from engine.commands.screen import (
     LIMIT_MAX,
     Json,

@@ -17,9 +17,9 @@ from engine.commands.demo_run import Measured, Run, WorkerProcess
 from engine.commands.demo_story import Story
 from engine.commands.init import make_ledger
 from engine.commands.logs import LogLevel, configure_logs
+from engine.commands.own_servers import run_watched, running_servers, term_as_interrupt
 from engine.commands.progress import spinner
 from engine.commands.screen import Json, out, print_json, run_busy_loop
-from engine.commands.serving import run_watched, running_servers, term_as_interrupt
 from engine.commands.verify import print_report, run_verify
 from engine.errors import InvariantBroken
 from engine.servers import Servers

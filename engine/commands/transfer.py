@@ -7,8 +7,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from engine.client import connect
+from engine.commands.account_names import find_accounts, new_id, parse_id
 from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
-from engine.commands.naming import find_accounts, new_id, parse_id
 from engine.commands.screen import Json, err, out, print_json, run_loop
 from engine.errors import OutcomeUnknownError
 from engine.ledger.nouns import AMOUNT_MAX, TransferFlags

@@ -8,11 +8,11 @@ from typing import Annotated, Final
 import structlog
 import typer
 
+from engine.commands.crew import Crew, WorkerCount, deal_shards, run_until_signal
 from engine.commands.init import ShardCount, make_ledger
 from engine.commands.logs import LogLevel, configure_logs
+from engine.commands.own_servers import run_watched, running_servers, term_as_interrupt
 from engine.commands.screen import Json, err, out, print_json, run_busy_loop
-from engine.commands.serving import run_watched, running_servers, term_as_interrupt
-from engine.commands.workers import Crew, WorkerCount, deal_shards, run_until_signal
 from engine.errors import ServerError
 from engine.servers import Servers
 from engine.settings import (

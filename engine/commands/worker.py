@@ -6,15 +6,15 @@ from typing import Annotated
 import typer
 
 from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
-from engine.commands.logs import LogLevel, configure_logs
-from engine.commands.screen import Json, out, print_json, run_busy_loop
-from engine.commands.workers import (
+from engine.commands.crew import (
     Crew,
     WorkerCount,
     deal_shards,
     parse_shards,
     run_until_signal,
 )
+from engine.commands.logs import LogLevel, configure_logs
+from engine.commands.screen import Json, out, print_json, run_busy_loop
 from engine.errors import ConfigurationError
 from engine.servers import Addresses
 from engine.store.reports import open_reports

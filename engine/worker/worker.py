@@ -21,6 +21,9 @@ from engine.worker.membership import Membership
 from engine.worker.session import Session
 from engine.worker.statistics import WorkerStatistics
 
+WAITS_LENGTH: Final = 300
+"""Characters of what a worker says that it waits for."""
+
 WAITS_SECONDS: Final = 15.0
 """What a worker said that it waits for is believed for so long: above one attempt to connect."""
 
@@ -126,7 +129,7 @@ class Worker:
         except TryAgainError as error:
             with contextlib.suppress(TryAgainError, TimeoutError):
                 async with asyncio.timeout(self.settings.backoff_seconds_max):
-                    await self.store.ownership.wait_for(str(error), WAITS_SECONDS)
+                    await self.store.ownership.wait_for(str(error)[:WAITS_LENGTH], WAITS_SECONDS)
             raise
 
     def _begin_session(self) -> Session:

@@ -51,8 +51,8 @@ def auto(
 async def _until_signal(work: Coroutine[Any, Any, None]) -> None:
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(work)
-    for one in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(one, task.cancel)
+    for end in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(end, task.cancel)
     try:
         await task
     except asyncio.CancelledError:

@@ -128,8 +128,8 @@ def show_plan(made: Plan) -> None:
         print_table(
             ["shard", "from", "to", "weight"],
             [
-                (one.shard, short(one.source), short(one.target), f"{one.weight:,.0f}")
-                for one in made.moves
+                (step.shard, short(step.source), short(step.target), f"{step.weight:,.0f}")
+                for step in made.moves
             ],
             numbers=["shard", "weight"],
         )

@@ -12,6 +12,7 @@ from engine import __version__
 from engine.commands import main as engine_main
 from engine.commands.program import load_command
 from shards.commands import main as shards_main
+from tests.bounds import PROCESS_SECONDS_MAX
 
 HEAVY = {"asyncpg", "asyncio", "hiredis", "msgspec", "numpy", "redis", "structlog", "uvloop"}
 """Numbers, the drivers, the event loops and the log renderer."""
@@ -35,7 +36,7 @@ def run(module: str, *words: str) -> tuple[int, set[str], str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=PROCESS_SECONDS_MAX,
     )
     printed, _, last = ended.stdout.partition("ENDED ")
     code, modules = json.loads(last)

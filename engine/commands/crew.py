@@ -158,13 +158,13 @@ async def run_until_signal(
                 _log.warning("stopping_at_once", signal=name, process=os.getpid())
                 scope.cancel()
 
-        for one in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(one, heard, one.name)
+        for end in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(end, heard, end.name)
         try:
             await work()
         finally:
-            for one in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(one)
+            for end in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(end)
 
 
 def clock() -> int:
