@@ -88,7 +88,11 @@ class Proxy:
     async def serve(
         self, client_in: asyncio.StreamReader, client_out: asyncio.StreamWriter
     ) -> None:
-        server_in, server_out = await asyncio.open_connection(self._host, self._port)
+        try:
+            server_in, server_out = await asyncio.open_connection(self._host, self._port)
+        except OSError:  # the server is away, and so are we
+            client_out.close()
+            return
         losing = False
         kept: set[asyncio.StreamWriter] = set()
         tail = b""
