@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from engine.errors import TryAgainError
-from engine.store import connection as connecting
+from engine.store import driver
 from engine.store.worker_store import WorkerStore
 from tests.bounds import CONDITION_SECONDS_MAX
 from tests.desks import A, B, Desk, batch, desk
@@ -122,7 +122,7 @@ async def test_a_lock_time_out_means_redo(
     size: int, at: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An id is in the hands of a transaction that takes its time: whatever comes of it decides."""
-    monkeypatch.setitem(connecting._SETTINGS, "lock_timeout", "100ms")
+    monkeypatch.setitem(driver._SETTINGS, "lock_timeout", "100ms")
     worker = at.ledger.worker([0])
     async with at.ledger.working(worker), Spender(at) as spender:
         held = batch(size)

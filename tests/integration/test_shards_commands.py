@@ -146,7 +146,7 @@ async def test_drain_takes_all_shards_and_the_worker_takes_none_back(two: Two) -
     assert not two.one.owned
     # Nor when shards are free.
     two.other.stop()
-    await until(lambda: two.other.left, "the other to leave")
+    await until(lambda: two.other.membership.left, "the other to leave")
     assert set((await two.owners()).values()) == {None}
     newcomer = two.ledger.worker()
     async with two.ledger.working(newcomer):
