@@ -42,7 +42,7 @@ README_LINE_LENGTH: Final = 100
 
 FIELD_WORDS: Final = frozenset(
     {"deciding", "pricing", "reconciling", "operating", "reconnecting"}
-    | {"planning", "balancing", "applying"}
+    | {"planning", "balancing", "applying", "sorting", "missing"}
 )
 """Words in -ing that the field has as nouns, or that `rooms` gave to a room."""
 
