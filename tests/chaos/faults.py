@@ -194,8 +194,11 @@ async def _refuses(world: World, begin: Sequence[Any], end: Sequence[Any]) -> No
 @_fault(1)
 async def redis_paused(world: World) -> None:
     how = world.chance.choice(["ALL", "WRITE"])
-    pause = ("CLIENT", "PAUSE", round(LASTS_SECONDS_MAX * 1000), how)
-    await _refuses(world, pause, ("CLIENT", "UNPAUSE"))
+    seconds = world.lasts_seconds()
+    world.say(f"Redis pauses for {seconds:.1f} s: {how}")
+    async with world.ledger.redis() as connection:
+        await connection.execute_command("CLIENT", "PAUSE", round(seconds * 1000), how)
+        await asyncio.sleep(seconds)  # no command ends it: that would wait too
 
 
 @_fault(1)
