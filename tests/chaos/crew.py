@@ -67,7 +67,11 @@ class Crew:
     def check(self) -> None:
         """Raises AssertionError where a process ended that nobody ended."""
         for seat, worker in enumerate(self.workers):
-            assert worker.exit_code is None, f"worker {seat} ended by itself: {worker.exit_code}"
+            if worker.exit_code is not None:
+                last = self._log.read_text().splitlines()[-3:] if self._log.exists() else []
+                raise AssertionError(
+                    f"worker {seat} ended with {worker.exit_code}; its log: {last}"
+                )
 
     async def kill(self, seat: int) -> None:
         """SIGKILL, and start another."""

@@ -31,6 +31,7 @@ from tests.verifying import assert_verified
 PRODUCERS: Final = 2
 TELLERS: Final = 2
 ANSWERS_BETWEEN_MAX: Final = 60
+LOOK_SECONDS: Final = 0.2
 CLOCK_SECONDS_MAX: Final = 60
 """How far ahead of Postgres's clock the time of a flush may be."""
 
@@ -115,7 +116,6 @@ class Chaos:
         names, weights = list(self._weights), list(self._weights.values())
         while time.monotonic() < ends_at and not load.done():
             await self._injected(self._chance.choices(names, weights)[0])
-            self._crew.check()
             await self._answers(self._chance.randint(1, ANSWERS_BETWEEN_MAX), load)
         self.report.say("no more of it; waiting for what was sent")
         await self._crew.complete()
@@ -126,12 +126,24 @@ class Chaos:
         at_seconds = self.report.now()
         await FAULTS[kind][0](self._world)
         over_seconds = self.report.now()
-        async with self._ledger.redis() as connection:
-            await asyncio.gather(*(probe.send(connection, again=True) for probe in self._probes))
+        await self._all_answer()
         recovered_seconds = self.report.now()
         self.report.add(
             Injection(kind, at_seconds, over_seconds - at_seconds, recovered_seconds - over_seconds)
         )
+
+    async def _all_answer(self) -> None:
+        """Have each shard answer, as long as no worker has ended by itself."""
+        async with self._ledger.redis() as connection:
+            asking = asyncio.gather(*(probe.send(connection, again=True) for probe in self._probes))
+            try:
+                while not asking.done():
+                    self._crew.check()
+                    await asyncio.wait([asking], timeout=LOOK_SECONDS)
+            finally:
+                asking.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asking
 
     async def _answers(self, count: int, load: "asyncio.Future[Any]") -> None:
         """Wait until so many more transfers are answered, or something failed."""
