@@ -183,7 +183,7 @@ async def fill(ledger: Ledger) -> None:
                      f"{fill_in(OF_OLD)} END $$")  # fmt: skip
 
 
-# The postings of `zero` and `zero again` as they were kept before migration 5: a row each.
+# The postings of `zero` and `zero again` as they were kept before migration 6: a row each.
 OF_OLD = """
     INSERT INTO ledger.posted (stripe, version, run, number, transfer_id)
     SELECT stripe, version - 1, 0, number - 1, earlier_transfers[1]

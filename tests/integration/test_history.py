@@ -73,7 +73,7 @@ async def steps(connection: asyncpg.Connection) -> list[int]:
 async def write_three_stripes(ledger: Ledger, connections: list[asyncpg.Connection]) -> Author:
     """Two accounts and 120 flushes of three workers, of which three fall into one second.
 
-    Runs are kept as they were before migration 5 and as they are now, in turn.
+    Runs are kept as they were before migration 6 and as they are now, in turn.
     """
     accounts = await new_accounts(ledger, 2)
     author, draw = Author(accounts), random.Random(1)

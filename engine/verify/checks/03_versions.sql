@@ -2,7 +2,7 @@
 -- Counts: runs
 --
 -- The postings of a stripe in one flush are neighbours, in runs of at most 48. A run is a row; one
--- that was written before migration 5 is as many rows, of which the last alone has the length. The
+-- that was written before migration 6 is as many rows, of which the last alone has the length. The
 -- runs are what the optimistic lock stands on, and what finds the newest balance.
 WITH rows AS (
     SELECT p.number, p.stripe, p.version, p.run, p.transfer_id, f.time,

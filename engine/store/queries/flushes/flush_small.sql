@@ -37,7 +37,8 @@ resolved AS (
     SELECT new.* FROM me, unnest($37::uuid[], $38::uuid[], $39::text[], $40::bigint[]) AS new),
 moved AS (
     INSERT INTO ledger.positions (shard, flush, generation, ms, seq, time)
-    SELECT p.shard, $3, p.generation, p.ms, p.seq, $4
-    FROM me, unnest($41::smallint[], $42::integer[], $43::bigint[], $44::bigint[])
-         AS p(shard, generation, ms, seq))
+    SELECT p.shard, $3, p.generation, p.ms, p.seq, p.time
+    FROM me, unnest($41::smallint[], $42::integer[], $43::bigint[], $44::bigint[],
+                    $45::timestamptz[])
+         AS p(shard, generation, ms, seq, time))
 SELECT nextval('ledger.flush_numbers') AS next_number

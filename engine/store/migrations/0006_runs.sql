@@ -17,7 +17,7 @@ ALTER TABLE ledger.posted
 COMMENT ON TABLE ledger.posted IS
     'A run: the legs of one stripe in one flush, at most 48, the last one in full. Read it through postings';
 COMMENT ON COLUMN ledger.posted.run IS
-    'How many postings the row has. In rows written before migration 5 a run''s last posting has its length, and the others, rows of their own, 0';
+    'How many postings the row has. In rows written before migration 6 a run''s last posting has its length, and the others, rows of their own, 0';
 COMMENT ON COLUMN ledger.posted.number IS
     'Of the last posting: number of the flush x 2^20 + place in the flush. The earlier ones have those right before it';
 COMMENT ON COLUMN ledger.posted.version IS
@@ -89,7 +89,7 @@ JOIN ledger.flushes f ON f.number = p.number >> 20;
 -- The postings of an account, newest first, from any point in time or any posting backwards.
 --
 -- Versions are dense, so it is known which of them are wanted, and which runs they are in. A run is
--- a row, or, where it was written before migration 5, as many rows, of which only the last is in
+-- a row, or, where it was written before migration 6, as many rows, of which only the last is in
 -- the index; the others are nearly always right before it: those that are not are looked for around
 -- it. Plans are kept, and are probes of indexes alone.
 CREATE OR REPLACE FUNCTION ledger.history(
