@@ -234,13 +234,18 @@ class Replay:
     def _take_position(self, commit: Commit, row: Row) -> None:
         before = self.positions.get(row["shard"])
         if before is not None:
-            if row["time"] <= before["time"]:
+            times = [self.flushes[one["flush"]]["time"] for one in (before, row)]
+            if times[1] <= times[0]:
                 raise broken(
                     "in order", "the time of shard", row["shard"], "went back", commit.name
                 )
+            if row["time"] < before["time"]:
+                raise broken("holds", "what shard", row["shard"], "resolved went back", commit.name)
             at = [(one["generation"], one["ms"], one["seq"]) for one in (before, row)]
             if at[1] < at[0]:
                 raise broken("in order", "the position of shard", row["shard"], "went back", *at)
+        if row["time"] > self.flushes[row["flush"]]["time"]:
+            raise broken("holds", "shard", row["shard"], "is resolved ahead of time", commit.name)
         self.positions[row["shard"]] = row
 
     def _check_closed(self, commit: Commit, by_table: dict[str, list[Row]]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from engine.ledger.nouns import Position
 from engine.streams.streams import Entry, Reading
-from engine.worker.inbox import Inbox
+from engine.worker.inbox import Inbox, Room
 from engine.worker.intake import Intake
 
 
@@ -55,7 +55,7 @@ async def reading(streams: HeldStreams, inbox: Inbox) -> AsyncIterator[Intake]:
 
 
 def taken(inbox: Inbox) -> list[tuple[int, int]]:
-    return [(one.entry.shard, one.entry.position.ms) for one in inbox.take(1000)]
+    return [(one.entry.shard, one.entry.position.ms) for one in inbox.take(Room(1000))]
 
 
 @pytest.fixture
