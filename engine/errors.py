@@ -81,7 +81,11 @@ class FundsArrivedError(BookStandsError):
 
 
 class LockHeldError(BookStandsError):
-    """Another holds a lock for longer than is waited for at once: it may be waited for again."""
+    """A lock could not be had in time, or not without a deadlock: wait, and decide again."""
+
+
+class RefusedError(TryAgainError):
+    """Postgres refuses a value of what was to be written, or what follows from it."""
 
 
 class InvariantBroken(EngineError):  # noqa: N818 - a statement, not an error among others

@@ -12,7 +12,7 @@ from engine.settings import WhenFull
 from engine.streams.connection import pack_command
 
 if TYPE_CHECKING:
-    from engine.streams.cluster_connection import Fast
+    from engine.streams.cluster_connection import AnyConnection
 FRESH_SECONDS: Final = 0.05
 """How old the known length of a stream may be."""
 
@@ -39,7 +39,7 @@ class Backpressure:
         when_full: WhenFull,
         patience: Patience,
     ) -> None:
-        self.connection: Callable[[], Fast | None] = lambda: None
+        self.connection: Callable[[], AnyConnection | None] = lambda: None
         """Set by whoever keeps the connection."""
         self.waits: Final = when_full == "wait"
         self._max = entries_max

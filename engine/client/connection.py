@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import UUID
 
 from engine.addresses import find_addresses
 from engine.client.backpressure import Backpressure
@@ -58,11 +59,12 @@ async def connect(
     store = ClientStore(addresses.postgres_dsn, timeout_seconds)
     try:
         routes = Routes(await store.shard_count())
+        ledger_id = str(UUID(bytes=await store.ledger_identity()))
         patience = Patience()
         backpressure = Backpressure(
             prefix, routes.shard_count, backlog_entries_max, when_full, patience
         )
-        delivery = Delivery(addresses.redis_url, prefix, backpressure, routes, patience)
+        delivery = Delivery(addresses.redis_url, prefix, backpressure, routes, patience, ledger_id)
         client = Client(store, routes, backpressure, delivery, patience, timeout_seconds)
         async with client.opened():
             yield client

@@ -29,7 +29,9 @@ from engine.errors import (
     TryAgainError,
 )
 from engine.ledger.nouns import stream_name
-from engine.streams.connection import LostError, NotNowError, pack_command
+from engine.streams.connection import pack_command
+from engine.streams.refusals import LostError, NotNowError
+from engine.streams.server_checks import check_streams_belong
 from engine.wire.answers import Answer
 
 SENDS_MAX: Final = 8
@@ -56,6 +58,7 @@ class Delivery:
         backpressure: Told of every entry; asks over its connection.
         routes: Told of every hold that was answered.
         patience: The clock of time limits.
+        ledger_id: The identity of the ledger that the streams must lead to.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Delivery:
         backpressure: Backpressure,
         routes: Routes,
         patience: Patience,
+        ledger_id: str,
     ) -> None:
         self.entries = self.resent = self.answered = 0
         self._url = url
@@ -81,7 +85,11 @@ class Delivery:
         self._listener = Listener(url, self._reply, self._take_answer)
         self._under_way: dict[int, Outgoing] = {}
         self._unsent: deque[Outgoing] = deque()
-        self._writer = ReconnectingConnection(url, self._send_unsent)
+        self._writer = ReconnectingConnection(
+            url,
+            self._send_unsent,
+            partial(check_streams_belong, prefix=prefix, ledger_id=ledger_id),
+        )
         self._passing = (NotNowError, BackpressureError) if backpressure.waits else (NotNowError,)
         self._trouble = ""
         self._number = 0

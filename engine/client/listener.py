@@ -5,7 +5,7 @@ from typing import Final
 
 from engine.client.reconnecting import SILENT_SECONDS_MAX, Silence, back_off
 from engine.errors import ConfigurationError, InputError, TryAgainError
-from engine.streams.cluster_connection import Fast, open_fast
+from engine.streams.cluster_connection import AnyConnection, open_connection
 from engine.streams.connection import pack_command
 from engine.wire.answers import Answer, decode_answer
 from engine.wire.requests import Format
@@ -32,12 +32,12 @@ class Listener:
         self._stream = stream
         self._on_answer = on_answer
         self._after = b"0-0"
-        self._connection: Fast | None = None
+        self._connection: AnyConnection | None = None
         self._silence = Silence()
 
     async def open(self) -> None:
         """Connect. Raises ConfigurationError or TryAgainError."""
-        self._connection = await open_fast(self._url)
+        self._connection = await open_connection(self._url)
 
     def abort(self) -> None:
         """Cut the connection."""
@@ -69,7 +69,7 @@ class Listener:
                 self._connection = None
                 backoff = await back_off(backoff)
 
-    async def _read(self, connection: Fast) -> None:
+    async def _read(self, connection: AnyConnection) -> None:
         read = 0
         while read < ANSWERS_PER_TRIM:
             found = await connection.ask(

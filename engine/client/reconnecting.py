@@ -1,16 +1,18 @@
 """A connection to Redis that is made again whenever it is lost."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
 
 from engine.errors import ConfigurationError, TryAgainError
-from engine.streams.cluster_connection import Fast, open_fast
+from engine.streams.cluster_connection import AnyConnection, open_connection
 
 SILENT_SECONDS_MAX: Final = 5.0
 """How long Redis may keep a reply waiting before the connection is cut."""
 
 BACKOFF_SECONDS_MAX: Final = 0.5
+
+Check: TypeAlias = Callable[[AnyConnection], Awaitable[None]]
 
 
 class Silence:
@@ -19,7 +21,7 @@ class Silence:
     def __init__(self) -> None:
         self._seconds = 0.0
 
-    def lasts(self, connection: Fast, passed_seconds: float) -> float:
+    def lasts(self, connection: AnyConnection, passed_seconds: float) -> float:
         """How long it lasts, so much time having passed since the last call."""
         self._seconds = min(connection.silent_seconds(), self._seconds + passed_seconds)
         return self._seconds
@@ -31,27 +33,35 @@ class ReconnectingConnection:
     Args:
         url: `redis://...`
         on_again: Called when it is there again.
+        check: Asks over each new connection whether it may be used; raises where not.
     """
 
-    def __init__(self, url: str, on_again: Callable[[], None]) -> None:
+    def __init__(self, url: str, on_again: Callable[[], None], check: Check) -> None:
         self.reconnects = 0
         self.trouble = ""
         """What was last in the way."""
         self._url = url
         self._on_again = on_again
-        self._connection: Fast | None = None
+        self._check = check
+        self._connection: AnyConnection | None = None
         self._lost = asyncio.Event()
         self._silence = Silence()
 
     @property
-    def connection(self) -> Fast | None:
+    def connection(self) -> AnyConnection | None:
         """The connection, while there is one."""
         connection = self._connection
         return None if connection is None or connection.is_lost else connection
 
     async def open(self) -> None:
         """Connect. Raises ConfigurationError or TryAgainError."""
-        self._connection = await open_fast(self._url, self._lost.set)
+        connection = await open_connection(self._url, self._lost.set)
+        try:
+            await self._check(connection)
+        except BaseException:
+            connection.abort()
+            raise
+        self._connection = connection
 
     def close(self, last: bytes) -> None:
         """Send a last command and close."""

@@ -95,6 +95,11 @@ class Crew:
         for worker in self._workers:
             worker.stop()
 
+    def abandon(self) -> None:
+        """Cut off whatever is under way: nobody waits for it any more."""
+        for worker in self._workers:
+            worker.abandon()
+
     async def run(self, on_ready: Callable[[], None]) -> None:
         """Work until `stop`, or until a worker fails for good.
 
@@ -138,12 +143,14 @@ class Crew:
 async def run_until_signal(
     work: Callable[[], Awaitable[None]],
     stop: Callable[[], None],
+    abandon: Callable[[], None] = lambda: None,
 ) -> None:
     """Run until it ends; TERM or Ctrl-C ask it to stop, a second one does not wait any longer.
 
     Args:
         work: What to run.
         stop: Asks it to end.
+        abandon: Cuts off what it would wait for all the same, as a COMMIT.
     """
     loop = asyncio.get_running_loop()
     signals: list[str] = []
@@ -156,6 +163,7 @@ async def run_until_signal(
                 stop()
             else:
                 _log.warning("stopping_at_once", signal=name, process=os.getpid())
+                abandon()
                 scope.cancel()
 
         for end in (signal.SIGTERM, signal.SIGINT):

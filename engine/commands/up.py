@@ -83,7 +83,9 @@ async def _serve(servers: Servers, shards: int | None, workers: int, *, json: bo
         else:
             _greet(servers, count, workers)
 
-    await run_until_signal(lambda: run_watched(crew.run(announce), _watch(servers)), crew.stop)
+    await run_until_signal(
+        lambda: run_watched(crew.run(announce), _watch(servers)), crew.stop, crew.abandon
+    )
 
 
 async def _watch(servers: Servers) -> None:

@@ -67,4 +67,4 @@ async def _work(
             shards = sum(len(worker["shards"]) for worker in crew.describe())
             out.print(f"Working on {shards} of {count} shards. Ctrl-C stops.")
 
-    await run_until_signal(lambda: crew.run(announce), crew.stop)
+    await run_until_signal(lambda: crew.run(announce), crew.stop, crew.abandon)

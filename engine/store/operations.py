@@ -8,7 +8,9 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from engine.store.driver import connect, statement, translated
+from engine.store.driver import connect
+from engine.store.driver_errors import translated
+from engine.store.statements import statement
 from shards.seats import LiveSeat, ShardSeat
 
 

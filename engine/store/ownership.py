@@ -17,8 +17,8 @@ import structlog
 from engine.errors import ChainMovedError
 from engine.ledger.nouns import ID_ZERO
 from engine.store.commit import commit_and_settle
-from engine.store.connections import Connections
-from engine.store.driver import translated
+from engine.store.connections import Connections, bounded
+from engine.store.driver_errors import translated
 from engine.store.records import owned_of
 from engine.store.rows import ShardProgress
 from shards.placement import Holding, LiveWorker, OpenMove
@@ -201,21 +201,22 @@ class Ownership:
         """
         connections = self._connections
         connection = connections.writer
-        with translated(), connections.waiting():
-            await connection.execute("BEGIN")
+        with translated(connections.where), connections.waiting():
             try:
-                await connections.write("lock_workers", sorted([connections.worker, owner]))
-                # The next statement: one that waits for a lock reads what was before.
-                rows = await connections.write("owners", list(shards))
-                taken = [r["shard"] for r in rows if r["worker"] == owner and not r["alive"]]
-                if not taken:
-                    await connection.execute("ROLLBACK")
-                    return None
-                sequence, kept = await self.read_own_chain(owned)
-                number = await self._change(
-                    "claim", taken, owner, connections.worker, sequence, time
-                )
-                await connections.write("moves_claimed", taken, connections.worker)
+                async with bounded(f"claiming shards {sorted(shards)}"):
+                    await connection.execute("BEGIN")
+                    await connections.write("lock_workers", sorted([connections.worker, owner]))
+                    # The next statement: one that waits for a lock reads what was before.
+                    rows = await connections.write("owners", list(shards))
+                    taken = [r["shard"] for r in rows if r["worker"] == owner and not r["alive"]]
+                    if not taken:
+                        await connection.execute("ROLLBACK")
+                        return None
+                    sequence, kept = await self.read_own_chain(owned)
+                    number = await self._change(
+                        "claim", taken, owner, connections.worker, sequence, time
+                    )
+                    await connections.write("moves_claimed", taken, connections.worker)
             except BaseException:
                 await connections.roll_back()
                 raise
@@ -248,17 +249,18 @@ class Ownership:
         """
         connections = self._connections
         connection = connections.writer
-        with translated(), connections.waiting():
-            await connection.execute("BEGIN")
+        with translated(connections.where), connections.waiting():
             try:
-                await connections.write("lock_workers", sorted([connections.worker, NOBODY]))
-                sequence, kept = await self.read_own_chain(owned)
-                number = await self._change(
-                    "release", shards, connections.worker, NOBODY, sequence, time
-                )
-                await connections.write("moves_released", list(shards), paused_seconds)
-                if leaving:
-                    await connections.write("expire_worker", connections.worker)
+                async with bounded(f"releasing shards {sorted(shards)}"):
+                    await connection.execute("BEGIN")
+                    await connections.write("lock_workers", sorted([connections.worker, NOBODY]))
+                    sequence, kept = await self.read_own_chain(owned)
+                    number = await self._change(
+                        "release", shards, connections.worker, NOBODY, sequence, time
+                    )
+                    await connections.write("moves_released", list(shards), paused_seconds)
+                    if leaving:
+                        await connections.write("expire_worker", connections.worker)
             except BaseException:
                 await connections.roll_back()
                 raise

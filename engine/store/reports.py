@@ -9,7 +9,9 @@ import asyncpg
 import msgspec
 
 from engine.errors import InputError
-from engine.store.driver import connect, statement, translated
+from engine.store.driver import connect
+from engine.store.driver_errors import translated
+from engine.store.statements import statement
 
 OVERDUE_SECONDS: Final = 2.0
 """A hold that is unresolved so long after its time is overdue."""

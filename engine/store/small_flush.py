@@ -73,6 +73,7 @@ def small_arguments(worker: bytes, flush: Flush, base: int) -> list[Any]:
         [p.generation for p in positions],
         [p.ms for p in positions],
         [p.seq for p in positions],
+        [flush.resolved_until[shard] for shard in flush.positions],
     ]
 
 

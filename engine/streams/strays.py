@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from engine.ledger.nouns import SHARD_COUNT_MAX, stream_name
-from engine.streams.cluster_connection import open_fast
-from engine.streams.slots import is_cluster
+from engine.streams.address import parse_address
+from engine.streams.cluster_connection import open_connection
 
 SCAN_KEYS: Final = 1000
 """Keys that one step looks at."""
@@ -24,12 +24,13 @@ async def find_strays(url: str, prefix: str, shard_count: int) -> dict[str, int]
         shard_count: Of the ledger.
 
     Raises:
-        ConfigurationError, TryAgainError: As `open_fast`.
+        ConfigurationError, TryAgainError: As `open_connection`.
     """
-    connection = await open_fast(url)
+    address = parse_address(url)
+    connection = await open_connection(address)
     try:
         names = set(_likely_names(prefix, shard_count))
-        if not is_cluster(url):
+        if not address.is_cluster:
             names |= await _scan_names(connection, prefix)
         names -= {stream_name(prefix, shard) for shard in range(shard_count)}
         wanted = sorted(names)
