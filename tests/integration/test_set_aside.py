@@ -8,9 +8,9 @@ import uuid
 
 import asyncpg
 import pytest
+from engine.commands.workers import run_until_signal
 from structlog.testing import capture_logs
 
-from engine.commands.workers import run_until_signal
 from engine.store import driver
 from engine.store.migrate import migrate
 from tests.desks import batch, desk, desk_over
