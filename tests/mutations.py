@@ -196,6 +196,8 @@ MUTATIONS = [
     Mutation("book/book.py", "            stays[:] = False\n", "            pass\n", STRIPED + "::test_what_others_brought_is_known_to_who_owns_all_afterwards"),
     Mutation("book/book.py", "        if (self.owned & ~before).any():", "        if self.owns_all:", NUMBERS),
     # At the edges of numbers.
+    Mutation("book/book.py", "        self.near_overflow[slots] = (total > NEAR_OVERFLOW)", "        self.near_overflow[slots] = (total > 1e300)", EDGE),
+    Mutation("book/book.py", "decision.deltas.size and np.abs(decision.deltas).max() >= LARGE", "False", EDGE),
     Mutation("deciding/bounds.py", "over = _leave_their_range(book, slots, at, legs) & foreign", "over = foreign & False", NUMBERS),
     Mutation("deciding/bounds.py", "np.logical_or.reduce(over | under, axis=0)", "np.logical_or.reduce(over, axis=0)", NUMBERS),
     Mutation("deciding/bounds.py", "ends = _come_near_the_end(book, slots, at, legs)", "ends = foreign & False", NUMBERS),
