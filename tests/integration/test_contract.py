@@ -47,7 +47,7 @@ class Resp:
         )
         self._file = self._socket.makefile("rb")
         if at.password:
-            assert self.call("AUTH", at.username or "default", unquote(at.password)) is None
+            assert self.call("AUTH", at.username or "default", unquote(at.password)) == b"OK"
 
     def call(self, *words: bytes | str) -> Any:
         sent = [w.encode() if isinstance(w, str) else w for w in words]
