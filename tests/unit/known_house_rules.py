@@ -50,7 +50,6 @@ KNOWN: Final[dict[str, frozenset[str]]] = {
             "engine/store/flush_writer.py: FlushWriter._write_small: flush_small",
         }
     ),
-    "paths_stale": frozenset({}),
 }
 
 KNOWN_MAX: Final = 19
