@@ -22,6 +22,7 @@ COPIED = ("engine", "shards", "tests", "pyproject.toml", "README.md")
 HISTORIES = "tests/unit/test_histories_in_memory.py"
 EQUAL = "tests/property/test_fast_path_equals_rules.py::test_large_worlds_drawn_from_seeds"
 EDGE = "tests/property/test_columns_at_the_edge.py"
+HOSTILE = "tests/property/test_hostile_batches.py"
 CONTRACT = "tests/integration/test_contract.py"
 FATE = "tests/integration/test_commit_fate.py"
 FAILURES = "tests/integration/test_flush_failures.py"
@@ -40,7 +41,12 @@ OWNERS = "tests/integration/test_histories_by_many.py"
 MOVES = "tests/integration/test_shards_moves.py"
 FUNDS = "tests/integration/test_funds_of_others.py"
 STRIPED = "tests/simulation/test_scenarios_stripes.py"
+NUMBERS = "tests/simulation/test_scenarios_numbers.py"
 FENCE = "tests/integration/test_fence.py"
+ANSWERS = "tests/integration/test_client_answers.py"
+DOOR = "tests/integration/test_client_door.py"
+TOLD = "tests/integration/test_commands_told.py"
+STATUS = "tests/integration/test_status_told.py"
 SIMULATED = "tests.simulation"
 """Noticed by a scene of the simulator, or by one of its first seeds."""
 
@@ -85,6 +91,12 @@ MUTATIONS = [
     Mutation("deciding/forms.py", "self._ties.append((source, target))", "pass", EQUAL),
     Mutation("deciding/forms.py", "self.resolves[rows[order[1:][several]]] = False", "pass", EQUAL),
     Mutation("deciding/forms.py", "self.moves[ends[linked[ends]]] = False", "pass", EQUAL),
+    Mutation("deciding/components.py", "label = _follow(label)", "pass", HOSTILE),
+    Mutation("deciding/components.py", "names[max(ends)] = min(ends)", "pass", "tests/unit/test_components.py"),
+    Mutation("deciding/dependents.py", "for _ in range(ROUNDS_MAX):", "while True:", HOSTILE),
+    Mutation("deciding/dependents.py", "    rules |= done\n", "", HOSTILE),
+    Mutation("book/id_table.py", "    _key[:] = np.frombuffer(secret, np.uint64)\n", "", HOSTILE),
+    Mutation("worker/worker.py", "key_hashes(os.urandom(16))", "key_hashes(bytes(16))", HOSTILE),
     Mutation("deciding/limits.py", "available += np.where(happens, 0, self._ahead)", "pass", EDGE),
     Mutation("deciding/limits.py", "found = found[moves.unit]", "pass", EQUAL),
     Mutation("deciding/limits.py", "if not (breaks.any() or refused.any()):", "if not refused.any():", EQUAL),
@@ -100,10 +112,10 @@ MUTATIONS = [
     Mutation("deciding/dependents.py", "dirty[column[conditional[column]]] = True", "pass", EQUAL),
     Mutation("deciding/decider.py", "status = ends.get(record.transfer.id, record.status)", "status = record.status", EQUAL),
     Mutation("deciding/decider.py", '        missing = self._ask_ids(set(self._batch.rows["id"][refused].tolist()))\n', "        missing = None\n", EQUAL),
-    Mutation("book/postings.py", "versions = np.arange(1, count + 1)", "versions = np.arange(count)", EQUAL),
+    Mutation("book/postings.py", "version=(versions - first)[stripes] + ends,", "version=(versions - first)[stripes] + ends + 1,", EQUAL),
     Mutation("book/book.py", "            self.closed[slot] = closed\n", "            pass\n", EQUAL),
-    Mutation("book/postings.py", "np.repeat(after - sums[last], run)", "np.repeat(-sums[last], run)", EQUAL),
-    Mutation("book/postings.py", "counters[kind] = np.repeat(after, run)", "counters[kind] = 0", EQUAL),
+    Mutation("book/postings.py", "sums[last] - sums[ends - 1]", "sums[last]", EQUAL),
+    Mutation("book/postings.py", "is_debit=order & 1 == 0,", "is_debit=order & 1 == 1,", EQUAL),
     Mutation("book/book.py", "np.subtract.at(self.version, decision.slots, 1)", "pass", EQUAL),
     Mutation("book/book.py", "np.subtract.at(self.own[kind], decision.slots, decision.deltas[kind])", "pass", EQUAL),
     Mutation("book/book.py", "            self.holds.reopen_holds(words_of(decision.resolutions.hold_ids))\n", "            pass\n", EDGE),
@@ -121,7 +133,7 @@ MUTATIONS = [
     Mutation("store/migrations/0001_tables.sql", "CREATE UNIQUE INDEX posted_run", "CREATE INDEX posted_run", FAILURES + "::test_a_stale_version_means_redo"),
     Mutation("store/migrations/0001_tables.sql", "ON ledger.posted (stripe, (version - run))", "ON ledger.posted ((stripe >> 10), (version - run))", STRIPES + "::test_second_stripe_first_run_no_conflict"),
     Mutation("store/queries/flushes/flush_small.sql", "WITH me AS (SELECT worker FROM ledger.workers WHERE worker = $1 FOR UPDATE)", "WITH me AS (UPDATE ledger.workers SET host = host WHERE worker = $1 RETURNING worker)", STRIPES + "::test_long_snapshot_open_flush_cost_flat"),
-    Mutation("store/flush_copies.py", "        if values.any():\n", "        if values.all():\n", "tests/unit/test_copies.py"),
+    Mutation("store/flush_copies.py", "        if values.any()\n", "        if values.all()\n", "tests/unit/test_copies.py"),
     Mutation("store/copy.py", "values if len(values) == 1 else values[start : start + length]", "values[:length]", "tests/unit/test_copies.py"),
     Mutation("store/flush_copies.py", "    order = np.argsort(high)\n", "    return np.arange(len(high))\n", DUPLICATES + "::test_opposite_id_order_no_deadlock"),
     Mutation("store/queries/workers/terminate_blockers.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_sigstop_mid_copy_is_taken_over"),
@@ -147,7 +159,7 @@ MUTATIONS = [
     Mutation("store/rows.py", "return min([self.complete_until, *(at - 1 for at in left)])", "return self.complete_until", "tests/simulation/test_scenarios_holds.py"),
     Mutation("worker/flush_builder.py", "        for expires_at, hold_id in undecided:", "        for expires_at, hold_id in ():", "tests/simulation/test_scenarios_holds.py"),
     Mutation("worker/flush_builder.py", "self.expiries.take_expired(time, EXPIRIES_MAX)", "self.expiries.take_expired(time, 10**9)", "tests/integration/test_floods.py"),
-    Mutation("worker/locked_deciding.py", "            if portion == 1 and self._is_blamed(error):", "            if self._is_blamed(error):", "tests/simulation/test_scenarios_set_aside.py"),
+    Mutation("worker/locked_decider.py", "            if portion == 1 and self._is_blamed(error):", "            if self._is_blamed(error):", "tests/simulation/test_scenarios_set_aside.py"),
     Mutation("worker/flush_builder.py", "*(at - 1 for at in self.skipped.values())", "", "tests/simulation/test_scenarios_set_aside.py"),
     Mutation("worker/attempts.py", "passes = isinstance(error, FundsArrivedError | LockHeldError)", "passes = False", "tests/integration/test_set_aside.py"),
     Mutation("store/driver_errors.py", "return LockHeldError(f", "return BookStandsError(f", "tests/integration/test_set_aside.py"),
@@ -182,11 +194,34 @@ MUTATIONS = [
     # Shards that come and go.
     Mutation("book/book.py", "        self._keep(np.flatnonzero(stays))\n", "        self.mine[: self.accounts] = self.owned[self.home[: self.accounts]]\n", f"{MOVES}::test_handover_after_credit_to_prepared_account"),
     Mutation("book/book.py", "            stays[:] = False\n", "            pass\n", STRIPED + "::test_what_others_brought_is_known_to_who_owns_all_afterwards"),
+    Mutation("book/book.py", "        if (self.owned & ~before).any():", "        if self.owns_all:", NUMBERS),
+    # At the edges of numbers.
+    Mutation("book/book.py", "        self.near_overflow[slots] = (total > NEAR_OVERFLOW)", "        self.near_overflow[slots] = (total > 1e300)", EDGE),
+    Mutation("book/book.py", "decision.deltas.size and np.abs(decision.deltas).max() >= LARGE", "False", EDGE),
+    Mutation("deciding/bounds.py", "over = _leave_their_range(book, slots, at, legs) & foreign", "over = foreign & False", NUMBERS),
+    Mutation("deciding/bounds.py", "np.logical_or.reduce(over | under, axis=0)", "np.logical_or.reduce(over, axis=0)", NUMBERS),
+    Mutation("deciding/bounds.py", "ends = _come_near_the_end(book, slots, at, legs)", "ends = foreign & False", NUMBERS),
+    Mutation("deciding/bounds.py", "        locks[int(batch.entries[place])] = set(others)\n", "        pass\n", NUMBERS),
+    Mutation("deciding/bounds.py", '    overflowing &= batch.rows["amount_low"] <= np.uint64(COUNTER_MAX)\n', "", NUMBERS),
+    Mutation("book/book.py", "        self.others[:, at[apart]] = total - self.own[:, at[apart]]\n", "", NUMBERS),
     Mutation("deciding/results.py", "np.where(exactly, 0, np.maximum(draft.lacking[rows], 1))", "np.maximum(draft.lacking[rows], 1)", STRIPED + "::test_a_balance_that_others_lessen_meanwhile_is_not_moved"),
     Mutation("book/book.py", "            stays &= self.mine[: self.accounts]\n", "            pass\n", f"{MOVES}::test_regain_shard_reloads_stripes"),
     Mutation("worker/session.py", "            self.inbox.drop(shards)\n            with anyio", "            with anyio", f"{MOVES}::test_release_with_pipelined_credits"),
     Mutation("worker/intake.py", "if self._places.get(e.shard) is places[e.shard]", "if e.shard in self._places", "tests/unit/test_intake.py"),
     Mutation("store/ownership.py", 'if r["worker"] == owner and not r["alive"]', "if True", "tests/integration/test_shards_claims.py"),
+    # What producers and people are told.
+    Mutation("client/delivery.py", "not hmac.compare_digest(words[0], self._secret)", "False", f"{ANSWERS}::test_false_answers_to_a_stream_whose_name_is_known_are_let_be"),
+    Mutation("client/delivery.py", "if len(outcomes) != len(outgoing):", "if False:", f"{ANSWERS}::test_an_answer_of_another_length_is_none"),
+    Mutation("client/patience.py", "free = min(passed, TICK_SECONDS + LATE_SECONDS_MAX)", "free = passed", f"{ANSWERS}::test_time_in_which_the_callers_loop_was_busy_is_not_waited_for"),
+    Mutation("client/reconnecting.py", "min(connection.silent_seconds(), self._seconds + passed_seconds)", "connection.silent_seconds()", f"{ANSWERS}::test_time_in_which_the_callers_loop_was_busy_is_not_waited_for"),
+    Mutation("client/outgoing.py", "return OutcomeUnknownError(", "return TryAgainError(", f"{ANSWERS}::test_no_two_clients_or_entries_have_a_request_that_one_could_guess"),
+    Mutation("settings.py", "given or read_variable(PREFIX_VARIABLE) or PREFIX", "given or PREFIX", DOOR),
+    Mutation("commands/sources.py", 'if unknown or "id" not in columns:', "if False:", f"{TOLD}::test_a_csv_without_a_header_is_an_error_that_says_so"),
+    Mutation("commands/accounts.py", "if twice is not None:", "if False:", f"{TOLD}::test_a_key_that_stands_twice_in_an_account_is_refused"),
+    Mutation("commands/words.py", "if text.isprintable():", "if text:", f"{TOLD}::test_names_with_escapes_and_newlines_are_shown_written_out"),
+    Mutation("commands/screen.py", "sys.stdout.buffer.write(lines)", "sys.stdout.write(lines.decode())", f"{TOLD}::test_a_terminal_of_ascii_and_no_home_are_enough"),
+    Mutation("store/reports.py", 'return "dead" if self.waits_for is None else "waiting"', 'return "dead"', f"{STATUS}::test_a_worker_that_waits_for_redis_is_not_called_dead"),
+    Mutation("streams/strays.py", "names -= {stream_name(prefix, shard) for shard in range(shard_count)}", "names = set()", f"{STATUS}::test_entries_in_streams_that_nobody_reads_are_shown"),
 ]  # fmt: skip
 MUTATIONS += [Mutation(*changed, SIMULATED) for changed in SAFEGUARDS.values()]
 

@@ -7,11 +7,14 @@ the next session begins from Postgres, which is the one truth.
 
 import asyncio
 import contextlib
+import os
 import uuid
 from collections.abc import Callable, Collection
+from typing import Final
 
 import structlog
 
+from engine.book.id_table import key_hashes
 from engine.errors import ConfigurationError, TryAgainError
 from engine.settings import WorkerSettings
 from engine.store.worker_store import WorkerStore
@@ -22,7 +25,16 @@ from engine.worker.outage import Outage
 from engine.worker.session import Session
 from engine.worker.statistics import WorkerStatistics
 
+WAITS_LENGTH: Final = 300
+"""Characters of what a worker says that it waits for."""
+
+WAITS_SECONDS: Final = 15.0
+"""What a worker said that it waits for is believed for so long: above one attempt to connect."""
+
 _log = structlog.get_logger()
+
+# Once a process, before any worker holds an id: see `key_hashes`.
+key_hashes(os.urandom(16))
 
 
 class Worker:
@@ -108,7 +120,7 @@ class Worker:
             try:
                 await self.store.open()
                 await self.store.check_ledger(self.clock)
-                await self.streams.open()
+                await self._open_streams()
                 if not registered:
                     await self._register()
                     registered = True
@@ -128,6 +140,16 @@ class Worker:
                 self._session = None
         if not self.membership.left:
             await self._leave()
+
+    async def _open_streams(self) -> None:
+        """Connect to Redis; while it is away say so in Postgres, where operators look."""
+        try:
+            await self.streams.open()
+        except TryAgainError as error:
+            with contextlib.suppress(TryAgainError, TimeoutError):
+                async with asyncio.timeout(self.settings.backoff_seconds_max):
+                    await self.store.ownership.wait_for(str(error)[:WAITS_LENGTH], WAITS_SECONDS)
+            raise
 
     def _begin_session(self) -> Session:
         return Session(
