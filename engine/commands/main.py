@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "balance": "engine.commands.balance:balance",
     "history": "engine.commands.balance:history",
     "status": "engine.commands.status:status",
+    "where": "engine.commands.where:where",
     "verify": "engine.commands.verify:verify",
     "bench": "benchmarks.command:bench",
 }
