@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "balance": "engine.commands.balance:balance",
     "history": "engine.commands.balance:history",
     "status": "engine.commands.status:status",
+    "doctor": "engine.commands.doctor:doctor",
     "where": "engine.commands.where:where",
     "verify": "engine.commands.verify:verify",
     "bench": "benchmarks.command:bench",

@@ -1,11 +1,21 @@
 """The nouns of `where`: one id's life, as far as anything is known of it."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from engine.store.inspection import FoundLetter, TransferPosting, Why
+from engine.store.inspection import FoundLetter, SpentTransfer, TransferPosting, Why
 from engine.store.reports import PostingReport
+
+_OF_TRANSFER: Final = (
+    "debit_account_id",
+    "credit_account_id",
+    "amount",
+    "ledger",
+    "code",
+    "flags",
+    "pending_id",
+)
 
 
 class Mention(msgspec.Struct, frozen=True):
@@ -63,3 +73,20 @@ class Life(msgspec.Struct, kw_only=True):
     def is_seen(self) -> bool:
         """Whether anybody has seen it."""
         return self.state != "unseen"
+
+
+def transfer_of(spent: SpentTransfer) -> dict[str, Any]:
+    """A spent id's transfer, in the words of the wire."""
+    return {name: getattr(spent, name) for name in _OF_TRANSFER}
+
+
+def hold_of(spent: SpentTransfer) -> dict[str, Any]:
+    """A hold, and how it ended if it did."""
+    return {
+        "id": spent.id,
+        "state": spent.resolution or "open",
+        "expires_at": spent.expires_at,
+        "is_overdue": bool(spent.is_overdue) and spent.resolution is None,
+        "resolved_by": spent.resolved_by,
+        "resolved_at": spent.resolved_at,
+    }

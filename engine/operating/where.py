@@ -14,7 +14,7 @@ import msgspec
 
 from engine.errors import EngineError, InvariantBroken
 from engine.ledger.nouns import Position, stream_name
-from engine.operating.lives import Life
+from engine.operating.lives import Life, hold_of, transfer_of
 from engine.operating.waiting import Needle, chain_of, find_in_streams
 from engine.store.inspection import Inspection, PassedEntry, SpentTransfer, open_inspection
 from engine.store.reports import AccountReport, ShardReport
@@ -29,15 +29,6 @@ ACCOUNT_POSTINGS: Final = 5
 DECIDED_ENTRIES_MAX: Final = 1000
 """Of those that a flush took and that are not deleted yet."""
 
-_OF_TRANSFER: Final = (
-    "debit_account_id",
-    "credit_account_id",
-    "amount",
-    "ledger",
-    "code",
-    "flags",
-    "pending_id",
-)
 _ENTRY: Final = re.compile(r"(?:(?P<shard>\d{1,4}):(?:\d+:)?)?(?P<ms>\d{1,15})-(?P<seq>\d{1,15})")
 
 
@@ -127,7 +118,7 @@ class _Search:
             flush_kind=spent.kind,
             decided_at=spent.decided_at,
             posted_at=spent.decided_at if is_created else None,
-            transfer={name: getattr(spent, name) for name in _OF_TRANSFER},
+            transfer=transfer_of(spent),
         )
         try:
             if is_created:
@@ -142,10 +133,10 @@ class _Search:
             life.faults.append(str(error))
         if is_hold:
             life.state = spent.resolution or "open"
-            life.hold = _hold(spent)
+            life.hold = hold_of(spent)
         elif is_created and spent.pending_id is not None:
             ended = await self._ledger.transfer(UUID(spent.pending_id).bytes)
-            life.hold = None if ended is None else _hold(ended)
+            life.hold = None if ended is None else hold_of(ended)
         await self._find_decided_entry(life, spent, id_bytes)
         return life
 
@@ -282,17 +273,6 @@ class _Search:
 def _set_flush(life: Life, place: PassedEntry) -> None:
     life.worker, life.host, life.process = place.worker, place.host, place.process
     life.flush, life.flush_kind, life.decided_at = place.flush, place.kind, place.decided_at
-
-
-def _hold(spent: SpentTransfer) -> dict[str, Any]:
-    return {
-        "id": spent.id,
-        "state": spent.resolution or "open",
-        "expires_at": spent.expires_at,
-        "is_overdue": bool(spent.is_overdue) and spent.resolution is None,
-        "resolved_by": spent.resolved_by,
-        "resolved_at": spent.resolved_at,
-    }
 
 
 def _is_past(entry: Entry, entry_id: str) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 import asyncpg
 import msgspec
 
-from engine.errors import InvariantBroken
-from engine.store.driver import connect
+from engine.errors import ConfigurationError, InvariantBroken
+from engine.store.driver import connect, statement, translated
 from engine.store.reports import Reports
 
 
@@ -109,6 +109,71 @@ class PassedEntry(msgspec.Struct, frozen=True):
     received_at: str | None
 
 
+class ServerFacts(msgspec.Struct, frozen=True):
+    """Postgres and the ledger in it; what this role may not see is None."""
+
+    version: str
+    version_major: int
+    clock: float
+    """Seconds since 1970."""
+    is_standby: bool
+    fsync: str
+    full_page_writes: str
+    synchronous_commit: str | None
+    """As the server is set; every connection of ours sets its own."""
+    synchronous_standbys: str
+    synchronous_standbys_there: int
+    autovacuum: str
+    freeze_age_max: int
+    transaction_age: int
+    """Of the oldest transaction id, in transactions."""
+    connections_max: int
+    connections: int
+    data_directory: str | None
+    database_bytes: int
+    idle_slot_bytes: int
+    """Of the log, kept for a replication slot that nobody reads."""
+    migration: int
+    flush_numbers: int
+    newest_flush: int
+    newest_flush_time: float
+    account_numbers: int
+    newest_account: int
+    letters_open: int
+    letter_newest: str | None
+    verified_seconds_ago: float | None
+    verified_passed: bool | None
+    verified_failed: list[str] | None
+
+
+class WorkerFacts(msgspec.Struct, frozen=True):
+    """A worker that is alive, or that is dead and still owns shards."""
+
+    worker: str
+    host: str
+    process: int
+    drained: bool
+    is_listed: bool
+    """Whether it works on the shards that it was told, and no others."""
+    alive: bool
+    lease_seconds_left: float
+    shards: int
+    waits_for: str | None
+    """What its connection waits for within Postgres, at this moment."""
+
+
+class TransactionFacts(msgspec.Struct, frozen=True):
+    """A transaction that is open for long, or that a worker waits for."""
+
+    pid: int
+    application: str
+    state: str
+    seconds: float
+    blocks_seconds: float | None
+    """For how long a worker has been waiting for it."""
+    is_living_worker: bool
+
+
 class Inspection(Reports):
     """Questions to one connection; use `open_inspection`."""
 
@@ -154,6 +219,35 @@ class Inspection(Reports):
     async def passed(self, shards: Sequence[int], ms: int, seq: int) -> list[PassedEntry]:
         """By shard, which flush passed an entry of that id."""
         return await self._rows(PassedEntry, "where_entry", shards, ms, seq)
+
+    # Everything.
+
+    async def server_facts(self) -> ServerFacts:
+        """Postgres and the ledger in it."""
+        [facts] = await self._rows(ServerFacts, "doctor_server")
+        return facts
+
+    async def worker_facts(self) -> list[WorkerFacts]:
+        """All workers of interest, the oldest first."""
+        return await self._rows(WorkerFacts, "doctor_workers")
+
+    async def transaction_facts(self, seconds_min: float) -> list[TransactionFacts]:
+        """Transactions open for longer, and all that workers wait for; those first."""
+        return await self._rows(TransactionFacts, "doctor_transactions", seconds_min)
+
+    async def record_verification(self, seconds: float, failed: Sequence[str]) -> None:
+        """Write down that the ledger was checked.
+
+        Raises:
+            ConfigurationError: This role may only read.
+        """
+        try:
+            with translated():
+                await self._connection.execute(
+                    statement("record_verification"), seconds, not failed, failed
+                )
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise ConfigurationError(f"this role may not write it down: {error}") from error
 
 
 @contextlib.contextmanager

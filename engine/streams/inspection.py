@@ -14,7 +14,7 @@ from engine.streams.streams import Entry, Streams, _position, _translated
 PAGE_ENTRIES: Final = 64
 SCANNED_KEYS_MAX: Final = 100_000
 """Beyond it keys are not looked at: a Redis that holds other things too has many."""
-SETTINGS: Final = ("maxmemory-policy", "appendonly", "appendfsync", "save")
+SETTINGS: Final = ("maxmemory-policy", "appendonly", "appendfsync", "dir")
 
 _STREAM: Final = re.compile(r":transfers:\{(\d{4})\}\Z")
 
