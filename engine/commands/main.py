@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "status": "engine.commands.status:status",
     "doctor": "engine.commands.doctor:doctor",
     "where": "engine.commands.where:where",
+    "events": "engine.commands.events:events",
     "verify": "engine.commands.verify:verify",
     "bench": "benchmarks.command:bench",
 }

@@ -14,6 +14,7 @@ import typer
 
 from engine.commands.addresses import stream_prefix
 from engine.ledger.nouns import SHARD_COUNT_MAX
+from engine.operating.outages import OutageRecorder
 from engine.servers import Addresses
 from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
@@ -84,6 +85,9 @@ class Crew:
             )
             for shards in deal
         ]
+        self._recorders = [
+            OutageRecorder(worker, addresses.postgres_dsn) for worker in self._workers
+        ]
 
     def stop(self) -> None:
         """Let every worker finish what it has decided and give its shards back."""
@@ -109,6 +113,8 @@ class Crew:
             async with anyio.create_task_group() as working:
                 for worker in self._workers:
                     working.start_soon(worker.run)
+                for recorder in self._recorders:
+                    announcing.start_soon(recorder.run)
             announcing.cancel_scope.cancel()
 
     async def _announce(self, on_ready: Callable[[], None]) -> None:

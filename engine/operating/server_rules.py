@@ -4,7 +4,7 @@ from typing import Final
 
 from engine.operating.facts import Facts
 from engine.operating.findings import Verdict, Verdicts
-from engine.operating.wording import describe_bytes, describe_seconds
+from engine.operating.phrases import describe_bytes, describe_seconds
 
 DISK_SHARE_URGENT: Final = 0.05
 DISK_SHARE_WARNING: Final = 0.15

@@ -5,7 +5,7 @@ from typing import Final
 
 from engine.operating.facts import Facts
 from engine.operating.findings import Verdict, Verdicts
-from engine.operating.wording import describe_seconds, describe_shards
+from engine.operating.phrases import describe_seconds, describe_shards
 from engine.store.inspection import WorkerFacts
 from engine.store.reports import ShardReport
 

@@ -15,7 +15,7 @@ import msgspec
 from engine.errors import EngineError, InvariantBroken
 from engine.ledger.nouns import Position, stream_name
 from engine.operating.lives import Life, hold_of, transfer_of
-from engine.operating.waiting import Needle, chain_of, find_in_streams
+from engine.operating.stream_search import Needle, chain_of, find_in_streams
 from engine.store.inspection import Inspection, PassedEntry, SpentTransfer, open_inspection
 from engine.store.reports import AccountReport, ShardReport
 from engine.streams.inspection import StreamsInspection

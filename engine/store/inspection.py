@@ -174,6 +174,19 @@ class TransactionFacts(msgspec.Struct, frozen=True):
     is_living_worker: bool
 
 
+class Event(msgspec.Struct, frozen=True):
+    """Something that happened."""
+
+    time: str
+    event: str
+    what: str
+    who: str | None
+    """The worker it happened to, or the person or program that did it."""
+    seconds: float | None
+    """How long it lasted, where it did."""
+    shards: list[int] | None
+
+
 class Inspection(Reports):
     """Questions to one connection; use `open_inspection`."""
 
@@ -234,6 +247,26 @@ class Inspection(Reports):
     async def transaction_facts(self, seconds_min: float) -> list[TransactionFacts]:
         """Transactions open for longer, and all that workers wait for; those first."""
         return await self._rows(TransactionFacts, "doctor_transactions", seconds_min)
+
+    async def events(self, seconds: float, events_max: int) -> list[Event]:
+        """What happened within the last so many seconds, the newest first."""
+        return await self._rows(Event, "events", seconds, events_max)
+
+    async def record_event(
+        self,
+        seconds_ago: float,
+        event: str,
+        what: str,
+        *,
+        worker: bytes | None = None,
+        who: str | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        """Write down that something happened."""
+        with translated():
+            await self._connection.execute(
+                statement("record_event"), seconds_ago, event, worker, who, what, seconds
+            )
 
     async def record_verification(self, seconds: float, failed: Sequence[str]) -> None:
         """Write down that the ledger was checked.

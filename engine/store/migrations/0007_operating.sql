@@ -232,15 +232,28 @@ CREATE TABLE ledger.events (
     happened_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     event        text NOT NULL CHECK (length(event) BETWEEN 1 AND 100),
     worker       uuid,
+    who          text,
     what         text NOT NULL,
     seconds      double precision
 );
 COMMENT ON TABLE ledger.events IS
-    'What happened to workers and is in no other row: sessions that ended and why, outages with their length';
+    'What happened and is in no other row: sessions that ended and why, outages with their length, drains';
+COMMENT ON COLUMN ledger.events.who IS 'The person or program that did it, where it was no worker';
 COMMENT ON COLUMN ledger.events.seconds IS 'How long it lasted, where it did';
 CREATE INDEX events_happened_at ON ledger.events (happened_at);
 CREATE TRIGGER keep BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger.events
     FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+
+-- A drain is a flag of a worker that goes with it: that and when it was set is kept here. Heartbeats
+-- do not name the column, so that the trigger costs them nothing.
+CREATE FUNCTION ledger.record_drain() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO ledger.events (event, worker, who, what)
+    VALUES ('worker_drained', NEW.worker, session_user, 'it takes no shards until it is started anew');
+    RETURN NULL;
+END $$;
+CREATE TRIGGER record_drain AFTER UPDATE OF drained ON ledger.heartbeats
+    FOR EACH ROW WHEN (NEW.drained AND NOT OLD.drained) EXECUTE FUNCTION ledger.record_drain();
 
 -- When the ledger was checked, and what came of it.
 CREATE TABLE ledger.verifications (
