@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "doctor": "engine.commands.doctor:doctor",
     "where": "engine.commands.where:where",
     "events": "engine.commands.events:events",
+    "letters": "engine.commands.letters:letters_app",
     "verify": "engine.commands.verify:verify",
     "bench": "benchmarks.command:bench",
 }

@@ -138,6 +138,7 @@ class _Search:
             ended = await self._ledger.transfer(UUID(spent.pending_id).bytes)
             life.hold = None if ended is None else hold_of(ended)
         await self._find_decided_entry(life, spent, id_bytes)
+        await self._add_letters(life, Needle(spent.id, id_bytes))
         return life
 
     async def _find_decided_entry(self, life: Life, spent: SpentTransfer, id_bytes: bytes) -> None:
