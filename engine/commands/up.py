@@ -13,7 +13,14 @@ from engine.commands.init import ShardCount, make_ledger
 from engine.commands.logs import LogLevel, configure_logs
 from engine.commands.screen import Json, err, out, print_json, run_loop
 from engine.commands.serving import run_watched, running_servers, term_as_interrupt
-from engine.commands.workers import Crew, WorkerCount, deal_shards, run_until_signal
+from engine.commands.workers import (
+    Crew,
+    MetricsAddress,
+    WorkerCount,
+    deal_shards,
+    parse_listen,
+    run_until_signal,
+)
 from engine.errors import ServerError
 from engine.servers import Servers
 
@@ -35,6 +42,7 @@ def up(
     ] = None,
     shards: ShardCount = None,
     workers: WorkerCount = 1,
+    metrics: MetricsAddress = None,
     log_level: LogLevel = "info",
     json: Json = False,
 ) -> None:
@@ -46,19 +54,27 @@ def up(
     Example: engine up --data ./ledger
     """
     configure_logs(log_level)
+    listen = parse_listen(metrics)
     directory = choose_directory(data)
     given = [name for name in (POSTGRES, REDIS) if os.environ.get(name)]
     if given:
         verb = "are" if len(given) > 1 else "is"
         err.print(f"{' and '.join(given)} {verb} set, but `up` starts servers of its own.")
     with term_as_interrupt(), running_servers(directory) as servers:
-        run_loop(_serve(servers, shards, workers, json=json))
+        run_loop(_serve(servers, shards, workers, listen, json=json))
 
 
-async def _serve(servers: Servers, shards: int | None, workers: int, *, json: bool) -> None:
+async def _serve(
+    servers: Servers,
+    shards: int | None,
+    workers: int,
+    listen: tuple[str, int] | None,
+    *,
+    json: bool,
+) -> None:
     addresses = servers.addresses
     _, count = await make_ledger(addresses.postgres_dsn, shards)
-    crew = Crew(addresses, deal_shards(None, workers))
+    crew = Crew(addresses, deal_shards(None, workers), listen)
 
     def announce() -> None:
         if json:
@@ -70,6 +86,7 @@ async def _serve(servers: Servers, shards: int | None, workers: int, *, json: bo
                     "shards": count,
                     "workers": workers,
                     "data": str(servers.directory),
+                    "metrics": crew.metrics_address,
                 }
             )
         else:

@@ -101,7 +101,7 @@ async def _ask_redis(facts: Facts, url: str, prefix: str) -> None:
         began = time.time()
         now = await streams.now()
         facts.redis_skew_seconds = _skew(now, began)
-        facts.redis = await streams.facts()
+        facts.redis = [await streams.facts()]
     except EngineError as error:
         facts.redis_error = str(error)
     finally:
@@ -116,7 +116,7 @@ async def _ask_streams(facts: Facts, url: str, prefix: str) -> None:
         positions = {s.shard: Position(s.generation, s.ms, s.seq) for s in facts.shards}
         facts.waiting = await streams.waiting(positions)
         facts.ends = await streams.ends(list(positions))
-        facts.streams_beyond = await streams.streams_beyond(len(positions)) or {}
+        facts.streams_beyond = await streams.streams_beyond(len(positions))
     except EngineError as error:
         facts.redis_error = str(error)
     finally:

@@ -14,8 +14,8 @@ import msgspec
 from engine.errors import InputError
 from engine.ledger.nouns import BATCH_TRANSFERS_MAX, Position
 from engine.store.letters import Letter, LetterKey, Letters
+from engine.streams.entries import Entry
 from engine.streams.inspection import StreamsInspection
-from engine.streams.streams import Entry
 from engine.wire.entries import encode_entry, parse_transfer_json
 from engine.wire.layout import Rows, transfers_to_rows
 from engine.wire.payloads import read_json
@@ -23,6 +23,8 @@ from engine.wire.requests import Format
 from engine.worker.inbox import understand
 
 _NAME: Final = re.compile(r"(\d{1,4}):(\d{1,9}):(\d{1,18})-(\d{1,18})")
+_CUT: Final = "kept are the first"
+"""As the reason says where an entry was too large."""
 _PAYLOADS: Final = frozenset({b"json", b"mp", b"bin"})
 
 
@@ -36,6 +38,11 @@ def parse_name(text: str) -> LetterKey:
     if match is None:
         raise InputError(f"{text!r} is no letter: name it as `engine letters list` does, 0:0:17-0")
     return LetterKey(*map(int, match.groups()))
+
+
+def is_cut(letter: Letter) -> bool:
+    """Whether only the beginning of it was kept: it was too large."""
+    return _CUT in letter.reason
 
 
 def who_acts() -> str:
@@ -70,9 +77,10 @@ def repair(letter: Letter, text: bytes, prefix: str) -> list[bytes]:
     Raises:
         InputError: When that cannot be read either.
     """
-    kept = zip(letter.fields[::2], letter.fields[1::2], strict=False)
+    kept = list(zip(letter.fields[::2], letter.fields[1::2], strict=False))
     others: dict[bytes, bytes] = {}
-    for name, value in kept:
+    # The last value of one that is cut may be cut off.
+    for name, value in kept[: len(kept) - is_cut(letter)]:
         if name not in _PAYLOADS:
             others.setdefault(name, value)
     if not others.get(b"reply", b"").startswith(f"{prefix}:answers:".encode()):
@@ -126,6 +134,11 @@ async def resend_letter(
         raise InputError(
             f"{letter.letter} was resent by {letter.acted_by} at {letter.acted_at} as "
             f"{letter.resent_as}; to send it once more, which its ids make harmless, give --again"
+        )
+    if repaired is None and is_cut(letter):
+        raise InputError(
+            "only its beginning was kept, since it was too large: have its sender send smaller "
+            f"entries, or give its transfers in a file: engine letters resend {letter.letter} FILE"
         )
     fields = letter.fields if repaired is None else repair(letter, repaired, streams.prefix)
     arrival = understand(Entry(letter.shard, Position(), fields), streams.prefix)

@@ -6,11 +6,11 @@ from uuid import UUID
 
 import msgspec
 
-from engine.ledger.nouns import Position, TransferFlags, stream_name
+from engine.ledger.nouns import TransferFlags, stream_name
 from engine.operating.lives import Mention
 from engine.store.reports import ShardReport
+from engine.streams.entries import Entry
 from engine.streams.inspection import StreamsInspection
-from engine.streams.streams import Entry
 from engine.wire.fields import names_of, uuid_text
 from engine.wire.layout import rows_to_transfers
 from engine.worker.inbox import Arrival, understand
@@ -55,7 +55,7 @@ class Found(msgspec.Struct):
 async def find_in_streams(
     streams: StreamsInspection, shards: Sequence[ShardReport], needle: Needle
 ) -> Found:
-    """Search what waits behind the positions of some shards.
+    """Search what waits in the streams of some shards.
 
     Args:
         streams: Open.
@@ -68,8 +68,8 @@ async def find_in_streams(
     bytes_left = BYTES_SEARCHED_MAX
     for shard in filled:
         entries_max = max(ENTRIES_SEARCHED_MAX // len(filled), 1)
-        after = Position(shard.generation, shard.ms, shard.seq).entry_id
-        async for entry in streams.entries(shard.shard, after, entries_max):
+        # From the first on: where a stream went back, what is below its position waits too.
+        async for entry in streams.entries(shard.shard, "-", entries_max):
             entries_max -= 1
             bytes_left -= sum(map(len, entry.fields))
             if needle.may_be_in(entry.fields):

@@ -18,8 +18,8 @@ from engine.operating.lives import Life, hold_of, transfer_of
 from engine.operating.stream_search import Needle, chain_of, find_in_streams
 from engine.store.inspection import Inspection, PassedEntry, SpentTransfer, open_inspection
 from engine.store.reports import AccountReport, ShardReport
+from engine.streams.entries import Entry
 from engine.streams.inspection import StreamsInspection
-from engine.streams.streams import Entry
 from engine.worker.inbox import understand
 
 LETTERS_SEARCHED_MAX: Final = 1000

@@ -7,8 +7,10 @@ import asyncpg
 import msgspec
 
 from engine.errors import ConfigurationError, InvariantBroken
-from engine.store.driver import connect, statement, translated
+from engine.store.driver import connect
+from engine.store.driver_errors import translated
 from engine.store.reports import Reports
+from engine.store.statements import statement
 
 
 class SpentTransfer(msgspec.Struct, frozen=True):

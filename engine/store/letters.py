@@ -6,9 +6,11 @@ from typing import Literal
 
 import msgspec
 
-from engine.store.driver import connect, statement, translated
+from engine.store.driver import connect
+from engine.store.driver_errors import translated
 from engine.store.inspection import FoundLetter
 from engine.store.reports import Reports
+from engine.store.statements import statement
 
 State = Literal["open", "resent", "dismissed"]
 

@@ -1,20 +1,24 @@
-"""What operators ask of the streams: what waits in them, and how their server is set up."""
+"""What operators look for in the streams: entries, what nobody reads, how the server is set."""
 
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-import redis.exceptions
 
+from engine.errors import EngineError
 from engine.ledger.nouns import Position, stream_name
-from engine.streams.cluster import ClusterClient
-from engine.streams.streams import Entry, Streams, _position, _translated
+from engine.streams.entries import Entry, entry_of
+from engine.streams.reader import ONE_ENTRY_BYTES_MAX
+from engine.streams.refusals import ReplyTooLongError
+from engine.streams.streams import Streams
 
 PAGE_ENTRIES: Final = 64
+PAGE_BYTES_MAX: Final = 32 * 1024 * 1024
 SCANNED_KEYS_MAX: Final = 100_000
 """Beyond it keys are not looked at: a Redis that holds other things too has many."""
 SETTINGS: Final = ("maxmemory-policy", "appendonly", "appendfsync", "dir")
+SECTIONS: Final = ("server", "memory", "persistence", "stats", "replication")
 
 _STREAM: Final = re.compile(r":transfers:\{(\d{4})\}\Z")
 
@@ -35,136 +39,123 @@ class StreamsInspection(Streams):
     async def entries(self, shard: int, after: str, entries_max: int) -> AsyncIterator[Entry]:
         """The entries of a stream, the oldest first, without waiting for more.
 
+        One that is too large to be read ends them.
+
         Args:
             shard: Whose stream.
             after: The id of the entry before the first one; `-` for all.
             entries_max: At most as many.
         """
         start = after if after == "-" else f"({after}"
+        count = min(PAGE_ENTRIES, entries_max)
         while entries_max > 0:
-            count = min(PAGE_ENTRIES, entries_max)
-            with _translated():
-                found = await self._client(self._writer).execute_command(
-                    "XRANGE", stream_name(self.prefix, shard), start, "+", "COUNT", count
-                )
-            for entry_id, fields in found:
-                yield Entry(shard, _position(entry_id, 0), fields)
+            name = stream_name(self.prefix, shard)
+            command = ("XRANGE", name, start, "+", "COUNT", count)
+            most = PAGE_BYTES_MAX if count > 1 else ONE_ENTRY_BYTES_MAX
+            [found] = await self._sender.send_apart([command], most)
+            if isinstance(found, ReplyTooLongError):
+                if count == 1:
+                    return
+                count = 1
+                continue
+            for entry_id, fields in _value(found):
+                yield entry_of(shard, _position(entry_id), fields)
             if len(found) < count:
                 return
             entries_max -= count
+            count = min(PAGE_ENTRIES, entries_max)
             start = f"({found[-1][0].decode()}"
 
     async def find_entry(self, shards: Sequence[int], position: Position) -> list[Entry]:
         """The entries of one id, in whichever of some streams they are."""
-        with _translated():
-            pipeline = self._client(self._writer).pipeline(transaction=False)
-            for shard in shards:
-                name, entry_id = stream_name(self.prefix, shard), position.entry_id
-                pipeline.execute_command("XRANGE", name, entry_id, entry_id)
-            answers = await pipeline.execute()
+        entry_id = position.entry_id
+        commands = [("XRANGE", stream_name(self.prefix, s), entry_id, entry_id) for s in shards]
+        answers = await self._sender.send_apart(commands, ONE_ENTRY_BYTES_MAX)
         return [
-            Entry(shard, position, fields)
+            entry_of(shard, position, fields)
             for shard, answer in zip(shards, answers, strict=True)
+            if not isinstance(answer, EngineError)
             for _, fields in answer
         ]
 
     async def lengths(self, shards: Sequence[int]) -> dict[int, int]:
         """How many entries each stream has, decided ones that are not deleted yet included."""
-        with _translated():
-            pipeline = self._client(self._writer).pipeline(transaction=False)
-            for shard in shards:
-                pipeline.xlen(stream_name(self.prefix, shard))
-            answers = await pipeline.execute()
-        return dict(zip(shards, answers, strict=True))
+        commands = [("XLEN", stream_name(self.prefix, shard)) for shard in shards]
+        answers = await self._sender.send(commands)
+        return {
+            shard: 0 if isinstance(answer, EngineError) else answer
+            for shard, answer in zip(shards, answers, strict=True)
+        }
 
     async def now(self) -> float:
         """The clock of Redis, in seconds since 1970."""
-        with _translated():
-            seconds, microseconds = await self._client(self._writer).time()
+        [answer] = await self._sender.send([("TIME",)])
+        seconds, microseconds = _value(answer)
         return int(seconds) + int(microseconds) / 1_000_000
 
     async def add(self, shard: int, fields: Sequence[bytes]) -> str:
         """Add an entry to the stream of a shard; its id."""
-        with _translated():
-            entry_id: bytes = await self._client(self._writer).execute_command(
-                "XADD", stream_name(self.prefix, shard), "*", *fields
-            )
+        [answer] = await self._sender.send(
+            [("XADD", stream_name(self.prefix, shard), "*", *fields)]
+        )
+        entry_id: bytes = _value(answer)
         return entry_id.decode()
 
     # The server.
 
-    async def facts(self) -> list[RedisFacts]:
-        """What each node says about itself."""
-        return [await _facts_of(node) for node in self._nodes()]
+    async def facts(self) -> RedisFacts:
+        """What the server, or the first node of a cluster, says about itself."""
+        info: dict[str, str] = {}
+        for reply in await self._sender.send([("INFO", section) for section in SECTIONS]):
+            for line in bytes(_value(reply)).decode(errors="replace").splitlines():
+                name, colon, value = line.partition(":")
+                if colon and not name.startswith("#"):
+                    info[name] = value
+        settings: dict[str, str] = {}
+        for reply in await self._sender.send([("CONFIG", "GET", name) for name in SETTINGS]):
+            # Managed services do not tell.
+            if not isinstance(reply, EngineError):
+                words = [bytes(word).decode(errors="replace") for word in reply]
+                settings |= dict(zip(words[::2], words[1::2], strict=False))
+        return RedisFacts(info, settings, await self.now())
 
-    async def streams_beyond(self, shard_count: int) -> Mapping[str, int] | None:
-        """Streams of transfers that no shard has, and how long they are; None where not known."""
+    async def streams_beyond(self, shard_count: int) -> Mapping[str, int]:
+        """Streams of transfers that no shard has, and how long they are; of a cluster none."""
         found: dict[str, int] = {}
-        for node in self._nodes():
-            cursor, seen = 0, 0
-            while True:
-                with _translated():
-                    # By name alone: TYPE would look at each key.
-                    answer = await node.execute_command(
-                        "SCAN", cursor, "MATCH", f"{self.prefix}:transfers:*", "COUNT", 1000
-                    )
-                cursor = int(answer[0])
-                seen += 1000
-                for key in answer[1]:
-                    name = key.decode(errors="replace")
-                    if not is_read(name, self.prefix, shard_count):
-                        found[name] = await _length(node, key)
-                if not cursor:
-                    break
-                if seen >= SCANNED_KEYS_MAX:
-                    return found or None
+        if self._sender.is_cluster:
+            return found
+        cursor, seen = 0, 0
+        while seen < SCANNED_KEYS_MAX:
+            # By name alone: TYPE would look at each key.
+            [answer] = await self._sender.send(
+                [("SCAN", cursor, "MATCH", f"{self.prefix}:transfers:*", "COUNT", 1000)]
+            )
+            following, keys = _value(answer)
+            cursor, seen = int(following), seen + 1000
+            for key in keys:
+                name = bytes(key).decode(errors="replace")
+                if not is_read(name, self.prefix, shard_count):
+                    [length] = await self._sender.send([("XLEN", key)])
+                    found[name] = 0 if isinstance(length, EngineError) else length
+            if not cursor:
+                break
         return found
-
-    def _nodes(self) -> list[Any]:
-        writer: Any = self._client(self._writer)
-        if not isinstance(writer, ClusterClient):
-            return [writer]
-        nodes = dict.fromkeys(node for node in writer._primaries if node is not None)  # noqa: SLF001 - of this room
-        return [writer._client(node) for node in nodes]  # noqa: SLF001 - of this room
 
 
 def is_read(name: str, prefix: str, shard_count: int) -> bool:
-    """Whether a worker reads a stream of that name, or has set it aside as poisoned."""
-    match = _STREAM.search(name.removesuffix(":poisoned"))
+    """Whether a worker reads a stream of that name, or one that stood in its place before."""
+    head, brace, _ = name.partition("}")
+    match = _STREAM.search(head + brace)
     return match is not None and name.startswith(prefix) and int(match[1]) < shard_count
 
 
-async def _length(node: Any, key: bytes) -> int:
-    try:
-        return int(await node.execute_command("XLEN", key))
-    except redis.exceptions.ResponseError:
-        return 0  # It is no stream.
+def _position(entry_id: bytes) -> Position:
+    ms, seq = map(int, entry_id.split(b"-"))
+    return Position(0, ms, seq)
 
 
-async def _facts_of(node: Any) -> RedisFacts:
-    info: dict[str, Any] = {}
-    with _translated():
-        for section in ("server", "memory", "persistence", "stats", "replication"):
-            info |= await node.info(section)
-        seconds, microseconds = await node.time()
-    settings: dict[str, str] = {}
-    try:
-        for name in SETTINGS:
-            answer = await node.execute_command("CONFIG GET", name)
-            pairs = (
-                answer
-                if isinstance(answer, dict)
-                else dict(zip(answer[::2], answer[1::2], strict=True))
-            )
-            settings |= {_text(key): _text(value) for key, value in pairs.items()}
-    except redis.exceptions.ResponseError:
-        pass  # Managed services do not tell.
-    return RedisFacts(
-        {name: str(value) for name, value in info.items()},
-        settings,
-        int(seconds) + int(microseconds) / 1_000_000,
-    )
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
+def _value(reply: Any) -> Any:
+    """A reply that is no refusal. Raises what it means otherwise."""
+    if isinstance(reply, EngineError):
+        raise reply
+    return reply

@@ -72,6 +72,11 @@ class Worker:
         return self.membership.ready
 
     @property
+    def inbox_transfers(self) -> int:
+        """Transfers that are read and wait to be decided."""
+        return 0 if self._session is None else self._session.inbox.transfers
+
+    @property
     def stopping(self) -> bool:
         """Whether `stop` was called."""
         return self._stopping.is_set()

@@ -84,6 +84,16 @@ async def test_what_would_be_a_dead_letter_again_is_not_sent(ledger: Ledger) -> 
         assert await desk.redis.xlen(desk.stream()) == 0
 
 
+async def test_one_of_which_only_the_beginning_was_kept_is_not_sent_as_it_was(
+    ledger: Ledger,
+) -> None:
+    """Cut off between two transfers it would even be readable, and be another request."""
+    async with desk_over(ledger) as desk, ledger.working():
+        await spoil(desk, bin=bytes(128 * 40_000))
+        with pytest.raises(InputError, match="only its beginning was kept"):
+            await send_again(ledger, None)
+
+
 async def test_to_send_it_again_twice_creates_nothing_twice(ledger: Ledger) -> None:
     good = json.dumps([transfer()]).encode()
     async with desk_over(ledger) as desk, ledger.working():

@@ -9,7 +9,8 @@ import pytest
 
 from engine.operating.lives import Life
 from engine.operating.where import find
-from engine.store.driver import connect, statement
+from engine.store.driver import connect
+from engine.store.statements import statement
 from engine.wire.entries import encode_entry, parse_transfer_json
 from engine.wire.layout import transfers_to_rows
 from engine.wire.requests import Format
