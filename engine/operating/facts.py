@@ -10,14 +10,10 @@ import msgspec
 
 from engine.errors import EngineError
 from engine.ledger.nouns import Position
-from engine.store.inspection import (
-    ServerFacts,
-    TransactionFacts,
-    WorkerFacts,
-    open_inspection,
-)
+from engine.store.inspection import open_inspection
 from engine.store.migrate import migrations
 from engine.store.reports import ServerReport, ShardReport
+from engine.store.server_facts import ServerFacts, TransactionFacts, WorkerFacts
 from engine.streams.inspection import RedisFacts, StreamsInspection
 from engine.streams.streams import StreamEnds, Waiting
 

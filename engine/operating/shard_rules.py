@@ -6,8 +6,8 @@ from typing import Final
 from engine.operating.facts import Facts
 from engine.operating.findings import Verdict, Verdicts
 from engine.operating.phrases import describe_seconds, describe_shards
-from engine.store.inspection import WorkerFacts
 from engine.store.reports import ShardReport
+from engine.store.server_facts import WorkerFacts
 
 WAITING_SECONDS_MAX: Final = 30.0
 SKEW_SECONDS_WARNING: Final = 1.0

@@ -8,8 +8,8 @@ import pytest
 from engine.ledger.nouns import Position
 from engine.operating.doctor import RULES, SEVERITIES, judge
 from engine.operating.facts import Disk, Facts, without_password
-from engine.store.inspection import ServerFacts, TransactionFacts, WorkerFacts
 from engine.store.reports import ServerReport, ShardReport
+from engine.store.server_facts import ServerFacts, TransactionFacts, WorkerFacts
 from engine.streams.inspection import RedisFacts
 from engine.streams.streams import StreamEnds, Waiting
 
