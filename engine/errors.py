@@ -44,6 +44,10 @@ class TryAgainError(EngineError):
     """
 
 
+class OutcomeUnknownError(TryAgainError):
+    """It was sent, and what became of it is not known: ask again with the same ids."""
+
+
 class BackpressureError(TryAgainError):
     """The backlog is over its configured size; nothing was sent."""
 

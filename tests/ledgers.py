@@ -5,7 +5,7 @@ import contextlib
 import inspect
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -35,11 +35,14 @@ class Ledger:
         self.shard_count = shard_count
 
     def worker(
-        self, shards: Sequence[int] | None = None, settings: WorkerSettings | None = None
+        self,
+        shards: Sequence[int] | None = None,
+        settings: WorkerSettings | None = None,
+        tell_time: Callable[[], int] = clock,
     ) -> Worker:
         """A worker over this ledger, not yet running."""
         store = WorkerStore(self.dsn, uuid.uuid4().bytes)
-        return Worker(store, Streams(self.redis_url, self.prefix), shards, clock, settings)
+        return Worker(store, Streams(self.redis_url, self.prefix), shards, tell_time, settings)
 
     @contextlib.asynccontextmanager
     async def working(self, *workers: Worker) -> AsyncIterator[list[Worker]]:

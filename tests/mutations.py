@@ -43,6 +43,10 @@ FUNDS = "tests/integration/test_funds_of_others.py"
 STRIPED = "tests/simulation/test_scenarios_stripes.py"
 NUMBERS = "tests/simulation/test_scenarios_numbers.py"
 FENCE = "tests/integration/test_fence.py"
+ANSWERS = "tests/integration/test_client_answers.py"
+DOOR = "tests/integration/test_client_door.py"
+TOLD = "tests/integration/test_commands_told.py"
+STATUS = "tests/integration/test_status_told.py"
 SIMULATED = "tests.simulation"
 """Noticed by a scene of the simulator, or by one of its first seeds."""
 
@@ -203,6 +207,19 @@ MUTATIONS = [
     Mutation("worker/session.py", "            self.inbox.drop(shards)\n            with anyio", "            with anyio", f"{MOVES}::test_release_with_pipelined_credits"),
     Mutation("worker/intake.py", "if self._places.get(e.shard) is places[e.shard]", "if e.shard in self._places", "tests/unit/test_intake.py"),
     Mutation("store/ownership.py", 'if r["worker"] == owner and not r["alive"]', "if True", "tests/integration/test_shards_claims.py"),
+    # What producers and people are told.
+    Mutation("client/delivery.py", "not hmac.compare_digest(words[0], self._secret)", "False", f"{ANSWERS}::TestAnswers::test_false_answers_to_a_stream_whose_name_is_known_are_let_be"),
+    Mutation("client/delivery.py", "if len(outcomes) != len(outgoing):", "if False:", f"{ANSWERS}::TestAnswers::test_an_answer_of_another_length_is_none"),
+    Mutation("client/patience.py", "free = min(passed, TICK_SECONDS + LATE_SECONDS_MAX)", "free = passed", f"{ANSWERS}::TestAnswers::test_time_in_which_the_callers_loop_was_busy_is_not_waited_for"),
+    Mutation("client/reconnecting.py", "min(connection.silent_seconds(), self._seconds + passed_seconds)", "connection.silent_seconds()", f"{ANSWERS}::TestAnswers::test_time_in_which_the_callers_loop_was_busy_is_not_waited_for"),
+    Mutation("client/outgoing.py", "return OutcomeUnknownError(", "return TryAgainError(", f"{ANSWERS}::TestAnswers::test_no_two_clients_or_entries_have_a_request_that_one_could_guess"),
+    Mutation("settings.py", "given or read_variable(PREFIX_VARIABLE) or PREFIX", "given or PREFIX", f"{DOOR}::TestDoor::test_connect_reads_the_environment_as_the_commands_do"),
+    Mutation("commands/sources.py", 'if unknown or "id" not in columns:', "if False:", f"{TOLD}::TestFiles::test_a_csv_without_a_header_is_an_error_that_says_so"),
+    Mutation("commands/accounts.py", "if twice is not None:", "if False:", f"{TOLD}::TestFiles::test_a_key_that_stands_twice_in_an_account_is_refused"),
+    Mutation("commands/words.py", "if text.isprintable():", "if text:", f"{TOLD}::TestTerminals::test_names_with_escapes_and_newlines_are_shown_written_out"),
+    Mutation("commands/screen.py", "sys.stdout.buffer.write(lines)", "sys.stdout.write(lines.decode())", f"{TOLD}::TestTerminals::test_a_terminal_of_ascii_and_no_home_are_enough"),
+    Mutation("store/reports.py", 'return "dead" if self.waits_for is None else "waiting"', 'return "dead"', f"{STATUS}::TestStatus::test_a_worker_that_waits_for_redis_is_not_called_dead"),
+    Mutation("streams/strays.py", "names -= {stream_name(prefix, shard) for shard in range(shard_count)}", "names = set()", f"{STATUS}::TestStatus::test_entries_in_streams_that_nobody_reads_are_shown"),
 ]  # fmt: skip
 MUTATIONS += [Mutation(*changed, SIMULATED) for changed in SAFEGUARDS.values()]
 

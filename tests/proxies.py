@@ -115,7 +115,11 @@ class Proxy:
         assert task is not None
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
-        server_in, server_out = await asyncio.open_connection(self._host, self._port)
+        try:
+            server_in, server_out = await asyncio.open_connection(self._host, self._port)
+        except OSError:  # the server is away, and so are we
+            client_out.close()
+            return
         losing = False
         kept: set[asyncio.StreamWriter] = set()
         tail = b""

@@ -2,11 +2,12 @@
 
 import typer
 
-from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses, stream_prefix
+from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
 from engine.commands.screen import Json, out, print_json, run_loop
 from engine.operating.doctor import RULES, judge
 from engine.operating.facts import gather
 from engine.operating.findings import Finding
+from engine.settings import stream_prefix
 
 _STYLES = {"urgent": "bold red", "warning": "yellow", "note": "cyan"}
 

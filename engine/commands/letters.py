@@ -14,7 +14,6 @@ from engine.commands.addresses import (
     RedisUrl,
     find_addresses,
     find_postgres,
-    stream_prefix,
 )
 from engine.commands.screen import Json, out, print_json, print_json_lines, run_loop
 from engine.operating.letters import (
@@ -26,6 +25,7 @@ from engine.operating.letters import (
     who_acts,
 )
 from engine.servers import Addresses
+from engine.settings import stream_prefix
 from engine.store.letters import Letter, State, open_letters
 from engine.streams.inspection import StreamsInspection
 

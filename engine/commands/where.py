@@ -4,11 +4,12 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses, stream_prefix
-from engine.commands.health import describe_seconds
+from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
 from engine.commands.screen import Json, out, print_json, run_loop
+from engine.commands.words import describe_seconds, printable
 from engine.operating.lives import Life
 from engine.operating.where import find
+from engine.settings import stream_prefix
 
 _LABEL: Final = 10
 _SHOWN_MAX: Final = 20
@@ -47,13 +48,18 @@ def where(
 def print_life(life: Life) -> None:
     """Print a life for people: what it is, what became of it, how it came there."""
     style = {"created": "green", "posted": "green", "unseen": "yellow"}.get(life.state, "bold")
-    out.print(f"{life.kind} {life.id}: {life.state.replace('_', ' ').upper()}", style=style)
+    out.print(
+        f"{life.kind} {printable(life.id)}: {life.state.replace('_', ' ').upper()}", style=style
+    )
     if life.outcome not in {None, "created"}:
         _line("declined", life.outcome)
     if life.why is not None:
         why = life.why
         amount = f"{why.available:,}" if why.exact else f"at most {why.available:,}"
-        _line("why", f"asked {why.asked:,} of {why.account_name or 'account'} {why.account},")
+        _line(
+            "why",
+            f"asked {why.asked:,} of {printable(why.account_name or 'account')} {why.account},",
+        )
         _line("", f"which had {amount} then")
     _print_transfer(life)
     _print_hold(life)
@@ -65,11 +71,13 @@ def print_life(life: Life) -> None:
     if len(life.transfers or []) > _SHOWN_MAX:
         _line("", f"and {len(life.transfers or []) - _SHOWN_MAX} more; --json has them")
     for letter in life.letters:
-        _line("letter", f"{letter.letter} ({letter.state}): {letter.reason}")
+        _line("letter", f"{letter.letter} ({letter.state}): {printable(letter.reason)}")
         if letter.state == "open":
             _line("next", f"engine letters show {letter.letter}")
     for mention in life.mentions[:_SHOWN_MAX]:
-        _line("named", f"as {mention.field} in entry {mention.entry} of {mention.stream}")
+        _line(
+            "named", f"as {printable(mention.field)} in entry {mention.entry} of {mention.stream}"
+        )
     if not life.is_seen:
         _line("", "neither the ledger, nor what waits, nor a dead letter has it; it was")
         _line("", "never sent, was refused with its id left free, or came to another Redis")
@@ -141,7 +149,7 @@ def _print_account(life: Life) -> None:
     if life.account is None:
         return
     account = life.account
-    _line("name", account["name"] or "-")
+    _line("name", printable(account["name"] or "-"))
     closed = ", CLOSED" if account["closed"] else ""
     _line("ledger", f"{account['ledger']}, code {account['code']}{closed}")
     if account["flags"]:
@@ -159,7 +167,7 @@ def _print_postings(life: Life) -> None:
         held = f"{posting.pending_amount:+,} held" if posting.pending_amount else ""
         amount = f"{posting.amount:+,}" if posting.amount or not held else ""
         moved = ", ".join(part for part in (amount, held) if part)
-        _line("posting", f"{_time(posting.posted_at)[:19]} {moved}  {whose}")
+        _line("posting", f"{_time(posting.posted_at)[:19]} {moved}  {printable(str(whose))}")
 
 
 def _time(text: str) -> str:

@@ -6,6 +6,7 @@ from engine.errors import ConfigurationError, EngineError
 from engine.streams.cluster_connection import AnyConnection
 from engine.streams.operators import describe_server
 from engine.streams.reader import Sending
+from engine.streams.refusals import KeyRefusedError
 
 POLICY: Final = "noeviction"
 
@@ -67,6 +68,8 @@ async def check_streams_belong(connection: AnyConnection, prefix: str, ledger_id
     """
     try:
         found = await connection.ask(b"GET", ledger_key(prefix).encode())
+    except KeyRefusedError:
+        return  # somebody's key of that name, which says nothing
     except ConfigurationError as error:
         if _is_forbidden(error):
             return

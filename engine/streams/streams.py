@@ -12,6 +12,7 @@ import structlog
 
 from engine.errors import EngineError, TryAgainError
 from engine.ledger.nouns import Position, stream_name
+from engine.settings import PREFIX
 from engine.streams.address import parse_address
 from engine.streams.bounded_reader import BoundedReader
 from engine.streams.bounds import (
@@ -49,7 +50,7 @@ class Streams:
     """
 
     def __init__(
-        self, url: str, prefix: str = "engine", connect: Callable[[str], Sending] | None = None
+        self, url: str, prefix: str = PREFIX, connect: Callable[[str], Sending] | None = None
     ) -> None:
         self.prefix = prefix
         self.ledger_id: str | None = None

@@ -10,6 +10,7 @@ import contextlib
 import os
 import uuid
 from collections.abc import Callable, Collection
+from typing import Final
 
 import structlog
 
@@ -23,6 +24,12 @@ from engine.worker.membership import Membership
 from engine.worker.outage import Outage
 from engine.worker.session import Session
 from engine.worker.statistics import WorkerStatistics
+
+WAITS_LENGTH: Final = 300
+"""Characters of what a worker says that it waits for."""
+
+WAITS_SECONDS: Final = 15.0
+"""What a worker said that it waits for is believed for so long: above one attempt to connect."""
 
 _log = structlog.get_logger()
 
@@ -128,7 +135,7 @@ class Worker:
             try:
                 await self.store.open()
                 await self.store.check_ledger(self.clock)
-                await self.streams.open()
+                await self._open_streams()
                 if not registered:
                     await self._register()
                     registered = True
@@ -149,6 +156,16 @@ class Worker:
                 self._session = None
         if not self.membership.left:
             await self._leave()
+
+    async def _open_streams(self) -> None:
+        """Connect to Redis; while it is away say so in Postgres, where operators look."""
+        try:
+            await self.streams.open()
+        except TryAgainError as error:
+            with contextlib.suppress(TryAgainError, TimeoutError):
+                async with asyncio.timeout(self.settings.backoff_seconds_max):
+                    await self.store.ownership.wait_for(str(error)[:WAITS_LENGTH], WAITS_SECONDS)
+            raise
 
     def _begin_session(self) -> Session:
         return Session(

@@ -10,7 +10,7 @@ import pytest
 import typer
 from prometheus_client.parser import text_string_to_metric_families
 
-from engine.commands.workers import parse_listen
+from engine.commands.crew import parse_listen
 from engine.errors import ConfigurationError, TryAgainError
 from engine.operating.endpoint import open_endpoint
 from engine.operating.facts import gather

@@ -13,10 +13,10 @@ import anyio
 import structlog
 import typer
 
-from engine.commands.addresses import stream_prefix
 from engine.ledger.nouns import SHARD_COUNT_MAX
 from engine.operating.outages import OutageRecorder
 from engine.servers import Addresses
+from engine.settings import stream_prefix
 from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
 from engine.worker.worker import Worker
@@ -69,13 +69,18 @@ def parse_shards(text: str | None) -> list[int] | None:
     shards: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not (first.isdecimal() and (last.isdecimal() or not dash)):
-            raise typer.BadParameter(f"{text!r}: write shards as 0-7 or 0,2,5")
+        if not (_is_number(first) and (_is_number(last) or not dash)):
+            raise typer.BadParameter(f"{text[:80]!r}: write shards as 0-7 or 0,2,5")
         low, high = int(first), int(last or first)
         if not low <= high < SHARD_COUNT_MAX:
             raise typer.BadParameter(f"{part!r}: shards go from 0 to {SHARD_COUNT_MAX - 1}")
         shards.update(range(low, high + 1))
     return sorted(shards)
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is written as a shard is; no number of endless digits."""
+    return text.isascii() and text.isdecimal() and len(text) <= len(str(SHARD_COUNT_MAX))
 
 
 def deal_shards(shards: Sequence[int] | None, workers: int) -> list[list[int] | None]:
@@ -223,13 +228,13 @@ async def run_until_signal(
                 abandon()
                 scope.cancel()
 
-        for one in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(one, heard, one.name)
+        for end in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(end, heard, end.name)
         try:
             await work()
         finally:
-            for one in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(one)
+            for end in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(end)
 
 
 def clock() -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-ROOT: Final = Path(__file__).parent.parent
+ROOT: Final = Path(__file__).parent.parent.parent
 ENGINE: Final = ROOT / "engine"
 QUERIES: Final = ENGINE / "store" / "queries"
 MIGRATIONS: Final = ENGINE / "store" / "migrations"
