@@ -15,6 +15,7 @@ from engine.store.migrate import migrations
 from engine.store.reports import ServerReport, ShardReport
 from engine.store.server_facts import ServerFacts, TransactionFacts, WorkerFacts
 from engine.streams.inspection import RedisFacts, StreamsInspection
+from engine.streams.strays import find_strays
 from engine.streams.streams import StreamEnds, Waiting
 
 TRANSACTION_SECONDS_MIN = 60.0
@@ -48,7 +49,7 @@ class Facts(msgspec.Struct, kw_only=True):
     """Of each node."""
     waiting: Mapping[int, Waiting] = {}
     ends: Mapping[int, StreamEnds] = {}
-    streams_beyond: Mapping[str, int] = {}
+    strays: Mapping[str, int] = {}
     """Streams of transfers that no worker reads, and how long they are."""
     postgres_skew_seconds: float | None = None
     """By how much its clock is ahead of this machine's."""
@@ -112,7 +113,7 @@ async def _ask_streams(facts: Facts, url: str, prefix: str) -> None:
         positions = {s.shard: Position(s.generation, s.ms, s.seq) for s in facts.shards}
         facts.waiting = await streams.waiting(positions)
         facts.ends = await streams.ends(list(positions))
-        facts.streams_beyond = await streams.streams_beyond(len(positions))
+        facts.strays = await find_strays(url, prefix, len(positions))
     except EngineError as error:
         facts.redis_error = str(error)
     finally:

@@ -239,7 +239,7 @@ def letters_are_open(facts: Facts) -> Verdicts:
 
 def nobody_reads_streams(facts: Facts) -> Verdicts:
     """Requests were sent to a stream that no shard has."""
-    for name, entries in sorted(facts.streams_beyond.items()):
+    for name, entries in sorted(facts.strays.items()):
         yield Verdict(
             "warning",
             f"nobody reads the stream {name} with {_count(entries, 'entry', 'entries')}: the "

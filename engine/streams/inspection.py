@@ -1,7 +1,6 @@
-"""What operators look for in the streams: entries, what nobody reads, how the server is set."""
+"""What operators look for in the streams: entries, and how the server is set."""
 
-import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -15,12 +14,8 @@ from engine.streams.streams import Streams
 
 PAGE_ENTRIES: Final = 64
 PAGE_BYTES_MAX: Final = 32 * 1024 * 1024
-SCANNED_KEYS_MAX: Final = 100_000
-"""Beyond it keys are not looked at: a Redis that holds other things too has many."""
 SETTINGS: Final = ("maxmemory-policy", "appendonly", "appendfsync", "dir")
 SECTIONS: Final = ("server", "memory", "persistence", "stats", "replication")
-
-_STREAM: Final = re.compile(r":transfers:\{(\d{4})\}\Z")
 
 
 class RedisFacts(msgspec.Struct, frozen=True):
@@ -118,35 +113,6 @@ class StreamsInspection(Streams):
                 words = [bytes(word).decode(errors="replace") for word in reply]
                 settings |= dict(zip(words[::2], words[1::2], strict=False))
         return RedisFacts(info, settings, await self.now())
-
-    async def streams_beyond(self, shard_count: int) -> Mapping[str, int]:
-        """Streams of transfers that no shard has, and how long they are; of a cluster none."""
-        found: dict[str, int] = {}
-        if self._sender.is_cluster:
-            return found
-        cursor, seen = 0, 0
-        while seen < SCANNED_KEYS_MAX:
-            # By name alone: TYPE would look at each key.
-            [answer] = await self._sender.send(
-                [("SCAN", cursor, "MATCH", f"{self.prefix}:transfers:*", "COUNT", 1000)]
-            )
-            following, keys = _value(answer)
-            cursor, seen = int(following), seen + 1000
-            for key in keys:
-                name = bytes(key).decode(errors="replace")
-                if not is_read(name, self.prefix, shard_count):
-                    [length] = await self._sender.send([("XLEN", key)])
-                    found[name] = 0 if isinstance(length, EngineError) else length
-            if not cursor:
-                break
-        return found
-
-
-def is_read(name: str, prefix: str, shard_count: int) -> bool:
-    """Whether a worker reads a stream of that name, or one that stood in its place before."""
-    head, brace, _ = name.partition("}")
-    match = _STREAM.search(head + brace)
-    return match is not None and name.startswith(prefix) and int(match[1]) < shard_count
 
 
 def _position(entry_id: bytes) -> Position:

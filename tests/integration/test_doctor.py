@@ -18,6 +18,7 @@ from engine.verify.report import CheckResult, Report
 from tests.desks import desk_over, transfer
 from tests.ledgers import Ledger, until
 from tests.moving import id_of
+from tests.processes import WorkerProcess, working
 
 
 async def examine(ledger: Ledger, redis_url: str | None = None) -> list[Finding]:
@@ -110,6 +111,24 @@ async def test_who_stands_in_a_workers_way_is_named_first(ledger: Ledger) -> Non
         finally:
             await blocker.close()
         await desk.answers(1)
+
+
+async def test_a_frozen_worker_is_named_first_until_another_takes_over(ledger: Ledger) -> None:
+    settings = WorkerSettings(lease_seconds=1.0)
+    frozen = WorkerProcess(ledger, settings=settings)
+    async with working(frozen), desk_over(ledger) as desk:
+        frozen.freeze()
+        await desk.send([transfer()])
+
+        async def is_named() -> bool:
+            [first, *_] = await examine(ledger)
+            return first.rule == "owners_are_dead" and first.severity == "urgent"
+
+        await until(is_named, "the frozen worker to be named")
+        async with ledger.working(ledger.worker(settings=settings)):
+            await desk.answers(1)
+            assert pressing(await examine(ledger)) == []
+        frozen.thaw()
 
 
 async def test_a_stream_that_nobody_reads_is_found(ledger: Ledger) -> None:

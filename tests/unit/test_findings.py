@@ -137,7 +137,7 @@ TABLE: list[tuple[str, str, dict[str, Any]]] = [
     ("a_backlog_grows", "warning", {"waiting": {0: Waiting(20_000, 3.0)}}),
     ("holds_are_overdue", "urgent", {"report": ServerReport("18.0", 2, 7, 0, 3, 9, 0)}),
     ("letters_are_open", "warning", server(letters_open=1, letter_newest="0:0:5-0")),
-    ("nobody_reads_streams", "warning", {"streams_beyond": {"engine:transfers:{0099}": 3}}),
+    ("nobody_reads_streams", "warning", {"strays": {"engine:transfers:{0099}": 3}}),
     (
         "shards_are_lopsided",
         "note",
