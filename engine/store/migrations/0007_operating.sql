@@ -3,85 +3,6 @@
 
 -- ---------------------------------------------------------------- one transfer
 
--- The postings of a transfer: of the flush that created it, and of that in which it expired. Each is
--- found through its account's stripes: the order of their versions is that of (time, worker, number),
--- so that halving finds the run that the flush wrote; of the run, the pages before its last posting.
-CREATE FUNCTION ledger.postings_of(wanted uuid)
-RETURNS TABLE (account_id uuid, transfer_id uuid, amount bigint, pending_amount bigint,
-               shard integer, version bigint, debits_pending bigint, debits_posted bigint,
-               credits_pending bigint, credits_posted bigint, posted_at timestamptz, number bigint)
-    LANGUAGE plpgsql STABLE PARALLEL SAFE
-    SET plan_cache_mode = force_generic_plan
-    SET enable_seqscan = off SET enable_bitmapscan = off
-    SET enable_hashjoin = off SET enable_mergejoin = off AS $$
-#variable_conflict use_column
-DECLARE
-    leg record;
-    run record;
-BEGIN
-    FOR leg IN
-        SELECT a.id, a.number AS account, a.shard AS home, f.number AS flush, f.time, f.worker
-        FROM (SELECT s.debit_account, s.credit_account, s.number FROM ledger.spent s
-              WHERE s.id = wanted AND s.outcome = 0
-              UNION ALL
-              SELECT s.debit_account, s.credit_account, r.number
-              FROM ledger.spent s JOIN ledger.resolutions r ON r.hold_id = s.id
-              WHERE s.id = wanted AND s.outcome = 0 AND r.status = 'expired') AS t
-        CROSS JOIN LATERAL (VALUES (t.debit_account), (t.credit_account)) AS side(account)
-        JOIN ledger.accounts a ON a.number = side.account
-        JOIN ledger.flushes f ON f.number = t.number >> 20
-    LOOP
-        SELECT r.* INTO run
-        FROM (SELECT n.stripe, n.version FROM ledger.newest(leg.account) n
-              ORDER BY (n.stripe & 1023) = leg.home DESC) n
-        CROSS JOIN LATERAL (
-            SELECT p.ctid AS place, p.* FROM ledger.posted p
-            WHERE p.stripe = n.stripe AND p.run > 0 AND p.version - p.run = ledger.versions_before(
-                      n.stripe, n.version, leg.time, leg.worker, leg.flush << 20)
-              AND p.number >> 20 = leg.flush) r
-        LIMIT 1;
-        RETURN QUERY
-            SELECT leg.id, p.transfer_id, p.amount, p.pending_amount, (p.stripe & 1023)::integer,
-                   p.version, p.debits_pending, p.debits_posted, p.credits_pending,
-                   p.credits_posted, leg.time, p.number
-            FROM ledger.posting_in_run(run.place, run.stripe, run.number, run.run, wanted) p
-            WHERE run.stripe IS NOT NULL;
-    END LOOP;
-END $$;
-
--- One posting of a run by its transfer, from the place of the run's last one backwards.
-CREATE FUNCTION ledger.posting_in_run(
-    place tid, wanted_stripe bigint, last_number bigint, run integer, wanted uuid)
-RETURNS SETOF ledger.posted
-    LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
-#variable_conflict use_column
-DECLARE
-    page bigint := (place::text::point)[0]::bigint;
-BEGIN
-    RETURN QUERY
-        SELECT p.* FROM ledger.posted p
-        WHERE p.ctid <= place
-          AND p.ctid >= format('(%s,0)', greatest(page - 1 - posting_in_run.run / 60, 0))::tid
-          AND p.stripe = wanted_stripe AND p.transfer_id = wanted
-          AND p.number > last_number - posting_in_run.run AND p.number <= last_number;
-    IF NOT FOUND THEN
-        RETURN QUERY
-            SELECT p.* FROM unnest(ledger.postings_around(
-                page, wanted_stripe, last_number, posting_in_run.run)) p
-            WHERE p.transfer_id = wanted;
-    END IF;
-END $$;
-
-COMMENT ON FUNCTION ledger.postings_of IS
-    'The postings of one transfer: two, and two more where it is a hold that expired. By indexes, however large the ledger is';
-
--- What the counters of a stripe leave free to be debited, or to be credited.
-CREATE FUNCTION ledger.free_of(posting ledger.posted, by_debits boolean) RETURNS numeric
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN CASE WHEN by_debits
-                THEN posting.credits_posted::numeric - posting.debits_pending - posting.debits_posted
-                ELSE posting.debits_posted::numeric - posting.credits_pending - posting.credits_posted END;
-
 -- Why a transfer was declined for want of funds: what it asked for, and what the account had then.
 --
 -- What it had is known from the postings of earlier flushes. Of the flush that declined, the order
@@ -123,7 +44,9 @@ BEGIN
         -- What it was when the flush began.
         began := 0;
         IF stripe.before > 0 THEN
-            SELECT ledger.free_of(p, request.by_debits),
+            SELECT CASE WHEN request.by_debits
+                        THEN p.credits_posted::numeric - p.debits_pending - p.debits_posted
+                        ELSE p.debits_posted::numeric - p.credits_pending - p.credits_posted END,
                    exact AND (stripe.stripe & 1023 = request.home
                               OR f.time < request.time - interval '1 minute')
             INTO began, exact
@@ -134,14 +57,12 @@ BEGIN
         had := had + began;
         -- What the flush itself made of it: one of these, if no more stripes have a run of it.
         IF stripe.before < stripe.version THEN
-            SELECT changes || coalesce(array_agg(ledger.free_of(i, request.by_debits) - began), '{}'),
+            SELECT changes || coalesce(array_agg(CASE WHEN request.by_debits
+                        THEN l.credits_posted::numeric - l.debits_pending - l.debits_posted
+                        ELSE l.debits_posted::numeric - l.credits_pending - l.credits_posted END - began), '{}'),
                    runs + least(count(*), 1)
             INTO changes, runs
-            FROM ledger.posted p
-            CROSS JOIN LATERAL unnest(ledger.postings_around(
-                (p.ctid::text::point)[0]::bigint, p.stripe, p.number, p.run)) i
-            WHERE p.stripe = stripe.stripe AND p.run > 0 AND p.version - p.run = stripe.before
-              AND p.number >> 20 = request.flush;
+            FROM ledger.legs_of_flush(stripe.stripe, request.flush) l;
         END IF;
     END LOOP;
     RETURN QUERY SELECT request.id, trunc(request.amount),
