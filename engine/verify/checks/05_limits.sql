@@ -13,10 +13,10 @@ WITH striped AS (
 
 moved AS (
     SELECT p.number, p.stripe >> 10 AS account, p.transfer_id, f.time, f.worker,
-           p.debits_pending - lag(p.debits_pending, 1, 0::bigint) OVER stripe AS debits_pending,
-           p.debits_posted - lag(p.debits_posted, 1, 0::bigint) OVER stripe AS debits_posted,
-           p.credits_pending - lag(p.credits_pending, 1, 0::bigint) OVER stripe AS credits_pending,
-           p.credits_posted - lag(p.credits_posted, 1, 0::bigint) OVER stripe AS credits_posted
+           p.debits_pending::numeric - lag(p.debits_pending, 1, 0::bigint) OVER stripe AS debits_pending,
+           p.debits_posted::numeric - lag(p.debits_posted, 1, 0::bigint) OVER stripe AS debits_posted,
+           p.credits_pending::numeric - lag(p.credits_pending, 1, 0::bigint) OVER stripe AS credits_pending,
+           p.credits_posted::numeric - lag(p.credits_posted, 1, 0::bigint) OVER stripe AS credits_posted
     FROM ledger.posted p
     LEFT JOIN ledger.flushes f ON f.number = p.number >> 20
     WHERE EXISTS (SELECT FROM striped WHERE striped.account = p.stripe >> 10)
