@@ -22,6 +22,7 @@ COPIED = ("engine", "shards", "tests", "pyproject.toml", "README.md")
 HISTORIES = "tests/unit/test_histories_in_memory.py"
 EQUAL = "tests/property/test_fast_path_equals_rules.py::test_large_worlds_drawn_from_seeds"
 EDGE = "tests/property/test_columns_at_the_edge.py"
+HOSTILE = "tests/property/test_hostile_batches.py"
 CONTRACT = "tests/integration/test_contract.py"
 FATE = "tests/integration/test_commit_fate.py"
 FAILURES = "tests/integration/test_flush_failures.py"
@@ -32,13 +33,22 @@ CLUSTER = "tests/integration/test_cluster.py"
 STANDBY = "tests/integration/test_standby.py"
 TIME = "tests/integration/test_time.py"
 STREAMS = "tests/integration/test_streams.py"
+ASIDE = "tests/integration/test_streams_set_aside.py"
+LARGE = "tests/integration/test_streams_large.py"
+REFUSES = "tests/integration/test_redis_refuses.py"
+BELONG = "tests/integration/test_streams_belong.py"
 OWNERS = "tests/integration/test_histories_by_many.py"
 MOVES = "tests/integration/test_shards_moves.py"
 FUNDS = "tests/integration/test_funds_of_others.py"
 STRIPED = "tests/simulation/test_scenarios_stripes.py"
 STRANGERS = "tests/integration/test_strangers.py"
 CONNECTED = "tests/integration/test_what_it_is_connected_to.py"
+NUMBERS = "tests/simulation/test_scenarios_numbers.py"
 FENCE = "tests/integration/test_fence.py"
+ANSWERS = "tests/integration/test_client_answers.py"
+DOOR = "tests/integration/test_client_door.py"
+TOLD = "tests/integration/test_commands_told.py"
+STATUS = "tests/integration/test_status_told.py"
 SIMULATED = "tests.simulation"
 """Noticed by a scene of the simulator, or by one of its first seeds."""
 
@@ -83,6 +93,12 @@ MUTATIONS = [
     Mutation("deciding/forms.py", "self._ties.append((source, target))", "pass", EQUAL),
     Mutation("deciding/forms.py", "self.resolves[rows[order[1:][several]]] = False", "pass", EQUAL),
     Mutation("deciding/forms.py", "self.moves[ends[linked[ends]]] = False", "pass", EQUAL),
+    Mutation("deciding/components.py", "label = _follow(label)", "pass", HOSTILE),
+    Mutation("deciding/components.py", "names[max(ends)] = min(ends)", "pass", "tests/unit/test_components.py"),
+    Mutation("deciding/dependents.py", "for _ in range(ROUNDS_MAX):", "while True:", HOSTILE),
+    Mutation("deciding/dependents.py", "    rules |= done\n", "", HOSTILE),
+    Mutation("book/id_table.py", "    _key[:] = np.frombuffer(secret, np.uint64)\n", "", HOSTILE),
+    Mutation("worker/worker.py", "key_hashes(os.urandom(16))", "key_hashes(bytes(16))", HOSTILE),
     Mutation("deciding/limits.py", "available += np.where(happens, 0, self._ahead)", "pass", EDGE),
     Mutation("deciding/limits.py", "found = found[moves.unit]", "pass", EQUAL),
     Mutation("deciding/limits.py", "if not (breaks.any() or refused.any()):", "if not refused.any():", EQUAL),
@@ -127,7 +143,7 @@ MUTATIONS = [
     Mutation("store/queries/workers/terminate_blockers.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_claimer_frozen_on_a_live_workers_row"),
     Mutation("store/driver_errors.py", "    if isinstance(error, asyncpg.InsufficientResourcesError):\n", "    if isinstance(error, ZeroDivisionError):\n", FAILURES + "::test_too_many_connections_are_waited_for"),
     Mutation("store/commit.py", "    if connection.is_closed():\n", "    if False:\n", FAILURES + "::test_a_connection_lost_before_a_flush_is_sent_ends_no_worker"),
-    Mutation("streams/cluster.py", "                self._primaries[slot] = node\n", "                raise answer\n", CLUSTER + "::test_streams_on_three_nodes"),
+    Mutation("streams/cluster_connection.py", "                self._primaries[slot] = there\n", "", CLUSTER + "::test_streams_on_three_nodes"),
     Mutation("streams/cluster_connection.py", "if not isinstance(reply, ElsewhereError):", "if True:", CLUSTER + "::test_streams_on_three_nodes"),
     Mutation("store/queries/workers/end_backend.sql", "WHERE pid = $1", "WHERE false AND pid = $1", FATE),
     Mutation("store/queries/flushes/commit_own.sql", "SELECT pg_logical_emit_message(true, 'engine', 'all that was visible before is confirmed')", "SELECT pg_current_xact_id()", STANDBY),
@@ -136,16 +152,39 @@ MUTATIONS = [
     Mutation("store/commit.py", "        with anyio.CancelScope(shield=True):\n            await _wait_for(connections, connection, committing, what)\n", "        await _wait_for(connections, connection, committing, what)\n", "tests/simulation/test_scenarios_commits.py"),
     Mutation("store/connections.py", "synchronous=False", "synchronous=True", f"{STANDBY}::test_a_standby_that_is_away_ends_no_lease"),
     Mutation("store/queries/accounts/accounts_by_id.sql", "CASE WHEN more THEN", "CASE WHEN false THEN", "tests/integration/test_accounts.py"),
+    Mutation("worker/inbox.py", "            turn -= arrival.weight\n", "", "tests/unit/test_inbox.py"),
+    Mutation("worker/inbox.py", "            and self.dead_letters >= 1\n", "", "tests/unit/test_inbox.py"),
+    Mutation("worker/inbox.py", "1 + max(len(self.rows), self.size // WEIGHT_BYTES)", "len(self.rows)", "tests/unit/test_inbox.py"),
+    Mutation("worker/open_flush.py", "            DEAD_LETTERS_MAX - len(self.dead_letters),\n", "            DEAD_LETTERS_MAX,\n", "tests/unit/test_inbox.py"),
+    Mutation("book/expiries.py", "return min(time, earliest, self.horizon)", "return time", "tests/simulation/test_scenarios_holds.py"),
+    Mutation("worker/flush_builder.py", "shard: max(progress.resolved_until, self.expiries.horizon)", "shard: max(progress.time, self.expiries.horizon)", "tests/simulation/test_scenarios_holds.py"),
+    Mutation("store/rows.py", "return min([self.complete_until, *(at - 1 for at in left)])", "return self.complete_until", "tests/simulation/test_scenarios_holds.py"),
+    Mutation("worker/flush_builder.py", "        for expires_at, hold_id in undecided:", "        for expires_at, hold_id in ():", "tests/simulation/test_scenarios_holds.py"),
+    Mutation("worker/flush_builder.py", "self.expiries.take_expired(time, EXPIRIES_MAX)", "self.expiries.take_expired(time, 10**9)", "tests/integration/test_floods.py"),
+    Mutation("worker/locked_deciding.py", "            if portion == 1 and self._is_blamed(error):", "            if self._is_blamed(error):", "tests/simulation/test_scenarios_set_aside.py"),
+    Mutation("worker/flush_builder.py", "*(at - 1 for at in self.skipped.values())", "", "tests/simulation/test_scenarios_set_aside.py"),
+    Mutation("worker/attempts.py", "passes = isinstance(error, FundsArrivedError | LockHeldError)", "passes = False", "tests/integration/test_set_aside.py"),
+    Mutation("store/driver_errors.py", "return LockHeldError(f", "return BookStandsError(f", "tests/integration/test_set_aside.py"),
+    Mutation("worker/chain.py", "            self.in_flight.cancel()\n", "            pass\n", "tests/integration/test_set_aside.py"),
     Mutation("worker/seal_checks.py", "        if total:\n", "        if False:\n", "tests/unit/test_seal_checks.py"),
     Mutation("worker/seal_checks.py", "    if len(posted) != 2 * (created + expired):\n", "    if False:\n", "tests/unit/test_seal_checks.py"),
     Mutation("worker/seal_checks.py", "    if rows > FLUSH_ROWS_MAX:\n", "    if False:\n", "tests/unit/test_seal_checks.py"),
     Mutation("worker/chain.py", "        check_flush(opened.decided, posted)\n", "", "tests/simulation/test_scenarios_reports.py"),
     Mutation("worker/locked_flush.py", "                check_flush([decided], posted)\n", "", "tests/simulation/test_scenarios_reports.py"),
-    Mutation("worker/chain.py", "            if self.is_ready:\n", "            if False:\n", "tests/simulation/test_scenarios_ids.py"),
     Mutation("worker/repair.py", "        await self._store.confirm()\n", "", "tests/simulation/test_scenarios_redis.py"),
     Mutation("worker/flush_builder.py", "            if newest < opened.time:\n", "            if True:\n", TIME),
     Mutation("worker/flush_builder.py", "        for uncommitted in [*self._chain.uncommitted(), *open_]:", "        for uncommitted in ():", "tests/simulation/test_scenarios_holds.py"),
-    Mutation("streams/streams.py", "if _position(entry_id, position.generation) > position:", "if False:", STREAMS),
+    Mutation("streams/recovery.py", '                rows = await self._read_range(name, "-", "+")', "                rows = []", STREAMS + "::test_maximal_id_poison"),
+    Mutation("streams/recovery.py", "            except KeyRefusedError:\n                continue\n", "            except KeyRefusedError:\n                raise\n", ASIDE + "::test_poisoned_key_taken"),
+    Mutation("streams/entries.py", "    if max(ms, seq) > ID_PART_MAX:", "    if False:", ASIDE + "::test_highest_legal_id"),
+    Mutation("streams/reader.py", "        if isinstance(reply, EngineError):\n            return await self._read_singly(positions)", "        if isinstance(reply, EngineError):\n            raise reply", ASIDE + "::test_key_of_another_type"),
+    Mutation("streams/reader.py", "            self._singly = 0 if self._count > 1 else SINGLY_READS\n            self._ask_for_less()\n            return await self._read_singly(positions)", "            raise reply", LARGE + "::test_giant_entry"),
+    Mutation("streams/connection.py", "        self._silent_ticks += 1\n", "        self._silent_ticks += 9\n", REFUSES + "::test_a_sender_outlives_a_long_step_of_this_process"),
+    Mutation("streams/refusals.py", '    return NotNowError(f"Redis takes nothing now: {message}")\n', "    return ConfigurationError(message)\n", REFUSES + "::test_redis_refuses_for_a_while"),
+    Mutation("streams/server_checks.py", "    if policy != POLICY:", "    if False:", BELONG + "::test_a_redis_that_forgets_is_refused"),
+    Mutation("streams/server_checks.py", "bytes(found) != ledger_id.encode()", "False", BELONG + "::test_two_ledgers_on_one_prefix"),
+    Mutation("worker/repair.py", "look.has_ended or look.is_behind or (look.below and look.below == seen.get(shard))", "False", ASIDE + "::test_stream_lost_below_the_position"),
+    Mutation("worker/repair.py", "        elif look.below:\n", "        elif False:\n", ASIDE + "::test_an_entry_below_the_position_beside_newer_ones"),
     Mutation("worker/repair.py", 'known.issuperset(arrival.rows["id"].tolist())', "False", STREAMS),
     Mutation("worker/repair.py", 'known.issuperset(arrival.rows["id"].tolist())', "True", STREAMS),
     Mutation("deciding/locks.py", "    if book.owns_all:\n        return {}\n", "    if True:\n        return {}\n", OWNERS),
@@ -153,6 +192,17 @@ MUTATIONS = [
     Mutation("store/commit.py", "            connection.terminate()\n", "            pass\n", FATE + "::test_link_dead_behind_a_proxy_applied"),
     Mutation("store/queries/workers/is_backend_at_work.sql", "state NOT LIKE 'idle%'", "true", FATE + "::test_link_dead_behind_a_proxy_aborted"),
     Mutation("store/queries/workers/is_backend_at_work.sql", "state NOT LIKE 'idle%'", "false", FATE + "::test_a_commit_that_is_at_work_is_waited_for_however_long"),
+    Mutation("store/migrations/0004_guards.sql", "p.flush <> NEW.number", "true", CONNECTED + "::test_clock_a_year_ahead"),
+    Mutation("store/migrations/0004_guards.sql", "f.sequence = NEW.sequence - 1 AND f.time >= newest", "true", CONNECTED + "::test_clock_a_year_ahead"),
+    Mutation("store/migrations/0004_guards.sql", "                  WHERE p.time >= newest", "                  WHERE false", CONNECTED + "::test_a_ledger_whose_times_are_ahead_already_goes_on"),
+    Mutation("store/ledger_checks.py", "    if ahead > CLOCK_SECONDS_MAX or", "    if", CONNECTED + "::test_a_worker_whose_clock_is_far_off_does_not_begin"),
+    Mutation("store/ledger_checks.py", 'if row["last"] < row["newest"]]', "if False]", CONNECTED + "::test_sequences_behind_their_data"),
+    Mutation("store/ledger_checks.py", "    if named != known:\n", "    if False:\n", CONNECTED + "::test_an_outcome_by_another_name_is_refused"),
+    Mutation("store/driver.py", '    if encoding != "UTF8":\n', "    if False:\n", CONNECTED + "::test_entry_that_the_encoding_has_not"),
+    Mutation("store/driver.py", '_COMMON_SINCE: Final = {"transaction_timeout": "0", ', "_COMMON_SINCE: Final = {", CONNECTED + "::test_no_setting_of_the_database_changes_what_is_done"),
+    Mutation("store/driver.py", '        "session_replication_role": ("origin", "guards nothing"),\n', "", CONNECTED + "::test_triggers_that_are_off_are_refused"),
+    Mutation("store/migrate.py", "        except ConflictError as error:\n", "        except ZeroDivisionError as error:\n", CONNECTED + "::test_a_migration_waits_for_a_table_without_stopping_who_writes"),
+    Mutation("store/queries/flushes/queue_to_decline.sql", "SELECT FROM ledger.settings FOR UPDATE", "SELECT pg_advisory_xact_lock(hashtextextended('ledger: declining for want of funds', 0))", CONNECTED + "::test_a_role_that_may_only_connect_stops_nobody"),
     # What strangers write.
     Mutation("store/records.py", '        return f"its number is {row[\'number\']}"\n', "        pass\n", STRANGERS + "::test_account_with_a_strange_number"),
     Mutation("store/records.py", '        return f"its flags are {flags}"\n', "        pass\n", STRANGERS + "::test_account_with_a_strange_number"),
@@ -166,16 +216,39 @@ MUTATIONS = [
     Mutation("store/migrations/0004_guards.sql", "            SELECT q.stripe, q.version, q.run, q.number, q.transfer_id, q.amount, q.pending_amount,\n                   q.debits_pending, q.debits_posted, q.credits_pending, q.credits_posted\n", "            SELECT q.*\n", STRANGERS + "::test_a_column_that_somebody_adds_breaks_nothing_that_reads"),
     Mutation("store/assumptions.py", 'await connections.write("queue_to_decline")', "pass", FUNDS),
     Mutation("deciding/limits.py", "lacking[first] = short[first]", "pass", FUNDS),
-    Mutation("worker/pipeline.py", "if self._conflicts > CONFLICTS_UNLOCKED_MAX:", "if False:", FUNDS),
+    Mutation("worker/pipeline.py", "if self._attempts.is_locked:", "if False:", FUNDS),
     Mutation("worker/inbox.py", "        if twice is not None:", "        if False:", CONTRACT),
     # Shards that come and go.
     Mutation("book/book.py", "        self._keep(np.flatnonzero(stays))\n", "        self.mine[: self.accounts] = self.owned[self.home[: self.accounts]]\n", f"{MOVES}::test_handover_after_credit_to_prepared_account"),
     Mutation("book/book.py", "            stays[:] = False\n", "            pass\n", STRIPED + "::test_what_others_brought_is_known_to_who_owns_all_afterwards"),
+    Mutation("book/book.py", "        if (self.owned & ~before).any():", "        if self.owns_all:", NUMBERS),
+    # At the edges of numbers.
+    Mutation("book/book.py", "        self.near_overflow[slots] = (total > NEAR_OVERFLOW)", "        self.near_overflow[slots] = (total > 1e300)", EDGE),
+    Mutation("book/book.py", "decision.deltas.size and np.abs(decision.deltas).max() >= LARGE", "False", EDGE),
+    Mutation("deciding/bounds.py", "over = _leave_their_range(book, slots, at, legs) & foreign", "over = foreign & False", NUMBERS),
+    Mutation("deciding/bounds.py", "np.logical_or.reduce(over | under, axis=0)", "np.logical_or.reduce(over, axis=0)", NUMBERS),
+    Mutation("deciding/bounds.py", "ends = _come_near_the_end(book, slots, at, legs)", "ends = foreign & False", NUMBERS),
+    Mutation("deciding/bounds.py", "        locks[int(batch.entries[place])] = set(others)\n", "        pass\n", NUMBERS),
+    Mutation("deciding/bounds.py", '    overflowing &= batch.rows["amount_low"] <= np.uint64(COUNTER_MAX)\n', "", NUMBERS),
+    Mutation("book/book.py", "        self.others[:, at[apart]] = total - self.own[:, at[apart]]\n", "", NUMBERS),
     Mutation("deciding/results.py", "np.where(exactly, 0, np.maximum(draft.lacking[rows], 1))", "np.maximum(draft.lacking[rows], 1)", STRIPED + "::test_a_balance_that_others_lessen_meanwhile_is_not_moved"),
     Mutation("book/book.py", "            stays &= self.mine[: self.accounts]\n", "            pass\n", f"{MOVES}::test_regain_shard_reloads_stripes"),
     Mutation("worker/session.py", "            self.inbox.drop(shards)\n            with anyio", "            with anyio", f"{MOVES}::test_release_with_pipelined_credits"),
-    Mutation("worker/intake.py", "if self._places.get(entry.shard) is places[entry.shard]", "if entry.shard in self._places", "tests/unit/test_intake.py"),
+    Mutation("worker/intake.py", "if self._places.get(e.shard) is places[e.shard]", "if e.shard in self._places", "tests/unit/test_intake.py"),
     Mutation("store/ownership.py", 'if r["worker"] == owner and not r["alive"]', "if True", "tests/integration/test_shards_claims.py"),
+    # What producers and people are told.
+    Mutation("client/delivery.py", "not hmac.compare_digest(words[0], self._secret)", "False", f"{ANSWERS}::test_false_answers_to_a_stream_whose_name_is_known_are_let_be"),
+    Mutation("client/delivery.py", "if len(outcomes) != len(outgoing):", "if False:", f"{ANSWERS}::test_an_answer_of_another_length_is_none"),
+    Mutation("client/patience.py", "free = min(passed, TICK_SECONDS + LATE_SECONDS_MAX)", "free = passed", f"{ANSWERS}::test_time_in_which_the_callers_loop_was_busy_is_not_waited_for"),
+    Mutation("client/reconnecting.py", "min(connection.silent_seconds(), self._seconds + passed_seconds)", "connection.silent_seconds()", f"{ANSWERS}::test_time_in_which_the_callers_loop_was_busy_is_not_waited_for"),
+    Mutation("client/outgoing.py", "return OutcomeUnknownError(", "return TryAgainError(", f"{ANSWERS}::test_no_two_clients_or_entries_have_a_request_that_one_could_guess"),
+    Mutation("settings.py", "given or read_variable(PREFIX_VARIABLE) or PREFIX", "given or PREFIX", DOOR),
+    Mutation("commands/sources.py", 'if unknown or "id" not in columns:', "if False:", f"{TOLD}::test_a_csv_without_a_header_is_an_error_that_says_so"),
+    Mutation("commands/accounts.py", "if twice is not None:", "if False:", f"{TOLD}::test_a_key_that_stands_twice_in_an_account_is_refused"),
+    Mutation("commands/words.py", "if text.isprintable():", "if text:", f"{TOLD}::test_names_with_escapes_and_newlines_are_shown_written_out"),
+    Mutation("commands/screen.py", "sys.stdout.buffer.write(lines)", "sys.stdout.write(lines.decode())", f"{TOLD}::test_a_terminal_of_ascii_and_no_home_are_enough"),
+    Mutation("store/reports.py", 'return "dead" if self.waits_for is None else "waiting"', 'return "dead"', f"{STATUS}::test_a_worker_that_waits_for_redis_is_not_called_dead"),
+    Mutation("streams/strays.py", "names -= {stream_name(prefix, shard) for shard in range(shard_count)}", "names = set()", f"{STATUS}::test_entries_in_streams_that_nobody_reads_are_shown"),
 ]  # fmt: skip
 MUTATIONS += [Mutation(*changed, SIMULATED) for changed in SAFEGUARDS.values()]
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from engine.book.book import Book
+from engine.book.book import LARGE, NEAR_OVERFLOW, Book
 from engine.book.columns import AccountRow, Decision, Postings
 from engine.book.postings import post_decisions
 from engine.deciding.batch import Batch
@@ -20,6 +20,7 @@ from engine.deciding.decider import Decider
 from engine.deciding.missing import Found
 from engine.ledger.nouns import (
     AMOUNT_MAX,
+    COUNTER_MAX,
     ID_ZERO,
     MICROSECONDS,
     AccountFlags,
@@ -33,6 +34,8 @@ from engine.wire.layout import transfers_to_rows
 
 START = 1_700_000_000 * MICROSECONDS
 SHARDS = 4
+
+EDGES = (LARGE, LARGE, NEAR_OVERFLOW // 2, NEAR_OVERFLOW, 2**61, 2**62, COUNTER_MAX)
 
 Entry = tuple[int, list[Transfer]]
 """The shard by whose stream it comes, and its transfers."""
@@ -52,6 +55,8 @@ class Profile(msgspec.Struct):
     """Share of plain transfers that are linked to the next."""
     elsewhere: float = 0.08
     """Share of accounts in another ledger."""
+    edges: float = 0.0
+    """Share of amounts about which something changes: who decides, and what overflows."""
 
 
 class World:
@@ -105,6 +110,9 @@ class World:
             ledger=debit.ledger,
             code=7,
         )
+        if self.profile.edges and draw.random() < self.profile.edges:
+            amount = draw.choice(EDGES) + draw.choice([-1, 0, 1])
+            transfer = msgspec.structs.replace(transfer, amount=amount)
         if draw.random() < self.profile.special:
             transfer = self._special(transfer)
         elif draw.random() < self.profile.linked:

@@ -6,15 +6,15 @@ from typing import Annotated
 import typer
 
 from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
-from engine.commands.logs import LogLevel, configure_logs
-from engine.commands.screen import Json, out, print_json, run_loop
-from engine.commands.workers import (
+from engine.commands.crew import (
     Crew,
     WorkerCount,
     deal_shards,
     parse_shards,
     run_until_signal,
 )
+from engine.commands.logs import LogLevel, configure_logs
+from engine.commands.screen import Json, out, print_json, run_busy_loop
 from engine.errors import ConfigurationError
 from engine.servers import Addresses
 from engine.store.reports import open_reports
@@ -37,18 +37,18 @@ def worker(
     log_level: LogLevel = "info",
     json: Json = False,
 ) -> None:
-    """Run workers: read the streams, decide, write to Postgres. Until Ctrl-C or TERM.
+    """Run workers: read the streams, decide, write to Postgres.
 
-    Workers share the shards, wherever they run: one more takes over some of each,
-    and when one stops or dies the others take what it had. A worker with --shards
-    takes those as soon as no other such worker has them: a second one with the
-    same shards stands by for the first.
+    Until Ctrl-C or TERM. Workers share the shards, wherever they run: one more takes
+    over some of each, and when one stops or dies the others take what it had. A
+    worker with --shards takes those as soon as no other such worker has them: a
+    second one with the same shards stands by for the first.
 
     Example: engine worker --workers 2
     """
     configure_logs(log_level)
     addresses = find_addresses(postgres_dsn, redis_url, data)
-    run_loop(_work(addresses, parse_shards(shards), workers, json=json))
+    run_busy_loop(_work(addresses, parse_shards(shards), workers, json=json))
 
 
 async def _work(
@@ -67,4 +67,4 @@ async def _work(
             shards = sum(len(worker["shards"]) for worker in crew.describe())
             out.print(f"Working on {shards} of {count} shards. Ctrl-C stops.")
 
-    await run_until_signal(lambda: crew.run(announce), crew.stop)
+    await run_until_signal(lambda: crew.run(announce), crew.stop, crew.abandon)

@@ -14,8 +14,8 @@ from engine.errors import (
     ConflictError,
     EngineError,
     InputError,
-    InvariantBroken,
     LockHeldError,
+    RefusedError,
     TryAgainError,
 )
 
@@ -54,7 +54,7 @@ def translated(where: str = "") -> Iterator[None]:
         TryAgainError: The connection is lost or cannot be had.
         InputError: The ledger refuses a row that was given to it.
         ConfigurationError: There is no ledger in this database.
-        InvariantBroken: The ledger refuses what must not be.
+        RefusedError: A value cannot be written.
     """
     try:
         yield
@@ -86,7 +86,7 @@ def _translate(error: Exception, where: str) -> EngineError | None:
     if isinstance(error, asyncpg.LockNotAvailableError):
         return LockHeldError(f"another held a lock for over {LOCK_SECONDS_MAX} s")
     if isinstance(error, asyncpg.DeadlockDetectedError | asyncpg.SerializationError):
-        return BookStandsError("another flush wanted the same rows in another order")
+        return LockHeldError("another flush wanted the same rows in another order")
     if isinstance(error, asyncpg.CheckViolationError) and error.constraint_name == "flushes_time":
         return ClockError(f"{_sentence(error)}: nothing was written")
     if isinstance(error, asyncpg.RestrictViolationError):
@@ -94,7 +94,7 @@ def _translate(error: Exception, where: str) -> EngineError | None:
     if isinstance(error, asyncpg.CheckViolationError):
         if error.table_name == "accounts":
             return InputError(f"the ledger refuses the account: {error.args[0]}")
-        return InvariantBroken(f"the ledger refuses what was decided: {error.args[0]}")
+        return RefusedError(f"the ledger refuses what was decided: {error.args[0]}")
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         return TryAgainError(
             f"Postgres takes no writes now, as after a failover: {error.args[0]}; if it stays so, "
@@ -107,7 +107,35 @@ def _translate(error: Exception, where: str) -> EngineError | None:
     if is_connection_lost(error):
         at = f" at {where}" if where else ""
         return TryAgainError(f"Postgres{at} is out of reach: {_reason(error)}")
-    return _misconfigured(error, where)
+    return _misconfigured(error, where) or _trouble(error)
+
+
+def _trouble(error: Exception) -> EngineError | None:
+    """What concerns the server as a whole, or a value alone."""
+    if isinstance(error, asyncpg.PostgresError):
+        kind = (error.sqlstate or "")[:2]
+        if kind in _SERVER_CLASSES:
+            return TryAgainError(f"Postgres cannot do it now: {error.args[0]}")
+        if kind in _VALUE_CLASSES:
+            return RefusedError(f"Postgres does not take it: {error.args[0]}")
+    elif isinstance(error, asyncpg.DataError | UnicodeError | OverflowError):
+        # The driver's own, before anything is sent.
+        return RefusedError(f"Postgres does not take it: {error}")
+    return None
+
+
+_SERVER_CLASSES: Final = {
+    "55",  # not in the state for it, as a database that takes no connections
+    "58",  # its disk, or another part of its system
+    "XX",  # its own defect, or damaged data
+}
+
+_VALUE_CLASSES: Final = {
+    "22",  # data: out of range, not in the encoding
+    "23",  # integrity: a check, a foreign key, NULL
+    "54",  # a limit of Postgres, as the length of an index entry
+    "P0",  # raised by a trigger
+}
 
 
 def _reason(error: Exception) -> str:

@@ -34,13 +34,13 @@ def copies_of(decided: Sequence[Decision], posted: Postings, number: int) -> lis
 
 def _copies_of_resolutions(decided: Sequence[Decision], base: int) -> Iterator[Copy]:
     """Ends of holds: those by a transfer, and those that lapsed; each sorted by hold."""
-    ends = [one.resolutions for one in decided]
-    holds = np.concatenate([one.hold_ids for one in ends] or [np.empty(0, "V16")])
+    ends = [decision.resolutions for decision in decided]
+    holds = np.concatenate([each.hold_ids for each in ends] or [np.empty(0, "V16")])
     if not len(holds):
         return
     order = _order_by_id(holds)
-    statuses = np.concatenate([one.statuses for one in ends])[order]
-    transfers = np.concatenate([one.transfer_ids for one in ends])[order]
+    statuses = np.concatenate([each.statuses for each in ends])[order]
+    transfers = np.concatenate([each.transfer_ids for each in ends])[order]
     holds, numbers = holds[order], base + np.arange(len(holds))
     ended = statuses != HoldStatus.expired
     if ended.any():
@@ -70,7 +70,7 @@ def copies_of_spent(decided: Sequence[Decision], base: int) -> Iterator[Copy]:
         decided: The parts of the flush.
         base: The number of the flush, shifted.
     """
-    kept = joined([one.spent for one in decided])
+    kept = joined([decision.spent for decision in decided])
     order = _order_by_id(kept["id"])
     kept, numbers = taken(kept, order), base + order
     more = np.zeros(len(kept), bool)
@@ -119,7 +119,7 @@ _WITH_TIMEOUT: Final[list[tuple[str, Kind, str]]] = [
 
 
 def _copy_of_refused(decided: Sequence[Decision], base: int) -> Iterator[Copy]:
-    requests = joined([one.refused.requests for one in decided])
+    requests = joined([decision.refused.requests for decision in decided])
     if not len(requests):
         return
     order = _order_by_id(requests["id"])
@@ -128,8 +128,12 @@ def _copy_of_refused(decided: Sequence[Decision], base: int) -> Iterator[Copy]:
         ("id", "uuid", requests["id"]),
         ("number", "i8", base + order),
         ("flags", "i2", requests["flags"].astype(np.int16)),
-        ("shard", "i2", np.concatenate([one.refused.shards for one in decided])[order]),
-        ("outcome", "i2", np.concatenate([one.refused.outcomes for one in decided])[order]),
+        ("shard", "i2", np.concatenate([each.refused.shards for each in decided])[order]),
+        (
+            "outcome",
+            "i2",
+            np.concatenate([decision.refused.outcomes for decision in decided])[order],
+        ),
         ("request", "request", raw(requests)),
     ]
     yield encode_copy(columns, len(requests))

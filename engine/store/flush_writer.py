@@ -4,7 +4,7 @@ Each is one transaction: the fence first, which is the next number of the worker
 the rows; last a look at what was assumed; then COMMIT, which `commit` sees to its end.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 import asyncpg
@@ -122,21 +122,24 @@ class FlushWriter:
         closings = {k: v for decision in flush.decided for k, v in decision.closings.items()}
         if closings:
             await self._connections.write("close_accounts", list(closings), list(closings.values()))
-        for letter in flush.dead_letters:
-            await self._write_dead_letter(letter)
+        if flush.dead_letters:
+            await self._write_dead_letters(flush.dead_letters)
         if flush.positions:
             await self._move_positions(flush)
         return next_number
 
-    async def _write_dead_letter(self, letter: DeadLetter) -> None:
+    async def _write_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """In columns; the fields of all of them in one, each with the place of its letter."""
+        fields = [(place, field) for place, each in enumerate(letters, 1) for field in each.fields]
         await self._connections.write(
-            "insert_dead_letter",
-            letter.shard,
-            letter.position.generation,
-            letter.position.ms,
-            letter.position.seq,
-            letter.reason,
-            list(letter.fields),
+            "insert_dead_letters",
+            [letter.shard for letter in letters],
+            [letter.position.generation for letter in letters],
+            [letter.position.ms for letter in letters],
+            [letter.position.seq for letter in letters],
+            [letter.reason for letter in letters],
+            [place for place, _ in fields],
+            [field for _, field in fields],
         )
 
     async def _move_positions(self, flush: Flush) -> None:
@@ -148,7 +151,7 @@ class FlushWriter:
             [position.generation for position in positions],
             [position.ms for position in positions],
             [position.seq for position in positions],
-            flush.time,
+            [flush.resolved_until[shard] for shard in flush.positions],
         )
 
     async def _check_assumptions(self, flush: Flush) -> None:

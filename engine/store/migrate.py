@@ -10,6 +10,7 @@ import asyncpg
 
 from engine.errors import ConfigurationError, ConflictError, TryAgainError
 from engine.ledger.nouns import SHARD_COUNT_MAX
+from engine.settings import SHARD_COUNT
 from engine.store.address import where_of
 from engine.store.driver import connect
 from engine.store.driver_errors import translated
@@ -43,7 +44,7 @@ async def migrate(dsn: str, shard_count: int | None = None) -> list[str]:
 
     Args:
         dsn: The Postgres server and database.
-        shard_count: For a new ledger (16 where None). It never changes afterwards.
+        shard_count: For a new ledger (that of `engine.settings` where None). It never changes.
 
     Returns:
         The migrations that were applied now; none where all had been.
@@ -53,7 +54,7 @@ async def migrate(dsn: str, shard_count: int | None = None) -> list[str]:
             ledger that is there, or the ledger is newer than this program.
         TryAgainError: Postgres is out of reach.
     """
-    wanted = shard_count or 16
+    wanted = shard_count or SHARD_COUNT
     if not 1 <= wanted <= SHARD_COUNT_MAX or wanted & (wanted - 1):
         raise ConfigurationError(
             f"{wanted} shards: give a power of two from 1 to {SHARD_COUNT_MAX}",

@@ -59,18 +59,17 @@ class Ownership:
             shards: Those it was told to work on; None where it takes its fair share.
         """
         listed = None if shards is None else sorted(shards)
-        arguments = (
-            self._connections.worker,
-            socket.gethostname(),
-            os.getpid(),
-            lease_seconds,
-            listed,
-        )
+        host, process = socket.gethostname(), os.getpid()
+        arguments = (self._connections.worker, host, process, lease_seconds, listed)
         await self._connections.read("register_worker", *arguments, locked=True)
 
     async def heartbeat(self, lease_seconds: float) -> None:
         """Stay alive for another lease, by Postgres's clock."""
         await self._connections.watch("heartbeat", self._connections.worker, lease_seconds)
+
+    async def wait_for(self, what: str, seconds: float) -> None:
+        """Say what this worker waits for, without a lease; believed for so many seconds."""
+        await self._connections.watch("worker_waits", self._connections.worker, what, seconds)
 
     async def expire(self) -> None:
         """Be alive no more: what it still owns may be taken at once."""
@@ -78,8 +77,8 @@ class Ownership:
 
     async def record_loads(self, rates: Mapping[int, float]) -> None:
         """Write down what is decided of each shard. Units: transfers a second."""
-        arguments = self._connections.worker, list(rates), list(rates.values())
-        await self._connections.watch("record_loads", *arguments)
+        me = self._connections.worker
+        await self._connections.watch("record_loads", me, list(rates), list(rates.values()))
 
     async def terminate_blockers(self) -> None:
         """Where a write has been waiting: end the backends of frozen workers that it waits for."""
@@ -88,8 +87,7 @@ class Ownership:
             return
         if self._connections.writer.is_closed():  # it was lost, and its COMMIT is being looked for
             return
-        pid = self._connections.writer.get_server_pid()
-        me = self._connections.worker
+        pid, me = self._connections.writer.get_server_pid(), self._connections.worker
         for row in await self._connections.watch("terminate_blockers", pid, me):
             _log.warning("frozen_backend_ended", backend=row["application_name"])
 

@@ -120,5 +120,6 @@ def _is_whole(row: asyncpg.Record) -> bool:
 def owned_of(row: asyncpg.Record) -> ShardProgress:
     """Of `ownership` and `newest_positions`."""
     if row["time"] is None:
-        return ShardProgress(Position(), 0)
-    return ShardProgress(Position(row["generation"], row["ms"], row["seq"]), row["time"])
+        return ShardProgress(Position(), 0, 0)
+    position = Position(row["generation"], row["ms"], row["seq"])
+    return ShardProgress(position, row["time"], row["resolved_until"])

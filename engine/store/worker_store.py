@@ -16,7 +16,7 @@ from engine.store.flush_writer import FlushWriter, prepare
 from engine.store.ledger_checks import check_clock, check_outcomes, check_sequences
 from engine.store.ownership import Ownership
 from engine.store.records import accounts_of, owned_of, record_of
-from engine.store.rows import Flush, OwnedShards, ShardProgress
+from engine.store.rows import ExpiringHolds, Flush, OwnedShards, ShardProgress
 
 UNUSABLE_LOGGED_MAX: Final = 1000
 """Of so many accounts it is said that they cannot be used."""
@@ -106,17 +106,21 @@ class WorkerStore:
         return [row["number"] for row in rows], [row["others"] for row in rows], newest
 
     async def load_expiring(
-        self, since: dict[int, int], until: int, *, locked: bool = False
-    ) -> list[tuple[int, bytes]]:
+        self, since: dict[int, int], until: int, count: int, *, locked: bool = False
+    ) -> ExpiringHolds:
         """Unresolved holds that lapse after `since` (by shard) and up to `until`.
 
-        Returns:
-            (expires_at, hold id) of each.
+        Args:
+            since: By shard, from when on.
+            until: Up to when.
+            count: How many at most, but for those that lapse at the same time as the last.
+            locked: Read within the locked flush that is under way.
         """
         rows = await self._connections.read(
-            "expiring_holds", list(since), list(since.values()), until, locked=locked
+            "expiring_holds", list(since), list(since.values()), until, count, locked=locked
         )
-        return [(row["expires_at"], row["id"]) for row in rows]
+        holds = sorted((row["expires_at"], row["id"]) for row in rows)
+        return ExpiringHolds(holds, until if len(holds) < count else holds[-1][0])
 
     async def load_ownership(self) -> OwnedShards:
         """The worker's last number, its shards and positions, in one snapshot."""

@@ -40,6 +40,7 @@ class Session:
         clock: Microseconds since 1970.
         stopping: Set when the worker is to end.
         on_report: Called with the report of each flush.
+        on_begun: Called once streams are read.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Session:
         clock: Callable[[], int],
         stopping: asyncio.Event,
         on_report: Callable[[FlushReport], None],
+        on_begun: Callable[[], None],
     ) -> None:
         self._store = store
         self._streams = streams
@@ -60,8 +62,9 @@ class Session:
         self._settings = settings
         self._clock = clock
         self._stopping = stopping
+        self._on_begun = on_begun
         self.inbox = Inbox(settings.inbox_transfers_max)
-        self._intake = Intake(streams, self.inbox, settings.block_ms)
+        self._intake = Intake(streams, self.inbox, settings.block_ms, statistics.unread)
         self._replier = Replier(streams)
         self._pipeline = Pipeline(
             store,
@@ -91,7 +94,9 @@ class Session:
                 tasks.start_soon(self._replier.run)
                 await self._pipeline.load()
                 await self._begin(self._membership.owned)
+                self._on_begun()
                 tasks.start_soon(self._intake.run)
+                tasks.start_soon(self._repair.run)
                 tasks.start_soon(self._watch)
                 await self._work()
                 await self._release(self._membership.owned, leaving=True)
@@ -104,6 +109,10 @@ class Session:
             with anyio.CancelScope(shield=True):
                 await self._pipeline.close()
 
+    def abandon(self) -> None:
+        """Wait for nothing that is under way."""
+        self._pipeline.abandon()
+
     async def _work(self) -> None:
         """Decide and flush, each as soon as it can, until stopping."""
         while not self._stopping.is_set():
@@ -111,6 +120,8 @@ class Session:
             await self._pipeline.advance_flushes()
             if self._step is not None:
                 await self._take_step(self._step)
+            if self._repair.is_due:
+                await self._repair.mend()
             if not self._pipeline.has_work:
                 await self._pipeline.wait_for_work()
 
@@ -177,13 +188,7 @@ class Session:
 
     async def _begin(self, shards: Collection[int]) -> None:
         """Read on from where these shards got."""
-        owned = self._membership.shards
-        positions = {shard: owned[shard].position for shard in shards}
-        for shard in sorted(await self._streams.out_of_step(positions)) if shards else ():
-            await self._repair.look_below(shard)
-        owned = self._membership.shards
-        positions = {shard: owned[shard].position for shard in shards if shard in owned}
-        await self._intake.start(positions)
+        await self._repair.begin(shards)
         await self._store.ownership.done(shards)
 
     def _drop_lost(self, shards: set[int]) -> None:

@@ -14,6 +14,10 @@ PENDING, POST, VOID = 2, 4, 8
 DEBIT_LIMIT, CREDIT_LIMIT = "debits_must_not_exceed_credits", "credits_must_not_exceed_debits"
 DP, D, CP, C = range(4)
 ZERO = (0, 0, 0, 0)
+TOP = 2**63 - 1
+"""No counter of an account, and no sum of a pending and a posted one, passes this."""
+FOREIGN_MAX = 2**51
+"""No counter of a stripe away from home passes this, or falls below 0, in any snapshot."""
 COUNTERS = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
 
 Counters = tuple[int, int, int, int]
@@ -206,6 +210,11 @@ class Replay:
             self.postings.append(row | {"change": change})
         if expected:
             raise broken("whole or nothing", "postings are missing:", *expected)
+        for stripe in {row["stripe"] for row in rows}:
+            counters = self.stripes[stripe][1]
+            away = stripe & 1023 != self.accounts[stripe >> 10]["shard"]
+            if away and not 0 <= min(counters) <= max(counters) <= FOREIGN_MAX:
+                raise broken("limits", "stripe", stripe, "away from home holds", counters)
         for account in {row["stripe"] >> 10 for row in rows}:
             self.check_limits(account, self.states[account][-1][1], f"commit {commit.number}")
 
@@ -213,6 +222,8 @@ class Replay:
         flags = self.accounts[account]["flags"]
         if min(total) < 0:
             raise broken("limits", "account", account, "has", total, "at", where)
+        if total[DP] + total[D] > TOP or total[CP] + total[C] > TOP:
+            raise broken("limits", "account", account, "overflows at", where, total)
         if DEBIT_LIMIT in flags and total[DP] + total[D] > total[C]:
             raise broken("limits", "debits of account", account, "exceed at", where, total)
         if CREDIT_LIMIT in flags and total[CP] + total[C] > total[D]:
@@ -234,13 +245,18 @@ class Replay:
     def _take_position(self, commit: Commit, row: Row) -> None:
         before = self.positions.get(row["shard"])
         if before is not None:
-            if row["time"] <= before["time"]:
+            times = [self.flushes[one["flush"]]["time"] for one in (before, row)]
+            if times[1] <= times[0]:
                 raise broken(
                     "in order", "the time of shard", row["shard"], "went back", commit.name
                 )
+            if row["time"] < before["time"]:
+                raise broken("holds", "what shard", row["shard"], "resolved went back", commit.name)
             at = [(one["generation"], one["ms"], one["seq"]) for one in (before, row)]
             if at[1] < at[0]:
                 raise broken("in order", "the position of shard", row["shard"], "went back", *at)
+        if row["time"] > self.flushes[row["flush"]]["time"]:
+            raise broken("holds", "shard", row["shard"], "is resolved ahead of time", commit.name)
         self.positions[row["shard"]] = row
 
     def _check_closed(self, commit: Commit, by_table: dict[str, list[Row]]) -> None:

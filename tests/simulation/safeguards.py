@@ -225,10 +225,10 @@ SAFEGUARDS: dict[str, Safeguard] = {
         'known.issuperset(arrival.rows["id"].tolist())',
         "True",
     ),
-    "streams are moved forward": (
+    "streams that went back are read from their beginning": (
         "worker/repair.py",
-        "            await self._streams.move_forward(shard, position)\n",
-        "",
+        "        following = next_generation(position)\n",
+        "        following = position\n",
     ),
     "a release comes after all that was decided": (
         "worker/session.py",

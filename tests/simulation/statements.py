@@ -70,13 +70,13 @@ async def lock_workers(run: Any, workers: list[bytes]) -> list[Row]:
 async def flush_small(run: Any, *arguments: Any) -> list[Row]:
     worker, sequence, number, time, transfers, declined, postings = arguments[:7]
     spent, posted = arguments[7:23], arguments[23:34]
-    resolved, moved = arguments[34:38], arguments[38:42]
+    resolved, moved = arguments[34:38], arguments[38:43]
     next_number = next(run.database.flush_numbers)
     if run.one("workers", "workers_pkey", worker) is None:
         return [{"next_number": next_number}]
     await run.lock("workers", worker)
-    for shard, generation, ms, seq in zip(*moved, strict=True):
-        await _move(run, shard, number, generation, ms, seq, time)
+    for shard, *place in zip(*moved, strict=True):
+        await _move(run, shard, number, *place)
     await resolve_holds(run, *resolved)
     await run.breathe()
     for values in zip(*posted, strict=True):
@@ -123,10 +123,10 @@ async def move_positions(
     generations: list[int],
     mss: list[int],
     seqs: list[int],
-    time: int,
+    times: list[int],
 ) -> list[Row]:
-    for shard, generation, ms, seq in zip(shards, generations, mss, seqs, strict=True):
-        await _move(run, shard, flush, generation, ms, seq, time)
+    for shard, *place in zip(shards, generations, mss, seqs, times, strict=True):
+        await _move(run, shard, flush, *place)
     return []
 
 
@@ -143,11 +143,17 @@ async def close_accounts(run: Any, ids: list[bytes], closed: list[bool]) -> list
     return []
 
 
-async def insert_dead_letter(
-    run: Any, shard: int, generation: int, ms: int, seq: int, reason: str, fields: list[bytes]
-) -> list[Row]:
-    row = {"shard": shard, "generation": generation, "ms": ms, "seq": seq}
-    await run.insert("dead_letters", row | {"reason": reason, "fields": fields}, or_nothing=True)
+_LETTER = ("shard", "generation", "ms", "seq", "reason")
+
+
+async def insert_dead_letters(run: Any, *columns: list[Any]) -> list[Row]:
+    *letters, letter_places, fields = columns
+    for place, values in enumerate(zip(*letters, strict=True), 1):
+        row = dict(zip(_LETTER, values, strict=True))
+        row["fields"] = [
+            field for at, field in zip(letter_places, fields, strict=True) if at == place
+        ]
+        await run.insert("dead_letters", row, or_nothing=True)
     return []
 
 
@@ -188,7 +194,7 @@ STATEMENTS: dict[str, Statement] = (
     | {
         one.__name__: one
         for one in (
-            insert_dead_letter,
+            insert_dead_letters,
             close_accounts,
             commit_own,
             end_backend,

@@ -93,8 +93,10 @@ async def spent_by_id(run: Any, ids: list[bytes]) -> list[Row]:
     return rows
 
 
-async def expiring_holds(run: Any, shards: list[int], since: list[int], until: int) -> list[Row]:
-    rows = []
+async def expiring_holds(
+    run: Any, shards: list[int], since: list[int], until: int, count: int
+) -> list[Row]:
+    rows: list[Row] = []
     for shard, after in zip(shards, since, strict=True):
         rows += [
             {"id": row["id"], "expires_at": row["expires_at"]}
@@ -104,15 +106,20 @@ async def expiring_holds(run: Any, shards: list[int], since: list[int], until: i
             and after < row["expires_at"] <= until
             and run.one("resolutions", "resolutions_pkey", row["id"]) is None
         ]
-    return rows
+    rows.sort(key=lambda row: row["expires_at"])
+    # What lapses with the last of them comes too.
+    return [row for row in rows if row["expires_at"] <= rows[:count][-1]["expires_at"]]
 
 
 def newest_position(run: Any, shard: int) -> Row | None:
-    """How far a shard got."""
+    """How far a shard got, and when the flush was that brought it there."""
     found: Row | None = max(
         run.find("positions", "shard", shard), key=lambda row: row["flush"], default=None
     )
-    return found
+    if found is None:
+        return None
+    flush = run.one("flushes", "flushes_number", found["flush"])
+    return found | {"resolved_until": found["time"], "time": flush and flush["time"]}
 
 
 async def newest_positions(run: Any, shards: list[int]) -> list[Row]:
@@ -120,14 +127,14 @@ async def newest_positions(run: Any, shards: list[int]) -> list[Row]:
     for shard in shards:
         if run.one("owners", "owners_pkey", shard) is not None:
             position = newest_position(run, shard) or {"generation": 0, "ms": 0, "seq": 0}
-            rows.append({"time": None} | position | {"shard": shard})
+            rows.append({"time": None, "resolved_until": None} | position | {"shard": shard})
     return rows
 
 
 async def ownership(run: Any, worker: bytes) -> list[Row]:
     chain = run.find("flushes", "worker", worker)
     sequence = max((row["sequence"] for row in chain), default=0)
-    nothing = dict.fromkeys(("generation", "ms", "seq", "time"))
+    nothing = dict.fromkeys(("generation", "ms", "seq", "time", "resolved_until"))
     owned = sorted(row["shard"] for row in run.find("owners", "worker", worker))
     rows = [
         nothing | (newest_position(run, shard) or {}) | {"sequence": sequence, "shard": shard}

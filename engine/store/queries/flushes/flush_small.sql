@@ -24,7 +24,8 @@ resolved AS (
     SELECT new.* FROM me, unnest($35::uuid[], $36::uuid[], $37::text[], $38::bigint[]) AS new),
 moved AS (
     INSERT INTO ledger.positions (shard, flush, generation, ms, seq, time)
-    SELECT p.shard, $3, p.generation, p.ms, p.seq, $4
-    FROM me, unnest($39::smallint[], $40::integer[], $41::bigint[], $42::bigint[])
-         AS p(shard, generation, ms, seq))
+    SELECT p.shard, $3, p.generation, p.ms, p.seq, p.time
+    FROM me, unnest($39::smallint[], $40::integer[], $41::bigint[], $42::bigint[],
+                    $43::timestamptz[])
+         AS p(shard, generation, ms, seq, time))
 SELECT nextval('ledger.flush_numbers') AS next_number

@@ -12,9 +12,9 @@ import anyio
 import structlog
 import typer
 
-from engine.commands.addresses import stream_prefix
 from engine.ledger.nouns import SHARD_COUNT_MAX
 from engine.servers import Addresses
+from engine.settings import stream_prefix
 from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
 from engine.worker.worker import Worker
@@ -40,13 +40,18 @@ def parse_shards(text: str | None) -> list[int] | None:
     shards: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not (first.isdecimal() and (last.isdecimal() or not dash)):
-            raise typer.BadParameter(f"{text!r}: write shards as 0-7 or 0,2,5")
+        if not (_is_number(first) and (_is_number(last) or not dash)):
+            raise typer.BadParameter(f"{text[:80]!r}: write shards as 0-7 or 0,2,5")
         low, high = int(first), int(last or first)
         if not low <= high < SHARD_COUNT_MAX:
             raise typer.BadParameter(f"{part!r}: shards go from 0 to {SHARD_COUNT_MAX - 1}")
         shards.update(range(low, high + 1))
     return sorted(shards)
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is written as a shard is; no number of endless digits."""
+    return text.isascii() and text.isdecimal() and len(text) <= len(str(SHARD_COUNT_MAX))
 
 
 def deal_shards(shards: Sequence[int] | None, workers: int) -> list[list[int] | None]:
@@ -89,6 +94,11 @@ class Crew:
         """Let every worker finish what it has decided and give its shards back."""
         for worker in self._workers:
             worker.stop()
+
+    def abandon(self) -> None:
+        """Cut off whatever is under way: nobody waits for it any more."""
+        for worker in self._workers:
+            worker.abandon()
 
     async def run(self, on_ready: Callable[[], None]) -> None:
         """Work until `stop`, or until a worker fails for good.
@@ -133,12 +143,14 @@ class Crew:
 async def run_until_signal(
     work: Callable[[], Awaitable[None]],
     stop: Callable[[], None],
+    abandon: Callable[[], None] = lambda: None,
 ) -> None:
     """Run until it ends; TERM or Ctrl-C ask it to stop, a second one does not wait any longer.
 
     Args:
         work: What to run.
         stop: Asks it to end.
+        abandon: Cuts off what it would wait for all the same, as a COMMIT.
     """
     loop = asyncio.get_running_loop()
     signals: list[str] = []
@@ -151,15 +163,16 @@ async def run_until_signal(
                 stop()
             else:
                 _log.warning("stopping_at_once", signal=name, process=os.getpid())
+                abandon()
                 scope.cancel()
 
-        for one in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(one, heard, one.name)
+        for end in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(end, heard, end.name)
         try:
             await work()
         finally:
-            for one in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(one)
+            for end in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(end)
 
 
 def clock() -> int:
