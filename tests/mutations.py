@@ -33,12 +33,20 @@ CLUSTER = "tests/integration/test_cluster.py"
 STANDBY = "tests/integration/test_standby.py"
 TIME = "tests/integration/test_time.py"
 STREAMS = "tests/integration/test_streams.py"
+ASIDE = "tests/integration/test_streams_set_aside.py"
+LARGE = "tests/integration/test_streams_large.py"
+REFUSES = "tests/integration/test_redis_refuses.py"
+BELONG = "tests/integration/test_streams_belong.py"
 OWNERS = "tests/integration/test_histories_by_many.py"
 MOVES = "tests/integration/test_shards_moves.py"
 FUNDS = "tests/integration/test_funds_of_others.py"
 STRIPED = "tests/simulation/test_scenarios_stripes.py"
 NUMBERS = "tests/simulation/test_scenarios_numbers.py"
 FENCE = "tests/integration/test_fence.py"
+ANSWERS = "tests/integration/test_client_answers.py"
+DOOR = "tests/integration/test_client_door.py"
+TOLD = "tests/integration/test_commands_told.py"
+STATUS = "tests/integration/test_status_told.py"
 SIMULATED = "tests.simulation"
 """Noticed by a scene of the simulator, or by one of its first seeds."""
 
@@ -104,10 +112,10 @@ MUTATIONS = [
     Mutation("deciding/dependents.py", "dirty[column[conditional[column]]] = True", "pass", EQUAL),
     Mutation("deciding/decider.py", "status = ends.get(record.transfer.id, record.status)", "status = record.status", EQUAL),
     Mutation("deciding/decider.py", '        missing = self._ask_ids(set(self._batch.rows["id"][refused].tolist()))\n', "        missing = None\n", EQUAL),
-    Mutation("book/postings.py", "versions = np.arange(1, count + 1)", "versions = np.arange(count)", EQUAL),
+    Mutation("book/postings.py", "version=(versions - first)[stripes] + ends,", "version=(versions - first)[stripes] + ends + 1,", EQUAL),
     Mutation("book/book.py", "            self.closed[slot] = closed\n", "            pass\n", EQUAL),
-    Mutation("book/postings.py", "np.repeat(after - sums[last], run)", "np.repeat(-sums[last], run)", EQUAL),
-    Mutation("book/postings.py", "counters[kind] = np.repeat(after, run)", "counters[kind] = 0", EQUAL),
+    Mutation("book/postings.py", "sums[last] - sums[ends - 1]", "sums[last]", EQUAL),
+    Mutation("book/postings.py", "is_debit=order & 1 == 0,", "is_debit=order & 1 == 1,", EQUAL),
     Mutation("book/book.py", "np.subtract.at(self.version, decision.slots, 1)", "pass", EQUAL),
     Mutation("book/book.py", "np.subtract.at(self.own[kind], decision.slots, decision.deltas[kind])", "pass", EQUAL),
     Mutation("book/book.py", "            self.holds.reopen_holds(words_of(decision.resolutions.hold_ids))\n", "            pass\n", EDGE),
@@ -117,48 +125,71 @@ MUTATIONS = [
     Mutation("store/queries/flushes/flush_small.sql", "SELECT me.worker, $2,", "SELECT me.worker, $2 + 1000,", FENCE),
     Mutation("store/ownership.py", 'and not r["alive"]', "", FENCE),
     Mutation("store/commit.py", "if not await _settle(connections, connection, sequence, number):", "if True:", FATE),
-    Mutation("store/commit.py", 'await fresh.fetchval(\n                    connections.text("find_flush"), connections.worker, sequence, number\n                )', "True", FATE),
-    Mutation("store/driver.py", "asyncpg.DeadlockDetectedError | asyncpg.SerializationError", "asyncpg.SerializationError", FAILURES + "::test_a_deadlock_means_redo"),
-    Mutation("store/driver.py", "    if isinstance(error, asyncpg.LockNotAvailableError):\n", "    if isinstance(error, ZeroDivisionError):\n", FAILURES + "::test_a_lock_time_out_means_redo"),
-    Mutation("store/driver.py", "        | asyncpg.OperatorInterventionError\n", "", FAILURES + "::test_a_cancelled_statement_means_redo"),
+    Mutation("store/commit.py", 'await connections.ask(\n                    fresh, "find_flush", connections.worker, sequence, number\n                )', "True", FATE),
+    Mutation("store/driver_errors.py", "asyncpg.DeadlockDetectedError | asyncpg.SerializationError", "asyncpg.SerializationError", FAILURES + "::test_a_deadlock_means_redo"),
+    Mutation("store/driver_errors.py", "    if isinstance(error, asyncpg.LockNotAvailableError):\n", "    if isinstance(error, ZeroDivisionError):\n", FAILURES + "::test_a_lock_time_out_means_redo"),
+    Mutation("store/driver_errors.py", "        | asyncpg.OperatorInterventionError\n", "", FAILURES + "::test_a_cancelled_statement_means_redo"),
     Mutation("store/driver.py", '    "statement_timeout": "0",\n', "", FAILURES + "::test_settings_of_the_role_do_not_reach_a_session"),
     Mutation("store/migrations/0001_tables.sql", "CREATE UNIQUE INDEX posted_run", "CREATE INDEX posted_run", FAILURES + "::test_a_stale_version_means_redo"),
     Mutation("store/migrations/0001_tables.sql", "ON ledger.posted (stripe, (version - run))", "ON ledger.posted ((stripe >> 10), (version - run))", STRIPES + "::test_second_stripe_first_run_no_conflict"),
     Mutation("store/queries/flushes/flush_small.sql", "WITH me AS (SELECT worker FROM ledger.workers WHERE worker = $1 FOR UPDATE)", "WITH me AS (UPDATE ledger.workers SET host = host WHERE worker = $1 RETURNING worker)", STRIPES + "::test_long_snapshot_open_flush_cost_flat"),
-    Mutation("store/flush_copies.py", "        if values.any():\n", "        if values.all():\n", "tests/unit/test_copies.py"),
+    Mutation("store/flush_copies.py", "        if values.any()\n", "        if values.all()\n", "tests/unit/test_copies.py"),
     Mutation("store/copy.py", "values if len(values) == 1 else values[start : start + length]", "values[:length]", "tests/unit/test_copies.py"),
     Mutation("store/flush_copies.py", "    order = np.argsort(high)\n", "    return np.arange(len(high))\n", DUPLICATES + "::test_opposite_id_order_no_deadlock"),
     Mutation("store/queries/workers/terminate_blockers.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_sigstop_mid_copy_is_taken_over"),
     Mutation("store/queries/workers/terminate_blockers.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_duplicate_behind_a_frozen_flush"),
     Mutation("store/queries/workers/terminate_blockers.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_claimer_frozen_on_a_live_workers_row"),
-    Mutation("store/driver.py", "    if isinstance(error, asyncpg.InsufficientResourcesError):\n", "    if isinstance(error, ZeroDivisionError):\n", FAILURES + "::test_too_many_connections_are_waited_for"),
+    Mutation("store/driver_errors.py", "    if isinstance(error, asyncpg.InsufficientResourcesError):\n", "    if isinstance(error, ZeroDivisionError):\n", FAILURES + "::test_too_many_connections_are_waited_for"),
     Mutation("store/commit.py", "    if connection.is_closed():\n", "    if False:\n", FAILURES + "::test_a_connection_lost_before_a_flush_is_sent_ends_no_worker"),
-    Mutation("streams/cluster.py", "                self._primaries[slot] = node\n", "                raise answer\n", CLUSTER + "::test_streams_on_three_nodes"),
+    Mutation("streams/cluster_connection.py", "                self._primaries[slot] = there\n", "", CLUSTER + "::test_streams_on_three_nodes"),
     Mutation("streams/cluster_connection.py", "if not isinstance(reply, ElsewhereError):", "if True:", CLUSTER + "::test_streams_on_three_nodes"),
     Mutation("store/queries/workers/end_backend.sql", "WHERE pid = $1", "WHERE false AND pid = $1", FATE),
     Mutation("store/queries/flushes/commit_own.sql", "SELECT pg_logical_emit_message(true, 'engine', 'all that was visible before is confirmed')", "SELECT pg_current_xact_id()", STANDBY),
     Mutation("store/commit.py", "        if was_warned():\n", "        if False:\n", STANDBY),
-    Mutation("store/commit.py", "            await asyncio.wait([committing])\n        committing.exception()\n", "            committing.cancel()\n", STANDBY),
-    Mutation("store/commit.py", "        with anyio.CancelScope(shield=True):\n            await asyncio.wait([committing])\n", "        await asyncio.wait([committing])\n", "tests/simulation/test_scenarios_commits.py"),
+    Mutation("store/commit.py", "            await _wait_for(connections, connection, committing, what)\n        committing.exception()\n", "            committing.cancel()\n", STANDBY),
+    Mutation("store/commit.py", "        with anyio.CancelScope(shield=True):\n            await _wait_for(connections, connection, committing, what)\n", "        await _wait_for(connections, connection, committing, what)\n", "tests/simulation/test_scenarios_commits.py"),
     Mutation("store/connections.py", "synchronous=False", "synchronous=True", f"{STANDBY}::test_a_standby_that_is_away_ends_no_lease"),
     Mutation("store/queries/accounts/accounts_by_id.sql", "CASE WHEN more THEN", "CASE WHEN false THEN", "tests/integration/test_accounts.py"),
+    Mutation("worker/inbox.py", "            turn -= arrival.weight\n", "", "tests/unit/test_inbox.py"),
+    Mutation("worker/inbox.py", "            and self.dead_letters >= 1\n", "", "tests/unit/test_inbox.py"),
+    Mutation("worker/inbox.py", "1 + max(len(self.rows), self.size // WEIGHT_BYTES)", "len(self.rows)", "tests/unit/test_inbox.py"),
+    Mutation("worker/open_flush.py", "            DEAD_LETTERS_MAX - len(self.dead_letters),\n", "            DEAD_LETTERS_MAX,\n", "tests/unit/test_inbox.py"),
+    Mutation("book/expiries.py", "return min(time, earliest, self.horizon)", "return time", "tests/simulation/test_scenarios_holds.py"),
+    Mutation("worker/flush_builder.py", "shard: max(progress.resolved_until, self.expiries.horizon)", "shard: max(progress.time, self.expiries.horizon)", "tests/simulation/test_scenarios_holds.py"),
+    Mutation("store/rows.py", "return min([self.complete_until, *(at - 1 for at in left)])", "return self.complete_until", "tests/simulation/test_scenarios_holds.py"),
+    Mutation("worker/flush_builder.py", "        for expires_at, hold_id in undecided:", "        for expires_at, hold_id in ():", "tests/simulation/test_scenarios_holds.py"),
+    Mutation("worker/flush_builder.py", "self.expiries.take_expired(time, EXPIRIES_MAX)", "self.expiries.take_expired(time, 10**9)", "tests/integration/test_floods.py"),
+    Mutation("worker/locked_decider.py", "            if portion == 1 and self._is_blamed(error):", "            if self._is_blamed(error):", "tests/simulation/test_scenarios_set_aside.py"),
+    Mutation("worker/flush_builder.py", "*(at - 1 for at in self.skipped.values())", "", "tests/simulation/test_scenarios_set_aside.py"),
+    Mutation("worker/attempts.py", "passes = isinstance(error, FundsArrivedError | LockHeldError)", "passes = False", "tests/integration/test_set_aside.py"),
+    Mutation("store/driver_errors.py", "return LockHeldError(f", "return BookStandsError(f", "tests/integration/test_set_aside.py"),
+    Mutation("worker/chain.py", "            self.in_flight.cancel()\n", "            pass\n", "tests/integration/test_set_aside.py"),
     Mutation("worker/seal_checks.py", "        if total:\n", "        if False:\n", "tests/unit/test_seal_checks.py"),
     Mutation("worker/seal_checks.py", "    if len(posted) != 2 * (created + expired):\n", "    if False:\n", "tests/unit/test_seal_checks.py"),
     Mutation("worker/seal_checks.py", "    if rows > FLUSH_ROWS_MAX:\n", "    if False:\n", "tests/unit/test_seal_checks.py"),
     Mutation("worker/chain.py", "        check_flush(opened.decided, posted)\n", "", "tests/simulation/test_scenarios_reports.py"),
     Mutation("worker/locked_flush.py", "                check_flush([decided], posted)\n", "", "tests/simulation/test_scenarios_reports.py"),
-    Mutation("worker/chain.py", "            if self.is_ready:\n", "            if False:\n", "tests/simulation/test_scenarios_ids.py"),
     Mutation("worker/repair.py", "        await self._store.confirm()\n", "", "tests/simulation/test_scenarios_redis.py"),
     Mutation("worker/flush_builder.py", "            if newest < opened.time:\n", "            if True:\n", TIME),
     Mutation("worker/flush_builder.py", "        for uncommitted in [*self._chain.uncommitted(), *open_]:", "        for uncommitted in ():", "tests/simulation/test_scenarios_holds.py"),
-    Mutation("streams/streams.py", "if _position(entry_id, position.generation) > position:", "if False:", STREAMS),
+    Mutation("streams/recovery.py", '                rows = await self._read_range(name, "-", "+")', "                rows = []", STREAMS + "::test_maximal_id_poison"),
+    Mutation("streams/recovery.py", "            except KeyRefusedError:\n                continue\n", "            except KeyRefusedError:\n                raise\n", ASIDE + "::test_poisoned_key_taken"),
+    Mutation("streams/entries.py", "        if ms > ID_PART_MAX or seq > ID_PART_MAX:", "        if False:", ASIDE + "::test_highest_legal_id"),
+    Mutation("streams/reader.py", "        if isinstance(reply, EngineError):\n            return await self._read_singly(positions)", "        if isinstance(reply, EngineError):\n            raise reply", ASIDE + "::test_key_of_another_type"),
+    Mutation("streams/reader.py", "            self._singly = 0 if self._count > 1 else SINGLY_READS\n            self._ask_for_less()\n            return await self._read_singly(positions)", "            raise reply", LARGE + "::test_giant_entry"),
+    Mutation("streams/connection.py", "        self._silent_ticks += 1\n", "        self._silent_ticks += 9\n", REFUSES + "::test_a_sender_outlives_a_long_step_of_this_process"),
+    Mutation("streams/refusals.py", '    return NotNowError(f"Redis takes nothing now: {message}")\n', "    return ConfigurationError(message)\n", REFUSES + "::test_redis_refuses_for_a_while"),
+    Mutation("streams/server_checks.py", "    if policy != POLICY:", "    if False:", BELONG + "::test_a_redis_that_forgets_is_refused"),
+    Mutation("streams/server_checks.py", "bytes(found) != ledger_id.encode()", "False", BELONG + "::test_two_ledgers_on_one_prefix"),
+    Mutation("worker/repair.py", "look.has_ended or look.is_behind or (look.below and look.below == seen.get(shard))", "False", ASIDE + "::test_stream_lost_below_the_position"),
+    Mutation("worker/repair.py", "        elif look.below:\n", "        elif False:\n", ASIDE + "::test_an_entry_below_the_position_beside_newer_ones"),
     Mutation("worker/repair.py", 'known.issuperset(arrival.rows["id"].tolist())', "False", STREAMS),
     Mutation("worker/repair.py", 'known.issuperset(arrival.rows["id"].tolist())', "True", STREAMS),
     Mutation("deciding/locks.py", "    if book.owns_all:\n        return {}\n", "    if True:\n        return {}\n", OWNERS),
     Mutation("store/flush_writer.py", "if flush.has_assumptions:", "if False:", FUNDS),
     Mutation("store/assumptions.py", 'await connections.write("queue_to_decline")', "pass", FUNDS),
     Mutation("deciding/limits.py", "lacking[first] = short[first]", "pass", FUNDS),
-    Mutation("worker/pipeline.py", "if self._conflicts > CONFLICTS_UNLOCKED_MAX:", "if False:", FUNDS),
+    Mutation("worker/pipeline.py", "if self._attempts.is_locked:", "if False:", FUNDS),
     Mutation("worker/inbox.py", "        if twice is not None:", "        if False:", CONTRACT),
     # Shards that come and go.
     Mutation("book/book.py", "        self._keep(np.flatnonzero(stays))\n", "        self.mine[: self.accounts] = self.owned[self.home[: self.accounts]]\n", f"{MOVES}::test_handover_after_credit_to_prepared_account"),
@@ -176,8 +207,21 @@ MUTATIONS = [
     Mutation("deciding/results.py", "np.where(exactly, 0, np.maximum(draft.lacking[rows], 1))", "np.maximum(draft.lacking[rows], 1)", STRIPED + "::test_a_balance_that_others_lessen_meanwhile_is_not_moved"),
     Mutation("book/book.py", "            stays &= self.mine[: self.accounts]\n", "            pass\n", f"{MOVES}::test_regain_shard_reloads_stripes"),
     Mutation("worker/session.py", "            self.inbox.drop(shards)\n            with anyio", "            with anyio", f"{MOVES}::test_release_with_pipelined_credits"),
-    Mutation("worker/intake.py", "if self._places.get(entry.shard) is places[entry.shard]", "if entry.shard in self._places", "tests/unit/test_intake.py"),
+    Mutation("worker/intake.py", "if self._places.get(e.shard) is places[e.shard]", "if e.shard in self._places", "tests/unit/test_intake.py"),
     Mutation("store/ownership.py", 'if r["worker"] == owner and not r["alive"]', "if True", "tests/integration/test_shards_claims.py"),
+    # What producers and people are told.
+    Mutation("client/delivery.py", "not hmac.compare_digest(words[0], self._secret)", "False", f"{ANSWERS}::test_false_answers_to_a_stream_whose_name_is_known_are_let_be"),
+    Mutation("client/delivery.py", "if len(outcomes) != len(outgoing):", "if False:", f"{ANSWERS}::test_an_answer_of_another_length_is_none"),
+    Mutation("client/patience.py", "free = min(passed, TICK_SECONDS + LATE_SECONDS_MAX)", "free = passed", f"{ANSWERS}::test_time_in_which_the_callers_loop_was_busy_is_not_waited_for"),
+    Mutation("client/reconnecting.py", "min(connection.silent_seconds(), self._seconds + passed_seconds)", "connection.silent_seconds()", f"{ANSWERS}::test_time_in_which_the_callers_loop_was_busy_is_not_waited_for"),
+    Mutation("client/outgoing.py", "return OutcomeUnknownError(", "return TryAgainError(", f"{ANSWERS}::test_no_two_clients_or_entries_have_a_request_that_one_could_guess"),
+    Mutation("settings.py", "given or read_variable(PREFIX_VARIABLE) or PREFIX", "given or PREFIX", DOOR),
+    Mutation("commands/sources.py", 'if unknown or "id" not in columns:', "if False:", f"{TOLD}::test_a_csv_without_a_header_is_an_error_that_says_so"),
+    Mutation("commands/accounts.py", "if twice is not None:", "if False:", f"{TOLD}::test_a_key_that_stands_twice_in_an_account_is_refused"),
+    Mutation("commands/words.py", "if text.isprintable():", "if text:", f"{TOLD}::test_names_with_escapes_and_newlines_are_shown_written_out"),
+    Mutation("commands/screen.py", "sys.stdout.buffer.write(lines)", "sys.stdout.write(lines.decode())", f"{TOLD}::test_a_terminal_of_ascii_and_no_home_are_enough"),
+    Mutation("store/reports.py", 'return "dead" if self.waits_for is None else "waiting"', 'return "dead"', f"{STATUS}::test_a_worker_that_waits_for_redis_is_not_called_dead"),
+    Mutation("streams/strays.py", "names -= {stream_name(prefix, shard) for shard in range(shard_count)}", "names = set()", f"{STATUS}::test_entries_in_streams_that_nobody_reads_are_shown"),
 ]  # fmt: skip
 MUTATIONS += [Mutation(*changed, SIMULATED) for changed in SAFEGUARDS.values()]
 

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
+import hiredis
+
 Loss = Literal["request", "answer", "late"]
 
 
@@ -33,12 +35,18 @@ class Proxy:
     of its answer being passed on. `lose("late", marker)`: the client is cut off, the server
     is not, and gets the message by `deliver`. `hold(marker)`: it is kept until `release`,
     and nobody is cut off. `silent`: nothing passes any more, and nobody is told.
+    `bytes_per_second`: how fast answers pass, over all connections. `refusal`: what Redis says to
+    every command, which does not reach it.
     """
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
         self._trap: _Trap | None = None
         self._late: _Late | None = None
+        self.bytes_per_second: float | None = None
+        self.refusal: str | None = None
+        self._link = asyncio.Lock()
+        self._serving: set[asyncio.Task[None]] = set()
         self._passing = asyncio.Event()
         self._passing.set()
         self._released = asyncio.Event()
@@ -76,6 +84,21 @@ class Proxy:
             answer = answer[1 + int.from_bytes(answer[1:5], "big") :]
         return b"C" in kinds  # CommandComplete
 
+    async def end(self) -> None:
+        """Cut all connections."""
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+
+    @staticmethod
+    def _refuse(data: bytes, refusal: str) -> bytes:
+        commands = hiredis.Reader()
+        commands.feed(data)
+        count = 0
+        while commands.gets() is not False:
+            count += 1
+        return f"-{refusal}\r\n".encode() * count
+
     @property
     def silent(self) -> bool:
         """Whether nothing passes, without anybody being told."""
@@ -88,7 +111,15 @@ class Proxy:
     async def serve(
         self, client_in: asyncio.StreamReader, client_out: asyncio.StreamWriter
     ) -> None:
-        server_in, server_out = await asyncio.open_connection(self._host, self._port)
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        try:
+            server_in, server_out = await asyncio.open_connection(self._host, self._port)
+        except OSError:  # the server is away, and so are we
+            client_out.close()
+            return
         losing = False
         kept: set[asyncio.StreamWriter] = set()
         tail = b""
@@ -97,6 +128,9 @@ class Proxy:
             nonlocal losing, tail
             while data := await client_in.read(65536):
                 await self._passing.wait()
+                if self.refusal is not None:
+                    client_out.write(self._refuse(data, self.refusal))
+                    continue
                 trap = self._trap
                 # A marker may come in two pieces, but not wholly from before the trap was set.
                 if trap is not None and trap.marker in tail[1 - len(trap.marker) :] + data:
@@ -125,6 +159,9 @@ class Proxy:
                 if losing:
                     self.lost.set()
                     return
+                if self.bytes_per_second is not None:
+                    async with self._link:
+                        await asyncio.sleep(len(data) / self.bytes_per_second)
                 client_out.write(data)
                 await client_out.drain()
 
@@ -156,3 +193,4 @@ async def proxied(url: str) -> AsyncIterator[tuple[Proxy, str]]:
         yield proxy, through
     finally:
         server.close()
+        await proxy.end()

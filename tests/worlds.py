@@ -14,7 +14,7 @@ import numpy as np
 
 from engine.book.book import LARGE, NEAR_OVERFLOW, Book
 from engine.book.columns import AccountRow, Decision, Postings
-from engine.book.postings import post_decisions
+from engine.book.postings import RUN_POSTINGS_MAX, post_decisions
 from engine.deciding.batch import Batch
 from engine.deciding.decider import Decider
 from engine.deciding.missing import Found
@@ -333,16 +333,20 @@ class ByColumns:
         self.book.end_flush()
 
     def _check_postings(self, posted: Postings) -> None:
-        """Versions are dense and counters follow from the posting before."""
-        columns = (posted.stripe, posted.version, posted.amount, posted.pending_amount)
+        """Versions are dense and counters follow from the run before."""
         counters = zip(*posted.counters.tolist(), strict=True)
-        rows = zip(*(column.tolist() for column in columns), counters, strict=True)
-        for stripe, version, amount, pending_amount, after in rows:
+        runs = zip(posted.starts, posted.ends, posted.stripe, posted.version, counters, strict=True)
+        for start, end, stripe, version, after in runs:
             newest, before = self.versions.get(stripe, (0, (0, 0, 0, 0)))
-            assert version == newest + 1
-            moved = [b - a for a, b in zip(before, after, strict=True)]
-            assert amount == moved[3] - moved[1]
-            assert pending_amount == moved[2] - moved[0]
+            assert 0 < end - start <= RUN_POSTINGS_MAX
+            assert version == newest + end - start
+            moved = list(before)
+            for place in range(start, end):
+                pending, posted_ = (0, 1) if posted.is_debit[place] else (2, 3)
+                sign = -1 if posted.is_debit[place] else 1
+                moved[pending] += sign * int(posted.pending_amount[place])
+                moved[posted_] += sign * int(posted.amount[place])
+            assert tuple(moved) == after
             self.versions[stripe] = (version, after)
 
     def _commit(self, flight: Sequence[Decision]) -> None:

@@ -1,7 +1,7 @@
 """What goes into and comes out of the store: positions, dead letters, flushes."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
 
 import msgspec
 
@@ -11,10 +11,28 @@ from engine.store.copy import Copy
 
 
 class ShardProgress(msgspec.Struct, gc=False):
-    """A shard of this worker: how far it got and the time up to which it is decided."""
+    """A shard of this worker: how far it got."""
 
     position: Position
     time: int
+    """Of its newest flush; what is decided from now on is later."""
+    resolved_until: int
+    """No hold is open that was to lapse by then: at most `time`."""
+
+
+class ExpiringHolds(msgspec.Struct, gc=False):
+    """Open holds that lapse within a time, as many as were asked for."""
+
+    holds: list[tuple[int, bytes]]
+    """When each lapses, and its id; the earliest first."""
+    complete_until: int
+    """All that lapse up to then are among them."""
+
+    def resolved_until(self, lapsing: Collection[bytes]) -> int:
+        """Up to when none is left once these have lapsed."""
+        taken = frozenset(lapsing)
+        left = [expires_at for expires_at, hold_id in self.holds if hold_id not in taken]
+        return min([self.complete_until, *(at - 1 for at in left)])
 
 
 class OwnedShards(msgspec.Struct):
@@ -36,6 +54,20 @@ class DeadLetter(msgspec.Struct, frozen=True):
     fields: Sequence[bytes]
 
 
+def dead_letter_columns(letters: Sequence[DeadLetter]) -> list[list[Any]]:
+    """What follows the statement that inserts them: columns, and all fields in one of their own."""
+    fields = [(place, field) for place, letter in enumerate(letters, 1) for field in letter.fields]
+    return [
+        [letter.shard for letter in letters],
+        [letter.position.generation for letter in letters],
+        [letter.position.ms for letter in letters],
+        [letter.position.seq for letter in letters],
+        [letter.reason for letter in letters],
+        [place for place, _ in fields],
+        [field for _, field in fields],
+    ]
+
+
 class Flush(msgspec.Struct):
     """What is written in one transaction."""
 
@@ -47,6 +79,8 @@ class Flush(msgspec.Struct):
     decided: list[Decision]
     posted: Postings
     positions: dict[int, Position]
+    resolved_until: dict[int, int]
+    """Of the same shards: all their holds that lapse by then are resolved."""
     dead_letters: list[DeadLetter]
     kind: Literal["flush", "locked"] = "flush"
     copies: list[tuple[str, Copy]] | None = None
@@ -55,4 +89,4 @@ class Flush(msgspec.Struct):
     @property
     def has_assumptions(self) -> bool:
         """Whether it declines for want of what others may have brought since."""
-        return any(len(one.assumptions.numbers) for one in self.decided)
+        return any(len(decision.assumptions.numbers) for decision in self.decided)

@@ -49,6 +49,8 @@ class Judge:
 
     def judge(self) -> None:
         """Raise what is broken first."""
+        if self.world.set_aside and not self.world.may_set_aside:
+            raise broken("one thing", self.world.set_aside)
         for answer in self.world.answers:
             self._check_answer(answer)
         self._check_told_once()
@@ -64,6 +66,8 @@ class Judge:
         if append is None:
             raise broken("nothing vanishes", "an answer to nothing:", answer.request)
         outcomes = answer.outcomes
+        if outcomes is None and self.world.may_set_aside:
+            return
         if outcomes is None or len(outcomes) != len(append.transfers):
             raise broken("nothing vanishes", answer.request, "is answered", outcomes)
         for place, outcome in enumerate(outcomes):
@@ -165,7 +169,9 @@ class Judge:
                 raise broken("once", answer.request, "was answered more than once")
             if self._is_known(append, answer.commit):
                 answered.add(answer.request)
-            for transfer, outcome in zip(append.transfers, answer.outcomes or (), strict=True):
+            for transfer, outcome in zip(
+                append.transfers, answer.outcomes or (), strict=bool(answer.outcomes)
+            ):
                 if outcome in NUMBERS:
                     transfer_id = id_of(transfer["id"])
                     if transfer_id in first:

@@ -94,7 +94,7 @@ BEGIN
               ERRCODE = 'check_violation', CONSTRAINT = 'flushes_time';
 END $$;
 CREATE TRIGGER refuse_time BEFORE INSERT ON ledger.flushes
-    FOR EACH ROW WHEN (NEW.time > clock_timestamp() + interval '5 s')
+    FOR EACH ROW WHEN (NEW.time > clock_timestamp() + interval '15 s')
     EXECUTE FUNCTION ledger.refuse_time();
 
 -- ---------------------------------------------------------------- counters
