@@ -143,7 +143,7 @@ MUTATIONS = [
     Mutation("store/queries/workers/terminate_blockers.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_claimer_frozen_on_a_live_workers_row"),
     Mutation("store/driver_errors.py", "    if isinstance(error, asyncpg.InsufficientResourcesError):\n", "    if isinstance(error, ZeroDivisionError):\n", FAILURES + "::test_too_many_connections_are_waited_for"),
     Mutation("store/commit.py", "    if connection.is_closed():\n", "    if False:\n", FAILURES + "::test_a_connection_lost_before_a_flush_is_sent_ends_no_worker"),
-    Mutation("streams/cluster_connection.py", "                self._primaries[slot] = there\n", "", CLUSTER + "::test_streams_on_three_nodes"),
+    Mutation("streams/cluster_connection.py", '            self._send(there, command, on_reply, sent + 1, asking=kind == "ASK")\n', "            on_reply(NotNowError(reply.where))\n", CLUSTER + "::test_streams_on_three_nodes"),
     Mutation("streams/cluster_connection.py", "if not isinstance(reply, ElsewhereError):", "if True:", CLUSTER + "::test_streams_on_three_nodes"),
     Mutation("store/queries/workers/end_backend.sql", "WHERE pid = $1", "WHERE false AND pid = $1", FATE),
     Mutation("store/queries/flushes/commit_own.sql", "SELECT pg_logical_emit_message(true, 'engine', 'all that was visible before is confirmed')", "SELECT pg_current_xact_id()", STANDBY),
