@@ -220,6 +220,13 @@ MUTATIONS = [
     Mutation("commands/screen.py", "sys.stdout.buffer.write(lines)", "sys.stdout.write(lines.decode())", f"{TOLD}::TestTerminals::test_a_terminal_of_ascii_and_no_home_are_enough"),
     Mutation("store/reports.py", 'return "dead" if self.waits_for is None else "waiting"', 'return "dead"', f"{STATUS}::TestStatus::test_a_worker_that_waits_for_redis_is_not_called_dead"),
     Mutation("streams/strays.py", "names -= {stream_name(prefix, shard) for shard in range(shard_count)}", "names = set()", f"{STATUS}::TestStatus::test_entries_in_streams_that_nobody_reads_are_shown"),
+    # What operators are told.
+    Mutation("operating/letters.py", "if arrival.unreadable is not None:", "if False:", "tests/integration/test_letters.py::test_what_would_be_a_dead_letter_again_is_not_sent"),
+    Mutation("operating/letters.py", "if repaired is None and is_cut(letter):", "if False:", "tests/integration/test_letters.py::test_one_of_which_only_the_beginning_was_kept_is_not_sent_as_it_was"),
+    Mutation("operating/facts.py", 'name = user.partition(":")[0]', "name = user", "tests/unit/test_findings.py::test_no_command_shows_a_password"),
+    Mutation("store/migrations/0007_operating.sql", "exact AND runs = 0", "exact", "tests/integration/test_where.py::test_what_its_own_flush_did_makes_the_figure_at_most"),
+    Mutation("store/migrations/0007_operating.sql", "r.status = 'expired'", "false", "tests/integration/test_where.py::test_where_finds_the_postings_of_every_transfer"),
+    Mutation("operating/doctor.py", "return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))", "return found", "tests/unit/test_findings.py::test_the_most_urgent_comes_first"),
 ]  # fmt: skip
 MUTATIONS += [Mutation(*changed, SIMULATED) for changed in SAFEGUARDS.values()]
 
