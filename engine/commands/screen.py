@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Coroutine, Iterable, Sequence
-from typing import Annotated, Any, Final, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 import typer
@@ -19,6 +19,12 @@ Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for p
 
 LIMIT_MAX: Final = 100_000
 """Rows that a command shows at most; who wants more asks Postgres."""
+
+WHOLE: Final = frozenset({"id", "transfer"})
+"""Columns that are copied by hand: never broken, as numbers, however narrow the terminal."""
+
+_WIDTH_MIN: Final = 4
+"""Of a column."""
 
 _WIDTH: Final = 200
 """Of tables that no terminal limits: ids shall not be broken."""
@@ -89,16 +95,36 @@ def print_table(
         numbers: The columns to align to the right.
         to: Where to.
     """
+    shown = [[None if cell == "" else cell for cell in row] for row in rows]
+    empty = {
+        place
+        for place, column in enumerate(columns)
+        if shown and column not in numbers and all(row[place] is None for row in shown)
+    }
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for column in columns:
+    for place, column in enumerate(columns):
+        if place in empty:  # A narrow terminal has no room for it.
+            continue
         right = column in numbers
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*("" if cell is None else _cell(cell) for cell in row))
+        justify: Literal["left", "right"] = "right" if right else "left"
+        cells = [_text(row[place]) for row in shown] if right else []
+        width = max([_WIDTH_MIN, *map(len, cells)])
+        table.add_column(
+            column,
+            justify=justify,
+            overflow="fold",
+            min_width=width,
+            no_wrap=column in WHOLE,
+        )
+    for row in shown:
+        kept = [cell for place, cell in enumerate(row) if place not in empty]
+        table.add_row(*map(_text, kept))
     to.print(table)
 
 
-def _cell(value: object) -> str:
+def _text(value: object) -> str:
+    if value is None:
+        return ""
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return printable(str(value))

@@ -90,18 +90,22 @@ def _show_workers(workers: list[WorkerReport]) -> None:
         ["worker", "host", "process", "state", "shards", "last flush"],
         [
             (
-                worker.worker,
+                worker.worker[:8],
                 worker.host,
                 str(worker.process),
                 worker.state if worker.state != "dead" else "DEAD",
                 describe_shards(worker.shards) or _why_none(worker),
-                worker.last_flush_at,
+                None if worker.last_flush_at is None else _to_the_second(worker.last_flush_at),
             )
             for worker in workers
         ],
         numbers=["process"],
     )
     out.print()
+
+
+def _to_the_second(time: str) -> str:
+    return time[:19].replace("T", " ")
 
 
 def _why_none(worker: WorkerReport) -> str:

@@ -59,13 +59,8 @@ class Ownership:
             shards: Those it was told to work on; None where it takes its fair share.
         """
         listed = None if shards is None else sorted(shards)
-        arguments = (
-            self._connections.worker,
-            socket.gethostname(),
-            os.getpid(),
-            lease_seconds,
-            listed,
-        )
+        host, process = socket.gethostname(), os.getpid()
+        arguments = (self._connections.worker, host, process, lease_seconds, listed)
         await self._connections.read("register_worker", *arguments, locked=True)
 
     async def heartbeat(self, lease_seconds: float) -> None:

@@ -89,4 +89,4 @@ class Flush(msgspec.Struct):
     @property
     def has_assumptions(self) -> bool:
         """Whether it declines for want of what others may have brought since."""
-        return any(len(one.assumptions.numbers) for one in self.decided)
+        return any(len(decision.assumptions.numbers) for decision in self.decided)

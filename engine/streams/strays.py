@@ -65,11 +65,9 @@ async def _scan_names(connection: Any, prefix: str) -> set[str]:
         cursor, found = await connection.ask(
             b"SCAN", cursor, b"MATCH", f"{pattern}:transfers*".encode(), b"COUNT", b"%d" % SCAN_KEYS
         )
-        # What repair has set aside is being put back.
+        # Streams whose ids came to their end are decided where they lie.
         names |= {
-            name.decode(errors="backslashreplace")
-            for name in found
-            if not name.endswith(b":poisoned")
+            name.decode(errors="backslashreplace") for name in found if b"}:poisoned" not in name
         }
         if cursor == b"0":
             break

@@ -69,6 +69,34 @@ versions positions          | <pays> |
     UPDATE ledger.positions SET time = time - interval '1 day'
     WHERE flush = (SELECT number >> 20 FROM ledger.spent WHERE id = <pays>)
 
+sums postings counters      | "ledger":1 |
+    UPDATE ledger.posted SET earlier_amounts[1] = earlier_amounts[1] + 1
+    WHERE transfer_id = <run e> AND amount > 0
+postings counters           | <run b> |
+    UPDATE ledger.posted SET debit[2] = NOT debit[2] WHERE transfer_id = <run e> AND amount > 0
+postings                    | <run a> |
+    UPDATE ledger.posted SET earlier_transfers[1] = gen_random_uuid()
+    WHERE transfer_id = <run e> AND amount < 0
+postings                    | <run e> |
+    UPDATE ledger.posted SET transfer_id = gen_random_uuid()
+    WHERE transfer_id = <run e> AND amount < 0
+versions                    | <run e> |
+    UPDATE ledger.posted SET run = 4 WHERE transfer_id = <run e> AND amount < 0
+versions                    | <run e> |
+    UPDATE ledger.posted SET version = version + 1 WHERE transfer_id = <run e> AND amount < 0
+versions                    | <swing back> |
+    UPDATE ledger.posted SET earlier_pending = '{0}' WHERE transfer_id = <swing back> AND amount < 0
+versions                    | <swing back> |
+    UPDATE ledger.posted SET earlier_pending = '{0}', debit = '{false}'
+    WHERE transfer_id = <swing back> AND amount < 0
+counters                    | <run e> |
+    UPDATE ledger.posted SET credits_pending = credits_pending + 1
+    WHERE transfer_id = <run e> AND amount > 0
+limits                      | <swing out> |
+    UPDATE ledger.accounts SET flags = '{debits_must_not_exceed_credits}' WHERE id = <swings>
+limits                      | <run e> |
+    UPDATE ledger.accounts SET flags = '{credits_must_not_exceed_debits}' WHERE id = <run 2>
+
 counters                    | <once> |
     UPDATE ledger.posted SET debits_posted = debits_posted + 1
     WHERE transfer_id = <once> AND amount < 0
