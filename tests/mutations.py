@@ -249,6 +249,25 @@ MUTATIONS = [
     Mutation("commands/screen.py", "sys.stdout.buffer.write(lines)", "sys.stdout.write(lines.decode())", f"{TOLD}::test_a_terminal_of_ascii_and_no_home_are_enough"),
     Mutation("store/reports.py", 'return "dead" if self.waits_for is None else "waiting"', 'return "dead"', f"{STATUS}::test_a_worker_that_waits_for_redis_is_not_called_dead"),
     Mutation("streams/strays.py", "names -= {stream_name(prefix, shard) for shard in range(shard_count)}", "names = set()", f"{STATUS}::test_entries_in_streams_that_nobody_reads_are_shown"),
+    Mutation("client/delivery.py", "not hmac.compare_digest(words[0], self._secret)", "False", f"{ANSWERS}::TestAnswers::test_false_answers_to_a_stream_whose_name_is_known_are_let_be"),
+    Mutation("client/delivery.py", "if len(outcomes) != len(outgoing):", "if False:", f"{ANSWERS}::TestAnswers::test_an_answer_of_another_length_is_none"),
+    Mutation("client/patience.py", "free = min(passed, TICK_SECONDS + LATE_SECONDS_MAX)", "free = passed", f"{ANSWERS}::TestAnswers::test_time_in_which_the_callers_loop_was_busy_is_not_waited_for"),
+    Mutation("client/reconnecting.py", "min(connection.silent_seconds(), self._seconds + passed_seconds)", "connection.silent_seconds()", f"{ANSWERS}::TestAnswers::test_time_in_which_the_callers_loop_was_busy_is_not_waited_for"),
+    Mutation("client/outgoing.py", "return OutcomeUnknownError(", "return TryAgainError(", f"{ANSWERS}::TestAnswers::test_no_two_clients_or_entries_have_a_request_that_one_could_guess"),
+    Mutation("settings.py", "given or read_variable(PREFIX_VARIABLE) or PREFIX", "given or PREFIX", f"{DOOR}::TestDoor::test_connect_reads_the_environment_as_the_commands_do"),
+    Mutation("commands/sources.py", 'if unknown or "id" not in columns:', "if False:", f"{TOLD}::TestFiles::test_a_csv_without_a_header_is_an_error_that_says_so"),
+    Mutation("commands/accounts.py", "if twice is not None:", "if False:", f"{TOLD}::TestFiles::test_a_key_that_stands_twice_in_an_account_is_refused"),
+    Mutation("commands/words.py", "if text.isprintable():", "if text:", f"{TOLD}::TestTerminals::test_names_with_escapes_and_newlines_are_shown_written_out"),
+    Mutation("commands/screen.py", "sys.stdout.buffer.write(lines)", "sys.stdout.write(lines.decode())", f"{TOLD}::TestTerminals::test_a_terminal_of_ascii_and_no_home_are_enough"),
+    Mutation("store/reports.py", 'return "dead" if self.waits_for is None else "waiting"', 'return "dead"', f"{STATUS}::TestStatus::test_a_worker_that_waits_for_redis_is_not_called_dead"),
+    Mutation("streams/strays.py", "names -= {stream_name(prefix, shard) for shard in range(shard_count)}", "names = set()", f"{STATUS}::TestStatus::test_entries_in_streams_that_nobody_reads_are_shown"),
+    # What operators are told.
+    Mutation("operating/letters.py", "if arrival.unreadable is not None:", "if False:", "tests/integration/test_letters.py::test_what_would_be_a_dead_letter_again_is_not_sent"),
+    Mutation("operating/letters.py", "if repaired is None and is_cut(letter):", "if False:", "tests/integration/test_letters.py::test_one_of_which_only_the_beginning_was_kept_is_not_sent_as_it_was"),
+    Mutation("operating/facts.py", 'name = user.partition(":")[0]', "name = user", "tests/unit/test_findings.py::test_no_command_shows_a_password"),
+    Mutation("store/migrations/0007_operating.sql", "exact AND runs = 0", "exact", "tests/integration/test_where.py::test_what_its_own_flush_did_makes_the_figure_at_most"),
+    Mutation("store/migrations/0007_operating.sql", "r.status = 'expired'", "false", "tests/integration/test_where.py::test_where_finds_the_postings_of_every_transfer"),
+    Mutation("operating/doctor.py", "return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))", "return found", "tests/unit/test_findings.py::test_the_most_urgent_comes_first"),
 ]  # fmt: skip
 MUTATIONS += [Mutation(*changed, SIMULATED) for changed in SAFEGUARDS.values()]
 

@@ -106,17 +106,29 @@ async def test_where_says_what_a_declined_transfer_asked_for_and_what_there_was(
 
 
 async def test_what_its_own_flush_did_makes_the_figure_at_most(ledger: Ledger) -> None:
+    """Whether the credit of its flush came before it or after is not kept."""
     await limited_account(ledger)
     declined = transfer(LIMITED, B, 80)
     async with desk_over(ledger) as desk, ledger.working():
-        await desk.send([transfer(A, LIMITED, 100)])
+        await desk.send([transfer(A, LIMITED, 70)])
         await desk.answers(1)
-        await desk.send([transfer(LIMITED, B, 30), declined, transfer(A, LIMITED, 1)])
+        await desk.send([declined, transfer(A, LIMITED, 5)])
         await desk.answers(2)
     life = await life_of(ledger, declined["id"])
     assert life.why is not None
-    assert not life.why.exact
-    assert 70 <= life.why.available < 80
+    assert (life.why.available, life.why.exact) == (75, False)
+
+
+async def test_without_others_in_its_flush_the_figure_is_exact(ledger: Ledger) -> None:
+    await limited_account(ledger)
+    declined = transfer(LIMITED, B, 80)
+    async with desk_over(ledger) as desk, ledger.working():
+        for moved in (transfer(A, LIMITED, 70), declined):
+            await desk.send([moved])
+            await desk.drained()
+    life = await life_of(ledger, declined["id"])
+    assert life.why is not None
+    assert (life.why.available, life.why.exact) == (70, True)
 
 
 async def test_where_finds_what_waits_and_for_how_long(ledger: Ledger) -> None:
