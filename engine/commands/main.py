@@ -34,7 +34,8 @@ COMMANDS: Final = {
         "Show servers, workers, shards, what waits and what is wrong.",
     ),
     "doctor": Command(
-        "engine.commands.doctor:doctor", "Check everything, say what is wrong and what to do next."
+        "engine.commands.doctor:doctor",
+        "Check everything that can be wrong, and say what to do next.",
     ),
     "where": Command("engine.commands.where:where", "Tell an id's whole life, or where it waits."),
     "events": Command("engine.commands.events:events", "Tell what happened lately."),
