@@ -40,7 +40,7 @@ COMMANDS: Final = {
     "where": Command("engine.commands.where:where", "Tell an id's whole life, or where it waits."),
     "events": Command("engine.commands.events:events", "Tell what happened lately."),
     "letters": Command(
-        "engine.commands.letters:letters_app", "Show, repair, resend and dismiss dead letters."
+        "engine.commands.letters:letters_app", "Dead letters: show, repair, resend, dismiss."
     ),
     "verify": Command(
         "engine.commands.verify:verify",
