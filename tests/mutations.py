@@ -41,6 +41,8 @@ OWNERS = "tests/integration/test_histories_by_many.py"
 MOVES = "tests/integration/test_shards_moves.py"
 FUNDS = "tests/integration/test_funds_of_others.py"
 STRIPED = "tests/simulation/test_scenarios_stripes.py"
+STRANGERS = "tests/integration/test_strangers.py"
+CONNECTED = "tests/integration/test_what_it_is_connected_to.py"
 NUMBERS = "tests/simulation/test_scenarios_numbers.py"
 FENCE = "tests/integration/test_fence.py"
 ANSWERS = "tests/integration/test_client_answers.py"
@@ -124,7 +126,7 @@ MUTATIONS = [
     Mutation("store/ownership.py", '        await connections.write("append_lent_flush", [other], kind, time, named)\n', "", FENCE),
     Mutation("store/queries/flushes/flush_small.sql", "SELECT me.worker, $2,", "SELECT me.worker, $2 + 1000,", FENCE),
     Mutation("store/ownership.py", 'and not r["alive"]', "", FENCE),
-    Mutation("store/commit.py", "if not await _settle(connections, connection, sequence, number):", "if True:", FATE),
+    Mutation("store/commit.py", "if not await _settle(connections, connection, pid, sequence, number):", "if True:", FATE),
     Mutation("store/commit.py", 'await connections.ask(\n                    fresh, "find_flush", connections.worker, sequence, number\n                )', "True", FATE),
     Mutation("store/driver_errors.py", "asyncpg.DeadlockDetectedError | asyncpg.SerializationError", "asyncpg.SerializationError", FAILURES + "::test_a_deadlock_means_redo"),
     Mutation("store/driver_errors.py", "    if isinstance(error, asyncpg.LockNotAvailableError):\n", "    if isinstance(error, ZeroDivisionError):\n", FAILURES + "::test_a_lock_time_out_means_redo"),
@@ -187,6 +189,31 @@ MUTATIONS = [
     Mutation("worker/repair.py", 'known.issuperset(arrival.rows["id"].tolist())', "True", STREAMS),
     Mutation("deciding/locks.py", "    if book.owns_all:\n        return {}\n", "    if True:\n        return {}\n", OWNERS),
     Mutation("store/flush_writer.py", "if flush.has_assumptions:", "if False:", FUNDS),
+    Mutation("store/commit.py", "            connection.terminate()\n", "            pass\n", FATE + "::test_link_dead_behind_a_proxy_applied"),
+    Mutation("store/queries/workers/is_backend_at_work.sql", "state NOT LIKE 'idle%'", "true", FATE + "::test_link_dead_behind_a_proxy_aborted"),
+    Mutation("store/queries/workers/is_backend_at_work.sql", "state NOT LIKE 'idle%'", "false", FATE + "::test_a_commit_that_is_at_work_is_waited_for_however_long"),
+    Mutation("store/migrations/0004_guards.sql", "p.flush <> NEW.number", "true", CONNECTED + "::test_clock_a_year_ahead"),
+    Mutation("store/migrations/0004_guards.sql", "f.sequence = NEW.sequence - 1 AND f.time >= newest", "true", CONNECTED + "::test_clock_a_year_ahead"),
+    Mutation("store/migrations/0004_guards.sql", "                  WHERE p.time >= newest", "                  WHERE false", CONNECTED + "::test_a_ledger_whose_times_are_ahead_already_goes_on"),
+    Mutation("store/ledger_checks.py", "    if ahead > CLOCK_SECONDS_MAX or", "    if", CONNECTED + "::test_a_worker_whose_clock_is_far_off_does_not_begin"),
+    Mutation("store/ledger_checks.py", 'if row["last"] < row["newest"]]', "if False]", CONNECTED + "::test_sequences_behind_their_data"),
+    Mutation("store/ledger_checks.py", "    if named != known:\n", "    if False:\n", CONNECTED + "::test_an_outcome_by_another_name_is_refused"),
+    Mutation("store/driver.py", '    if encoding != "UTF8":\n', "    if False:\n", CONNECTED + "::test_entry_that_the_encoding_has_not"),
+    Mutation("store/driver.py", '_COMMON_SINCE: Final = {"transaction_timeout": "0", ', "_COMMON_SINCE: Final = {", CONNECTED + "::test_no_setting_of_the_database_changes_what_is_done"),
+    Mutation("store/driver.py", '        "session_replication_role": ("origin", "guards nothing"),\n', "", CONNECTED + "::test_triggers_that_are_off_are_refused"),
+    Mutation("store/migrate.py", "        except ConflictError as error:\n", "        except ZeroDivisionError as error:\n", CONNECTED + "::test_a_migration_waits_for_a_table_without_stopping_who_writes"),
+    Mutation("store/queries/flushes/queue_to_decline.sql", "SELECT FROM ledger.settings FOR UPDATE", "SELECT pg_advisory_xact_lock(hashtextextended('ledger: declining for want of funds', 0))", CONNECTED + "::test_a_role_that_may_only_connect_stops_nobody"),
+    # What strangers write.
+    Mutation("store/records.py", '        return f"its number is {row[\'number\']}"\n', "        pass\n", STRANGERS + "::test_account_with_a_strange_number"),
+    Mutation("store/records.py", '        return f"its flags are {flags}"\n', "        pass\n", STRANGERS + "::test_account_with_a_strange_number"),
+    Mutation("store/records.py", "        if not 0 <= own + others <= COUNTER_MAX:\n", "        if False:\n", STRANGERS + "::test_counters_that_sum_beyond_a_bigint_stop_their_account_alone"),
+    Mutation("store/records.py", 'if row["outcome"] == Outcome.created and not _is_whole(row):', "if False:", STRANGERS + "::test_a_transfer_that_no_flush_wrote_stands_as_declined"),
+    Mutation("store/migrations/0004_guards.sql", "OR NOT ledger.is_number_given(NEW.number)", "", STRANGERS + "::test_an_account_that_cannot_be_used_is_refused"),
+    Mutation("store/migrations/0004_guards.sql", "SECURITY DEFINER", "", STRANGERS + "::test_who_may_only_insert_accounts_creates_them"),
+    Mutation("store/migrations/0004_guards.sql", "       ledger.saturated(b.credits_posted) AS credits_posted,", "       coalesce(b.credits_posted, 0)::bigint AS credits_posted,", STRANGERS + "::test_counters_that_sum_beyond_a_bigint_stop_their_account_alone"),
+    Mutation("store/migrations/0004_guards.sql", "debits_pending >= -4611686018427387904 AND", "", STRANGERS + "::test_a_counter_that_wraps_is_refused_by_the_ledger"),
+    Mutation("store/migrations/0004_guards.sql", "SELECT round(sum(get_byte(bytes, start + i) * 256::numeric ^ i))", "SELECT sum(get_byte(bytes, start + i) * 256::numeric ^ i)", STRANGERS + "::test_no_number_is_shown_with_decimals"),
+    Mutation("store/migrations/0004_guards.sql", "            SELECT q.stripe, q.version, q.run, q.number, q.transfer_id, q.amount, q.pending_amount,\n                   q.debits_pending, q.debits_posted, q.credits_pending, q.credits_posted\n", "            SELECT q.*\n", STRANGERS + "::test_a_column_that_somebody_adds_breaks_nothing_that_reads"),
     Mutation("store/assumptions.py", 'await connections.write("queue_to_decline")', "pass", FUNDS),
     Mutation("deciding/limits.py", "lacking[first] = short[first]", "pass", FUNDS),
     Mutation("worker/pipeline.py", "if self._attempts.is_locked:", "if False:", FUNDS),
@@ -222,6 +249,25 @@ MUTATIONS = [
     Mutation("commands/screen.py", "sys.stdout.buffer.write(lines)", "sys.stdout.write(lines.decode())", f"{TOLD}::test_a_terminal_of_ascii_and_no_home_are_enough"),
     Mutation("store/reports.py", 'return "dead" if self.waits_for is None else "waiting"', 'return "dead"', f"{STATUS}::test_a_worker_that_waits_for_redis_is_not_called_dead"),
     Mutation("streams/strays.py", "names -= {stream_name(prefix, shard) for shard in range(shard_count)}", "names = set()", f"{STATUS}::test_entries_in_streams_that_nobody_reads_are_shown"),
+    Mutation("client/delivery.py", "not hmac.compare_digest(words[0], self._secret)", "False", f"{ANSWERS}::test_false_answers_to_a_stream_whose_name_is_known_are_let_be"),
+    Mutation("client/delivery.py", "if len(outcomes) != len(outgoing):", "if False:", f"{ANSWERS}::test_an_answer_of_another_length_is_none"),
+    Mutation("client/patience.py", "free = min(passed, TICK_SECONDS + LATE_SECONDS_MAX)", "free = passed", f"{ANSWERS}::test_time_in_which_the_callers_loop_was_busy_is_not_waited_for"),
+    Mutation("client/reconnecting.py", "min(connection.silent_seconds(), self._seconds + passed_seconds)", "connection.silent_seconds()", f"{ANSWERS}::test_time_in_which_the_callers_loop_was_busy_is_not_waited_for"),
+    Mutation("client/outgoing.py", "return OutcomeUnknownError(", "return TryAgainError(", f"{ANSWERS}::test_no_two_clients_or_entries_have_a_request_that_one_could_guess"),
+    Mutation("settings.py", "given or read_variable(PREFIX_VARIABLE) or PREFIX", "given or PREFIX", f"{DOOR}::TestDoor::test_connect_reads_the_environment_as_the_commands_do"),
+    Mutation("commands/sources.py", 'if unknown or "id" not in columns:', "if False:", f"{TOLD}::test_a_csv_without_a_header_is_an_error_that_says_so"),
+    Mutation("commands/accounts.py", "if twice is not None:", "if False:", f"{TOLD}::test_a_key_that_stands_twice_in_an_account_is_refused"),
+    Mutation("commands/words.py", "if text.isprintable():", "if text:", f"{TOLD}::test_names_with_escapes_and_newlines_are_shown_written_out"),
+    Mutation("commands/screen.py", "sys.stdout.buffer.write(lines)", "sys.stdout.write(lines.decode())", f"{TOLD}::test_a_terminal_of_ascii_and_no_home_are_enough"),
+    Mutation("store/reports.py", 'return "dead" if self.waits_for is None else "waiting"', 'return "dead"', f"{STATUS}::test_a_worker_that_waits_for_redis_is_not_called_dead"),
+    Mutation("streams/strays.py", "names -= {stream_name(prefix, shard) for shard in range(shard_count)}", "names = set()", f"{STATUS}::test_entries_in_streams_that_nobody_reads_are_shown"),
+    # What operators are told.
+    Mutation("operating/letters.py", "if arrival.unreadable is not None:", "if False:", "tests/integration/test_letters.py::test_what_would_be_a_dead_letter_again_is_not_sent"),
+    Mutation("operating/letters.py", "if repaired is None and is_cut(letter):", "if False:", "tests/integration/test_letters.py::test_one_of_which_only_the_beginning_was_kept_is_not_sent_as_it_was"),
+    Mutation("operating/facts.py", 'name = user.partition(":")[0]', "name = user", "tests/unit/test_findings.py::test_no_command_shows_a_password"),
+    Mutation("store/migrations/0007_operating.sql", "exact AND runs = 0", "exact", "tests/integration/test_where.py::test_what_its_own_flush_did_makes_the_figure_at_most"),
+    Mutation("store/migrations/0006_runs.sql", "r.status = 'expired'", "false", "tests/integration/test_where.py::test_where_finds_the_postings_of_every_transfer"),
+    Mutation("operating/doctor.py", "return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))", "return found", "tests/unit/test_findings.py::test_the_most_urgent_comes_first"),
 ]  # fmt: skip
 MUTATIONS += [Mutation(*changed, SIMULATED) for changed in SAFEGUARDS.values()]
 

@@ -148,8 +148,8 @@ class TestDoor:
         for name in (POSTGRES_VARIABLE, REDIS_VARIABLE, DATA_VARIABLE, PREFIX_VARIABLE):
             monkeypatch.delenv(name, raising=False)
         await migrate(servers.postgres.dsn)
-        running = Ledger(*servers.addresses, ledger.prefix, 16)
-        monkeypatch.setenv(PREFIX_VARIABLE, ledger.prefix)
+        running = Ledger(*servers.addresses, f"{ledger.prefix}_up", 16)
+        monkeypatch.setenv(PREFIX_VARIABLE, running.prefix)
         monkeypatch.setenv(DATA_VARIABLE, str(servers.directory))
         async with running.working(), engine.connect() as client:
             [a, b] = await make_accounts(client, 2)
@@ -157,7 +157,7 @@ class TestDoor:
         # Addresses of the environment go before its directory, those given before both.
         monkeypatch.setenv(POSTGRES_VARIABLE, ledger.dsn)
         monkeypatch.setenv(REDIS_VARIABLE, ledger.redis_url)
-        async with engine.connect() as client:
+        async with engine.connect(prefix=ledger.prefix) as client:
             assert await client.lookup_accounts([a]) == []
         async with engine.connect(*servers.addresses) as client:
             assert len(await client.lookup_accounts([a])) == 1

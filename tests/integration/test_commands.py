@@ -300,7 +300,7 @@ async def test_a_worker_gives_its_shards_back_and_status_says_what_is_missing(
     away = {**where, "ENGINE_POSTGRES_DSN": "postgresql://engine@127.0.0.1:1/engine"}
     shown = Ended(start([*ENGINE, "status"], tmp_path, **away))
     assert shown.code == 1
-    assert "WRONG: Postgres is out of reach" in shown.out
+    assert "WRONG: Postgres at 127.0.0.1:1 is out of reach" in shown.out
 
 
 def test_the_demo_passes_and_leaves_nothing(

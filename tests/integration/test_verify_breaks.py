@@ -205,6 +205,14 @@ ownership                   | "shard":9 |
       AND o.worker <> '00000000-0000-0000-0000-000000000000'
 ownership                   | "shard":9 |
     DELETE FROM ledger.ownership WHERE shard = 9
+references                  | "number":9007199254740991 |
+    ALTER TABLE ledger.accounts DROP CONSTRAINT accounts_number_usable;
+    INSERT INTO ledger.accounts (id, ledger, code, number) OVERRIDING SYSTEM VALUE
+    VALUES (gen_random_uuid(), 1, 1, 9007199254740991)
+references                  | "flags":[["debits_must_not_exceed_credits"]] |
+    ALTER TABLE ledger.accounts DROP CONSTRAINT accounts_flags_usable;
+    INSERT INTO ledger.accounts (id, ledger, code, flags)
+    VALUES (gen_random_uuid(), 1, 1, '{{debits_must_not_exceed_credits}}')
 due                         | <stays> |
     UPDATE ledger.spent SET timeout = 1, expires_at = expires_at - interval '7199 seconds'
     WHERE id = <stays>

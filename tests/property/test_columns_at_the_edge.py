@@ -167,3 +167,10 @@ def test_a_batch_that_adds_up_on_one_account_overflows_where_it_must(
     assert second == [Outcome.created] * fit + [Outcome.overflows_credits_posted] * (4000 - fit)
     spent = min(4001, (before + fit * amount) // amount)
     assert third == [Outcome.created] * spent + [Outcome.exceeds_credits] * (4001 - spent)
+
+
+def test_what_comes_near_the_end_is_known_before_its_flush_is_sent() -> None:
+    """The next batch of the same flush is decided exactly."""
+    world = ByColumns([account(1), account(2), account(3)])
+    world.step(0, [(0, [move(1, 1, 2, COUNTER_MAX)])])
+    assert world.step(0, [(0, [move(2, 3, 2, 1)])]) == [[Outcome.overflows_credits_posted]]

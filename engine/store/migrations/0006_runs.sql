@@ -58,7 +58,7 @@ WINDOW later AS (ORDER BY l.back ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDIN
 $$;
 
 -- Rows of old that are no run's last: what finds them by account. Empty in a ledger of today.
-CREATE INDEX posted_beside ON ledger.posted (stripe) WHERE run = 0;
+CREATE INDEX posted_beside ON ledger.posted (stripe, version) WHERE run = 0;
 
 CREATE VIEW ledger.legs AS
 SELECT p.stripe, p.number AS row_number, l.*
@@ -196,7 +196,7 @@ END $$;
 
 -- The rows of a stripe that one flush wrote, by halving: numbers rise with versions.
 CREATE FUNCTION ledger.rows_of_flush(wanted_stripe bigint, wanted_flush bigint)
-    RETURNS SETOF ledger.posted
+    RETURNS TABLE (place tid, kept ledger.posted)
     LANGUAGE plpgsql STABLE PARALLEL SAFE
     SET plan_cache_mode = force_generic_plan
     SET enable_seqscan = off SET enable_bitmapscan = off AS $$
@@ -223,20 +223,41 @@ BEGIN
         END IF;
     END LOOP;
     FOR probe IN
-        SELECT p AS kept FROM ledger.posted p
+        SELECT p.ctid AS at, p AS of_flush, p.number >> 20 AS flush FROM ledger.posted p
         WHERE p.stripe = wanted_stripe AND p.run > 0 AND p.version - p.run >= low
         ORDER BY p.version - p.run
     LOOP
-        EXIT WHEN (probe.kept).number >> 20 <> wanted_flush;
-        RETURN NEXT probe.kept;
+        EXIT WHEN probe.flush <> wanted_flush;
+        place := probe.at;
+        kept := probe.of_flush;
+        RETURN NEXT;
     END LOOP;
 END $$;
 
+-- The postings of a stripe in one flush, however they are kept.
+CREATE FUNCTION ledger.legs_of_flush(wanted_stripe bigint, wanted_flush bigint)
+    RETURNS TABLE (version bigint, number bigint, transfer_id uuid, amount bigint, pending_amount bigint,
+                   is_debit boolean, debits_pending bigint, debits_posted bigint,
+                   credits_pending bigint, credits_posted bigint)
+    LANGUAGE sql STABLE PARALLEL SAFE AS $$
+SELECT l.*
+FROM ledger.rows_of_flush(wanted_stripe, wanted_flush) r
+CROSS JOIN LATERAL (
+    SELECT l.* FROM ledger.legs_of(r.kept) l
+    WHERE (r.kept).run = 1 OR (r.kept).earlier_transfers IS NOT NULL
+    UNION ALL
+    SELECT l.*
+    FROM unnest(ledger.postings_around(
+        (r.place::text::point)[0]::bigint, wanted_stripe, (r.kept).number, (r.kept).run)) q
+    CROSS JOIN LATERAL ledger.legs_of(q) l
+    WHERE (r.kept).run > 1 AND (r.kept).earlier_transfers IS NULL) l
+$$;
+
 -- The postings of one transfer, by probes: of both accounts' stripes the rows that its flush wrote,
 -- and where it was a hold that expired, those that the expiry's flush wrote.
-CREATE FUNCTION ledger.postings_of(transfer_id uuid)
-RETURNS TABLE (account_id uuid, amount bigint, pending_amount bigint, shard integer, version bigint,
-               debits_pending bigint, debits_posted bigint,
+CREATE FUNCTION ledger.postings_of(wanted uuid)
+RETURNS TABLE (account_id uuid, transfer_id uuid, amount bigint, pending_amount bigint,
+               shard integer, version bigint, debits_pending bigint, debits_posted bigint,
                credits_pending bigint, credits_posted bigint,
                posted_at timestamptz, worker uuid, number bigint)
     LANGUAGE plpgsql STABLE PARALLEL SAFE
@@ -246,7 +267,7 @@ RETURNS TABLE (account_id uuid, amount bigint, pending_amount bigint, shard inte
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
-    SELECT a.id, l.amount, l.pending_amount, (n.stripe & 1023)::integer, l.version,
+    SELECT a.id, l.transfer_id, l.amount, l.pending_amount, (n.stripe & 1023)::integer, l.version,
            l.debits_pending, l.debits_posted, l.credits_pending, l.credits_posted,
            f.time, f.worker, l.number
     FROM ledger.spent s
@@ -256,16 +277,8 @@ BEGIN
     CROSS JOIN LATERAL (VALUES (s.debit_account), (s.credit_account)) AS account(number)
     JOIN ledger.accounts a ON a.number = account.number
     CROSS JOIN LATERAL ledger.newest(account.number) n
-    CROSS JOIN LATERAL ledger.rows_of_flush(n.stripe, flush.number) kept
-    CROSS JOIN LATERAL (
-        SELECT l.* FROM ledger.legs_of(kept) l
-        WHERE kept.run = 1 OR kept.earlier_transfers IS NOT NULL
-        UNION ALL
-        SELECT l.* FROM ledger.posted q CROSS JOIN LATERAL ledger.legs_of(q) l
-        WHERE kept.run > 1 AND kept.earlier_transfers IS NULL
-          AND q.stripe = n.stripe AND q.run IN (0, kept.run)
-          AND q.version > kept.version - kept.run AND q.version <= kept.version) l
-    WHERE s.id = postings_of.transfer_id AND s.outcome = 0 AND l.transfer_id = s.id
+    CROSS JOIN LATERAL ledger.legs_of_flush(n.stripe, flush.number) l
+    WHERE s.id = wanted AND s.outcome = 0 AND l.transfer_id = s.id
     ORDER BY l.number;
 END $$;
 COMMENT ON FUNCTION ledger.postings_of IS
