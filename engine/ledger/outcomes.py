@@ -7,6 +7,9 @@ broken the answer is the one that stands first.
 
 Source: package `tigerbeetle` 0.17.9, enums of the same names. What concerns imported
 events is left out: the flag `imported` is answered with `reserved_flag`.
+
+The rows of `ledger.outcomes` are held to `Outcome` at `engine init` and when a worker opens: a new
+member needs a migration that adds its row.
 """
 
 from enum import IntEnum
