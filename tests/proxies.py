@@ -15,7 +15,7 @@ class _Trap(NamedTuple):
     """What happens, once, to the next message with a marker in it."""
 
     marker: bytes
-    what: Loss | Literal["hold"]
+    what: Loss | Literal["hold", "mute"]
     passing: int = 0
 
 
@@ -34,7 +34,9 @@ class Proxy:
     cut. `lose("answer", marker)`: the server acts on it, and the connection is cut instead
     of its answer being passed on. `lose("late", marker)`: the client is cut off, the server
     is not, and gets the message by `deliver`. `hold(marker)`: it is kept until `release`,
-    and nobody is cut off. `silent`: nothing passes any more, and nobody is told.
+    and nobody is cut off. `mute(marker)`: the server acts on it, and nothing of that connection
+    passes back any more, which nobody is told. `silent`: nothing passes at all, and nobody is
+    told.
     `bytes_per_second`: how fast answers pass, over all connections. `refusal`: what Redis says to
     every command, which does not reach it.
     """
@@ -63,6 +65,11 @@ class Proxy:
         self._trap = _Trap(marker, "hold", passing)
         self.held.clear()
         self._released.clear()
+
+    def mute(self, marker: bytes) -> None:
+        """Pass on the next message with `marker`, and never an answer: the link is dead."""
+        self._trap = _Trap(marker, "mute")
+        self.lost.clear()
 
     def release(self) -> None:
         """Let go of what is held back."""
@@ -120,12 +127,12 @@ class Proxy:
         except OSError:  # the server is away, and so are we
             client_out.close()
             return
-        losing = False
+        losing = muted = False
         kept: set[asyncio.StreamWriter] = set()
         tail = b""
 
         async def to_server() -> None:
-            nonlocal losing, tail
+            nonlocal losing, muted, tail
             while data := await client_in.read(65536):
                 await self._passing.wait()
                 if self.refusal is not None:
@@ -145,10 +152,13 @@ class Proxy:
                     if trap.what == "late":
                         self._late = _Late(data, server_in, server_out)
                         kept.add(server_out)
-                    if trap.what != "answer":
+                    if trap.what == "mute":
+                        muted = True
+                    elif trap.what != "answer":
                         self.lost.set()
                         return
-                    losing = True
+                    else:
+                        losing = True
                 tail = data[-64:]
                 server_out.write(data)
                 await server_out.drain()
@@ -156,6 +166,9 @@ class Proxy:
         async def to_client() -> None:
             while data := await server_in.read(65536):
                 await self._passing.wait()
+                if muted:
+                    self.lost.set()
+                    continue
                 if losing:
                     self.lost.set()
                     return

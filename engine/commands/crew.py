@@ -1,11 +1,12 @@
 """Workers in this process: which shards each gets, and how all of them end."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Annotated, Any, Final, TypeAlias
 
 import anyio
@@ -13,6 +14,7 @@ import structlog
 import typer
 
 from engine.ledger.nouns import SHARD_COUNT_MAX
+from engine.operating.outages import OutageRecorder
 from engine.servers import Addresses
 from engine.settings import stream_prefix
 from engine.store.worker_store import WorkerStore
@@ -27,6 +29,33 @@ WorkerCount: TypeAlias = Annotated[
     int,
     typer.Option("--workers", min=1, max=WORKERS_MAX, help="How many workers this process runs."),
 ]
+
+MetricsAddress: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        metavar="HOST:PORT",
+        help="Serve /metrics (Prometheus), /livez and /readyz there. Off if not given.",
+    ),
+]
+
+
+def parse_listen(text: str | None) -> tuple[str, int] | None:
+    """Read `HOST:PORT`, or `[::1]:PORT`.
+
+    Raises:
+        BadParameter: When it is written in another way.
+    """
+    if text is None:
+        return None
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (colon and host and port.isascii() and port.isdecimal() and int(port) < 2**16):
+        raise typer.BadParameter(
+            f"{text!r}: write where to listen as HOST:PORT, as 127.0.0.1:9464",
+            param_hint="--metrics",
+        )
+    return host, int(port)
 
 
 def parse_shards(text: str | None) -> list[int] | None:
@@ -77,9 +106,19 @@ class Crew:
     Args:
         addresses: The servers.
         deal: For each worker, its shards; None for its share.
+        metrics: Host and port at which metrics are served; None for nowhere.
     """
 
-    def __init__(self, addresses: Addresses, deal: Sequence[Sequence[int] | None]) -> None:
+    def __init__(
+        self,
+        addresses: Addresses,
+        deal: Sequence[Sequence[int] | None],
+        metrics: tuple[str, int] | None = None,
+    ) -> None:
+        self._addresses = addresses
+        self._listen = metrics
+        self.metrics_address: str | None = None
+        """Where metrics are served, once they are."""
         self._workers = [
             Worker(
                 WorkerStore(addresses.postgres_dsn, uuid.uuid4().bytes),
@@ -88,6 +127,9 @@ class Crew:
                 clock,
             )
             for shards in deal
+        ]
+        self._recorders = [
+            OutageRecorder(worker, addresses.postgres_dsn) for worker in self._workers
         ]
 
     def stop(self) -> None:
@@ -109,12 +151,32 @@ class Crew:
         Raises:
             ConfigurationError, InvariantBroken: As `Worker.run`.
         """
-        async with anyio.create_task_group() as announcing:
+        async with self._serve_metrics(), anyio.create_task_group() as announcing:
             announcing.start_soon(self._announce, on_ready)
             async with anyio.create_task_group() as working:
                 for worker in self._workers:
                     working.start_soon(worker.run)
+                for recorder in self._recorders:
+                    announcing.start_soon(recorder.run)
             announcing.cancel_scope.cancel()
+
+    @contextlib.asynccontextmanager
+    async def _serve_metrics(self) -> AsyncIterator[None]:
+        if self._listen is None:
+            yield
+            return
+        # Only who asks for metrics pays for the library.
+        from engine.operating.endpoint import open_endpoint  # noqa: PLC0415
+        from engine.operating.metrics import Metrics  # noqa: PLC0415
+
+        metrics = Metrics(self._workers)
+        async with open_endpoint(metrics, self._listen) as self.metrics_address:
+            _log.info("metrics_served", address=self.metrics_address)
+            async with anyio.create_task_group() as measuring:
+                measuring.start_soon(metrics.watch_loop)
+                measuring.start_soon(metrics.ask_servers, *self._addresses, stream_prefix())
+                yield
+                measuring.cancel_scope.cancel()
 
     async def _announce(self, on_ready: Callable[[], None]) -> None:
         try:

@@ -110,17 +110,37 @@ async def gather_status(addresses: Addresses, waiting_seconds_max: float) -> Sta
     finally:
         await streams.close()
     workers = {worker.worker: worker for worker in status.workers}
-    status.shards = [_shard_status(shard, workers, waiting.get(shard.shard)) for shard in shards]
+    status.shards = [
+        _shard_status(shard, workers, _known(waiting.get(shard.shard))) for shard in shards
+    ]
     status.problems += [
         *_free_shards(shards),
         *_dead_workers(status.workers),
         *_waiting_workers(status.workers),
+        *_unreadable(waiting),
         *_strays(status.strays, prefix),
         *_late(status.shards, waiting_seconds_max),
         *_server_problems(status),
     ]
     status.healthy = not status.problems
     return status
+
+
+def _known(waiting: Waiting | None) -> Waiting | None:
+    return None if waiting is None or waiting.fault is not None else waiting
+
+
+def _unreadable(waiting: Mapping[int, Waiting]) -> Iterable[Problem]:
+    by_fault: dict[str, list[int]] = {}
+    for shard, found in waiting.items():
+        if found.fault is not None:
+            by_fault.setdefault(found.fault, []).append(shard)
+    for fault, shards in by_fault.items():
+        yield Problem(
+            f"the streams of shards {describe_shards(shards)} cannot be read: {fault}",
+            "rename or delete what has their names, or let the engine's user touch them; their "
+            "workers then go on by themselves, and others' shards are as before",
+        )
 
 
 def describe_shards(shards: Iterable[int]) -> str:

@@ -33,6 +33,15 @@ COMMANDS: Final = {
         "engine.commands.status:status",
         "Show servers, workers, shards, what waits and what is wrong.",
     ),
+    "doctor": Command(
+        "engine.commands.doctor:doctor",
+        "Check everything that can be wrong, and say what to do next.",
+    ),
+    "where": Command("engine.commands.where:where", "Tell an id's whole life, or where it waits."),
+    "events": Command("engine.commands.events:events", "Tell what happened lately."),
+    "letters": Command(
+        "engine.commands.letters:letters_app", "Show, repair, resend and dismiss dead letters."
+    ),
     "verify": Command(
         "engine.commands.verify:verify",
         "Check every posting, balance, id and position of the ledger.",

@@ -8,7 +8,14 @@ from typing import Annotated, Final
 import structlog
 import typer
 
-from engine.commands.crew import Crew, WorkerCount, deal_shards, run_until_signal
+from engine.commands.crew import (
+    Crew,
+    MetricsAddress,
+    WorkerCount,
+    deal_shards,
+    parse_listen,
+    run_until_signal,
+)
 from engine.commands.init import ShardCount, make_ledger
 from engine.commands.logs import LogLevel, configure_logs
 from engine.commands.own_servers import run_watched, running_servers, term_as_interrupt
@@ -43,6 +50,7 @@ def up(
     ] = None,
     shards: ShardCount = None,
     workers: WorkerCount = 1,
+    metrics: MetricsAddress = None,
     log_level: LogLevel = "info",
     json: Json = False,
 ) -> None:
@@ -54,19 +62,27 @@ def up(
     Example: engine up --data ./ledger
     """
     configure_logs(log_level)
+    listen = parse_listen(metrics)
     directory = data_directory(data)
     given = [name for name in (POSTGRES_VARIABLE, REDIS_VARIABLE) if read_variable(name)]
     if given:
         verb = "are" if len(given) > 1 else "is"
         err.print(f"{' and '.join(given)} {verb} set, but `up` starts servers of its own.")
     with term_as_interrupt(), running_servers(directory) as servers:
-        run_busy_loop(_serve(servers, shards, workers, json=json))
+        run_busy_loop(_serve(servers, shards, workers, listen, json=json))
 
 
-async def _serve(servers: Servers, shards: int | None, workers: int, *, json: bool) -> None:
+async def _serve(
+    servers: Servers,
+    shards: int | None,
+    workers: int,
+    listen: tuple[str, int] | None,
+    *,
+    json: bool,
+) -> None:
     addresses = servers.addresses
     _, count = await make_ledger(addresses.postgres_dsn, shards)
-    crew = Crew(addresses, deal_shards(None, workers))
+    crew = Crew(addresses, deal_shards(None, workers), listen)
 
     def announce() -> None:
         if json:
@@ -78,6 +94,7 @@ async def _serve(servers: Servers, shards: int | None, workers: int, *, json: bo
                     "shards": count,
                     "workers": workers,
                     "data": str(servers.directory),
+                    "metrics": crew.metrics_address,
                 }
             )
         else:

@@ -8,8 +8,10 @@ import typer
 from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
 from engine.commands.crew import (
     Crew,
+    MetricsAddress,
     WorkerCount,
     deal_shards,
+    parse_listen,
     parse_shards,
     run_until_signal,
 )
@@ -34,6 +36,7 @@ def worker(
     postgres_dsn: PostgresDsn = None,
     redis_url: RedisUrl = None,
     data: Data = None,
+    metrics: MetricsAddress = None,
     log_level: LogLevel = "info",
     json: Json = False,
 ) -> None:
@@ -48,21 +51,33 @@ def worker(
     """
     configure_logs(log_level)
     addresses = find_addresses(postgres_dsn, redis_url, data)
-    run_busy_loop(_work(addresses, parse_shards(shards), workers, json=json))
+    run_busy_loop(_work(addresses, parse_shards(shards), workers, parse_listen(metrics), json=json))
 
 
 async def _work(
-    addresses: Addresses, wanted: list[int] | None, workers: int, *, json: bool
+    addresses: Addresses,
+    wanted: list[int] | None,
+    workers: int,
+    listen: tuple[str, int] | None,
+    *,
+    json: bool,
 ) -> None:
     async with open_reports(addresses.postgres_dsn) as reports:
         count = await reports.shard_count()
     if wanted is not None and wanted[-1] >= count:
         raise ConfigurationError(f"no shard {wanted[-1]}: the ledger has {count}, from 0")
-    crew = Crew(addresses, deal_shards(wanted, workers))
+    crew = Crew(addresses, deal_shards(wanted, workers), listen)
 
     def announce() -> None:
         if json:
-            print_json({"event": "ready", "pid": os.getpid(), "workers": crew.describe()})
+            print_json(
+                {
+                    "event": "ready",
+                    "pid": os.getpid(),
+                    "workers": crew.describe(),
+                    "metrics": crew.metrics_address,
+                }
+            )
         else:
             shards = sum(len(worker["shards"]) for worker in crew.describe())
             out.print(f"Working on {shards} of {count} shards. Ctrl-C stops.")

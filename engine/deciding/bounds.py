@@ -19,29 +19,37 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from engine.book.book import FOREIGN_STRIPE_MAX, UNLOCKED_MAX, Book
+from engine.book.book import (
+    CREDITS_PENDING,
+    CREDITS_POSTED,
+    FOREIGN_STRIPE_MAX,
+    UNLOCKED_MAX,
+    Book,
+)
 from engine.book.id_table import Slots
 from engine.deciding.batch import Batch, Ints, Mask
-from engine.deciding.limits import Legs
+from engine.deciding.limits import Legs, Moves
 from engine.deciding.locks import EXPIRY
 from engine.ledger.nouns import COUNTER_MAX
 from engine.ledger.outcomes import Outcome
 
-_OVERFLOWS: Final = [int(o) for o in Outcome if o.name.startswith("overflows")]
+_IS_OVERFLOW: Final = np.zeros(256, bool)
+_IS_OVERFLOW[[int(o) for o in Outcome if o.name.startswith("overflows")]] = True
 
 Sums = npt.NDArray[np.float64]
 """Large enough not to wrap, and exact up to 2^53, which is past `FOREIGN_STRIPE_MAX`."""
 
 
 def find_locks_by_sums(
-    book: Book, batch: Batch, legs: Legs, outcomes: npt.NDArray[np.uint8]
+    book: Book, batch: Batch, moves: Moves, legs: Legs, outcomes: npt.NDArray[np.uint8]
 ) -> dict[int, set[int]]:
     """By entry, the shards whose owners must be locked for what it would bring; as `locks`.
 
     Args:
         book: As it is before.
         batch: The requests.
-        legs: All that is to be written, at which request.
+        moves: What columns move and hold.
+        legs: All that is to be written, at which request: of these moves and of whatever else.
         outcomes: Of the requests.
     """
     if book.owns_all:
@@ -50,7 +58,7 @@ def find_locks_by_sums(
     others = set(np.flatnonzero(~book.owned).tolist())
     for place in _overflowing(batch, outcomes).tolist():
         locks[int(batch.entries[place])] = set(others)
-    if not len(legs.slots) or _is_small(book, legs):
+    if not len(legs.slots) or _is_small(book, moves, legs):
         return locks
     slots, at = np.unique(legs.slots, return_inverse=True)
     foreign = ~book.mine[slots]
@@ -69,21 +77,27 @@ def _overflowing(batch: Batch, outcomes: npt.NDArray[np.uint8]) -> Ints:
 
     An amount that is larger than any counter passes it anyway.
     """
-    overflowing = np.isin(outcomes, _OVERFLOWS)
+    overflowing = _IS_OVERFLOW[outcomes]
+    if not overflowing.any():
+        return np.flatnonzero(overflowing)
     overflowing &= batch.rows["amount_high"] == 0
     overflowing &= batch.rows["amount_low"] <= np.uint64(COUNTER_MAX)
     return np.flatnonzero(overflowing)
 
 
-def _is_small(book: Book, legs: Legs) -> bool:
-    """Whether nothing is lessened, and all of it on any one stripe would be far from a bound."""
-    if len(legs.deltas) and legs.deltas.min() < 0:
+def _is_small(book: Book, moves: Moves, legs: Legs) -> bool:
+    """Whether there are only moves, which together are far from a bound on any stripe.
+
+    Columns move nothing on accounts near their end, and debits are all at home.
+    """
+    if len(legs.slots) != 2 * len(moves.rows):
         return False
-    most = float(legs.deltas.sum(dtype=np.float64))
-    there = book.own[:, legs.slots[~book.mine[legs.slots]]]
-    most_there = float(np.abs(there.astype(np.float64)).max()) if there.size else 0.0
-    near = bool(book.near_overflow[legs.slots].any())
-    return most + most_there <= FOREIGN_STRIPE_MAX and not near
+    away = moves.credit[~book.mine[moves.credit]]
+    if not len(away):
+        return True
+    there = max(int(book.own[kind][away].max()) for kind in (CREDITS_PENDING, CREDITS_POSTED))
+    # Each is below `LARGE`: their sum does not wrap.
+    return there + int(moves.amount.sum()) <= FOREIGN_STRIPE_MAX
 
 
 def _by_slot(at: Ints, values: Ints, count: int) -> Sums:

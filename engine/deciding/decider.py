@@ -322,7 +322,7 @@ class Decider:
             self._checked = missing is None
             if self._checked:
                 self._locks_by_sums = find_locks_by_sums(
-                    self._book, self._batch, draft.legs, draft.outcomes
+                    self._book, self._batch, draft.moves, draft.legs, draft.outcomes
                 )
         return missing
 

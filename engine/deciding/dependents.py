@@ -67,7 +67,7 @@ def find_dependents(
     # They go on and on, as along a path: all that hangs together is taken at once.
     together = _find_together(forms, slots, conditional)
     reached = np.zeros(len(rules), bool)
-    reached[together[done]] = True
+    reached[together[done | dirty[debit] | dirty[credit]]] = True
     done = reached[together]
     rules |= done
     for column in (debit[done], credit[done]):

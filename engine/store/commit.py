@@ -72,6 +72,7 @@ async def commit_and_settle(
     if connection.is_closed():
         commit.close()
         raise TryAgainError(f"flush {sequence} was not sent: the connection was lost before")
+    pid = connection.get_server_pid()
     try:
         with _warned(connection) as was_warned:
             result = await _answer_of(connections, connection, commit, f"flush {sequence}")
@@ -82,7 +83,7 @@ async def commit_and_settle(
         if not is_connection_lost(error):
             raise
         _log.warning("commit_of_unknown_fate", sequence=sequence, reason=str(error))
-        if not await _settle(connections, connection, sequence, number):
+        if not await _settle(connections, connection, pid, sequence, number):
             raise TryAgainError(f"flush {sequence} was not committed: {error}") from error
         await connections.open()
         return None
@@ -176,7 +177,7 @@ def _warned(connection: asyncpg.Connection) -> Iterator[Callable[[], bool]]:
 
 
 async def _settle(
-    connections: Connections, lost: asyncpg.Connection, sequence: int, number: int
+    connections: Connections, lost: asyncpg.Connection, pid: int, sequence: int, number: int
 ) -> bool:
     """Find out whether a flush whose COMMIT was not answered is committed.
 
@@ -184,7 +185,6 @@ async def _settle(
     flush is there, something of our own is committed, which waits for a synchronous
     standby as the lost COMMIT may not have done.
     """
-    pid = lost.get_server_pid()
     lost.terminate()
     deadline = asyncio.get_running_loop().time() + SETTLE_SECONDS_MAX
     while asyncio.get_running_loop().time() < deadline:

@@ -10,7 +10,7 @@ from typing import Final
 import asyncpg
 
 from engine.errors import ConfigurationError
-from engine.store.address import CONNECT_SECONDS_MAX, read_address, where_of
+from engine.store.address import CONNECT_SECONDS_MAX, Address, read_address, where_of
 from engine.store.driver_errors import LOCK_SECONDS_MAX, translated
 
 POSTGRES_VERSION_MIN: Final = 15
@@ -51,11 +51,8 @@ _COMMON: Final = {
 _COMMON_SINCE: Final = {"transaction_timeout": "0", "restrict_nonsystem_relation_kind": ""}
 """The same, where the server knows them: not in every version that is supported."""
 
-_SET_WHAT_IS_KNOWN: Final = """
-SELECT set_config(wanted.name, wanted.value, false)
-FROM unnest($1::text[], $2::text[]) AS wanted(name, value)
-WHERE current_setting(wanted.name, true) IS NOT NULL
-"""
+_unknown: dict[str, set[str]] = {}
+"""Those that a server, by host and port, does not know."""
 
 _SETTINGS: Final = _COMMON | {
     "lock_timeout": f"{LOCK_SECONDS_MAX}s",
@@ -136,15 +133,38 @@ async def connect_plain(
     Raises: As `connect`, but for what is asked of the server.
     """
     address = read_address(dsn)
-    options = {} if address.options is None else {"options": address.options}
+    wanted = {"application_name": name, **_COMMON, **_COMMON_SINCE, **settings}
+    if address.options is not None:
+        wanted["options"] = address.options
+    for setting in _unknown.get(address.where, ()):
+        wanted.pop(setting, None)
     with translated(address.where):
+        connection = await _connect(address, wanted, statement_seconds_max)
+    _keep_alive(connection, address.keepalives)
+    return connection
+
+
+async def _connect(
+    address: Address, wanted: dict[str, str], statement_seconds_max: float | None
+) -> asyncpg.Connection:
+    """Connect; a server of a version before is not told what it does not know."""
+    while True:
         try:
-            connection = await asyncpg.connect(
+            return await asyncpg.connect(
                 **address.arguments,
                 timeout=address.connect_seconds_max,
                 command_timeout=statement_seconds_max,
-                server_settings={**options, "application_name": name, **_COMMON, **settings},
+                server_settings=wanted,
             )
+        except asyncpg.UndefinedObjectError as error:
+            unknown = [name for name in _COMMON_SINCE if name in wanted and name in str(error)]
+            if not unknown:
+                raise ConfigurationError(
+                    f"Postgres at {address.where} refuses: {error.args[0]}"
+                ) from error
+            _unknown.setdefault(address.where, set()).update(unknown)
+            for name in unknown:
+                del wanted[name]
         except asyncpg.ProtocolViolationError as error:
             raise ConfigurationError(
                 f"what answers at {address.where} does not speak as Postgres does, as a pooler; "
@@ -154,15 +174,6 @@ async def connect_plain(
             raise ConfigurationError(
                 f"Postgres at {address.where} cannot be reached by its address: {error}"
             ) from error
-        try:
-            _keep_alive(connection, address.keepalives)
-            async with asyncio.timeout(CONNECT_SECONDS_MAX):
-                since = {k: v for k, v in _COMMON_SINCE.items() if k not in settings}
-                await connection.fetch(_SET_WHAT_IS_KNOWN, list(since), list(since.values()))
-        except BaseException:
-            connection.terminate()
-            raise
-    return connection
 
 
 async def _check_server(connection: asyncpg.Connection, commit: str) -> None:

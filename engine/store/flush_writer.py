@@ -4,7 +4,7 @@ Each is one transaction: the fence first, which is the next number of the worker
 the rows; last a look at what was assumed; then COMMIT, which `commit` sees to its end.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 import asyncpg
@@ -16,7 +16,7 @@ from engine.store.connections import Connections, bounded
 from engine.store.copy import send_copy
 from engine.store.driver_errors import translated
 from engine.store.flush_copies import FLUSH_SHIFT, copies_of
-from engine.store.rows import Flush, dead_letter_columns
+from engine.store.rows import DeadLetter, Flush
 from engine.store.small_flush import is_small, small_arguments
 
 LOCK_ROUNDS_MAX: Final = 20
@@ -123,12 +123,24 @@ class FlushWriter:
         if closings:
             await self._connections.write("close_accounts", list(closings), list(closings.values()))
         if flush.dead_letters:
-            await self._connections.write(
-                "insert_dead_letters", *dead_letter_columns(flush.dead_letters)
-            )
+            await self._write_dead_letters(flush.dead_letters)
         if flush.positions:
             await self._move_positions(flush)
         return next_number
+
+    async def _write_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """In columns; the fields of all of them in one, each with the place of its letter."""
+        fields = [(place, field) for place, each in enumerate(letters, 1) for field in each.fields]
+        await self._connections.write(
+            "insert_dead_letters",
+            [letter.shard for letter in letters],
+            [letter.position.generation for letter in letters],
+            [letter.position.ms for letter in letters],
+            [letter.position.seq for letter in letters],
+            [letter.reason for letter in letters],
+            [place for place, _ in fields],
+            [field for _, field in fields],
+        )
 
     async def _move_positions(self, flush: Flush) -> None:
         positions = flush.positions.values()

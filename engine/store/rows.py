@@ -1,7 +1,7 @@
 """What goes into and comes out of the store: positions, dead letters, flushes."""
 
 from collections.abc import Collection, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -54,20 +54,6 @@ class DeadLetter(msgspec.Struct, frozen=True):
     fields: Sequence[bytes]
 
 
-def dead_letter_columns(letters: Sequence[DeadLetter]) -> list[list[Any]]:
-    """What follows the statement that inserts them: columns, and all fields in one of their own."""
-    fields = [(place, field) for place, letter in enumerate(letters, 1) for field in letter.fields]
-    return [
-        [letter.shard for letter in letters],
-        [letter.position.generation for letter in letters],
-        [letter.position.ms for letter in letters],
-        [letter.position.seq for letter in letters],
-        [letter.reason for letter in letters],
-        [place for place, _ in fields],
-        [field for _, field in fields],
-    ]
-
-
 class Flush(msgspec.Struct):
     """What is written in one transaction."""
 
@@ -89,4 +75,4 @@ class Flush(msgspec.Struct):
     @property
     def has_assumptions(self) -> bool:
         """Whether it declines for want of what others may have brought since."""
-        return any(len(one.assumptions.numbers) for one in self.decided)
+        return any(len(decision.assumptions.numbers) for decision in self.decided)

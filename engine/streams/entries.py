@@ -64,8 +64,36 @@ def position_of(entry_id: bytes, generation: int) -> Position:
     """
     ms, seq = map(int, entry_id.split(b"-"))
     if max(ms, seq) > ID_PART_MAX:
-        raise StreamEndedError(f"an entry has the id {entry_id.decode()}, near the end of all ids")
+        raise StreamEndedError(_ended_at(entry_id))
     return Position(generation, ms, seq)
+
+
+def take_entries(shard: int, generation: int, rows: Sequence[Any], entries: list[Entry]) -> int:
+    """Add what came of a stream to `entries`; returns how many bytes that is.
+
+    It is done for each entry that is read, so it is written for speed.
+
+    Raises:
+        StreamEndedError: An id is beyond those that the ledger stores; those before it are added.
+    """
+    total = 0
+    for entry_id, fields in rows:
+        ms_text, _, seq_text = entry_id.partition(b"-")
+        ms, seq = int(ms_text), int(seq_text)
+        if ms > ID_PART_MAX or seq > ID_PART_MAX:
+            raise StreamEndedError(_ended_at(entry_id))
+        size = sum(map(len, fields))
+        total += size
+        position = Position(generation, ms, seq)
+        if size > ENTRY_READ_BYTES_MAX:
+            entries.append(entry_of(shard, position, fields))
+        else:
+            entries.append(Entry(shard, position, fields))
+    return total
+
+
+def _ended_at(entry_id: bytes) -> str:
+    return f"an entry has the id {entry_id.decode()}, near the end of all ids"
 
 
 def position_in_ended(entry_id: bytes, generation: int) -> Position:

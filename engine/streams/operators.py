@@ -17,6 +17,8 @@ class Waiting(msgspec.Struct, frozen=True):
     entries: int
     oldest_seconds: float | None
     """How long the oldest of them waits, by the clock of Redis; None where none waits."""
+    fault: str | None = None
+    """Why the stream cannot be read; what waits in it is unknown then."""
 
 
 class StreamEnds(msgspec.Struct, frozen=True):
@@ -32,7 +34,7 @@ class StreamEnds(msgspec.Struct, frozen=True):
 async def read_waiting(
     sender: Sending, prefix: str, positions: Mapping[int, Position]
 ) -> dict[int, Waiting]:
-    """What waits behind `positions`, by shard; shards whose streams cannot be read are left out.
+    """What waits behind `positions`, by shard.
 
     An entry that is decided and not yet deleted is counted until nothing waits.
     """
@@ -53,6 +55,7 @@ async def read_waiting(
     for place, shard in enumerate(positions):
         length, above, first = replies[3 * place : 3 * place + 3]
         if isinstance(length, EngineError):
+            waiting[shard] = Waiting(0, None, str(length))
             continue
         oldest = above or first
         if isinstance(oldest, ReplyTooLongError):

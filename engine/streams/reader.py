@@ -25,7 +25,7 @@ from engine.streams.bounds import (
     READ_SECONDS,
     SINGLY_STREAMS_MAX,
 )
-from engine.streams.entries import Entry, StreamEndedError, entry_of, position_of
+from engine.streams.entries import Entry, StreamEndedError, take_entries
 from engine.streams.refusals import KeyRefusedError, LostError, NotNowError, ReplyTooLongError
 from engine.streams.sender import Words
 
@@ -225,27 +225,25 @@ class Reader:
                 if not isinstance(fault, KeyRefusedError):
                     raise fault
         entries: list[Entry] = []
+        size = 0
         for shard, rows in found.items():
             try:
-                for entry_id, fields in rows:
-                    position = position_of(entry_id, positions[shard].generation)
-                    entries.append(entry_of(shard, position, fields))
+                size += take_entries(shard, positions[shard].generation, rows, entries)
             except StreamEndedError as error:
                 faults[shard] = error
-        self._adapt(entries, len(found))
+        self._adapt(len(entries), size, len(found))
         return Reading(entries, faults, large)
 
     # How much at once.
 
-    def _adapt(self, entries: Sequence[Entry], streams: int) -> None:
+    def _adapt(self, entries: int, size: int, streams: int) -> None:
         """Keep a read at about READ_BYTES and READ_SECONDS, whatever the size of the entries."""
-        if not entries:
+        if not entries or not size:
             return
-        size = sum(len(value) for entry in entries for value in entry.fields) or 1
         wanted: float = READ_BYTES
         if self._sender.reply_seconds > READ_SECONDS:
             wanted = max(size * READ_SECONDS / self._sender.reply_seconds, READ_BYTES_MIN)
-        count = int(wanted * len(entries) / size / streams)
+        count = int(wanted * entries / size / streams)
         self._count = max(1, min(READ_ENTRIES_MAX, count, self._count * 4))
 
     def _ask_for_less(self) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from engine.errors import ConfigurationError, EngineError
+from engine.errors import BackpressureError, ConfigurationError, EngineError
 from engine.streams.cluster_connection import AnyConnection
 from engine.streams.operators import describe_server
 from engine.streams.reader import Sending
@@ -54,7 +54,8 @@ async def claim_streams(sender: Sending, prefix: str, ledger_id: str) -> None:
     for reply in (found, made):
         if _is_forbidden(reply):
             return
-        if isinstance(reply, EngineError):
+        # Without memory it takes nothing; then it is written the next time.
+        if isinstance(reply, EngineError) and not isinstance(reply, BackpressureError):
             raise reply
     _compare(prefix, ledger_id, found)
 

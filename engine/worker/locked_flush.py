@@ -83,7 +83,8 @@ async def decide_locked(
             since = {shard: progress.resolved_until for shard, progress in concerned.items()}
             count = max(expiries_max, 1) + len(skipped)
             expiring = await store.load_expiring(since, time, count, locked=True)
-            due = [one for _, one in expiring.holds if one not in skipped][:expiries_max]
+            due = [hold_id for _, hold_id in expiring.holds if hold_id not in skipped]
+            due = due[:expiries_max]
             book = Book(concerned, writing_shard, shard_count)
             deciding = Decider(book, batch, due, time, careful=True)
             newest = await look_up(deciding, book, store, locked=True)

@@ -57,7 +57,7 @@ from engine.worker.claims import Claims
 from engine.worker.flush_builder import FlushBuilder
 from engine.worker.flush_report import FlushReport, Phases, report_flush
 from engine.worker.inbox import Inbox, Room
-from engine.worker.locked_deciding import LockedDeciding
+from engine.worker.locked_decider import LockedDecider
 from engine.worker.membership import Membership
 from engine.worker.open_flush import split_at_locks
 from engine.worker.outage import Outage
@@ -112,7 +112,7 @@ class Pipeline:
         self._builder = FlushBuilder(store, self._chain, membership, settings, clock)
         self._claims = Claims(store, self._chain, self._builder, membership)
         self._attempts = Attempts(settings.conflicts_max, settings.backoff_seconds_max)
-        self._locked = LockedDeciding(
+        self._locked = LockedDecider(
             store, inbox, self._chain, self._builder, membership, self._attempts, self._finish_flush
         )
         self._lock_wait = Outage("waiting_for_a_lock", "still_waiting_for_a_lock", "lock_is_free")

@@ -63,6 +63,7 @@ class Worker:
         self.membership = Membership(shards)
         self.statistics = WorkerStatistics()
         self._subscribers: list[Subscriber] = [self.statistics.add_flush]
+        self._end_subscribers: list[Callable[[TryAgainError], None]] = []
         self._stopping = asyncio.Event()
         self._session: Session | None = None
         self._outage = Outage("session_ended", "still_away", "working_again")
@@ -78,6 +79,11 @@ class Worker:
         return self.membership.ready
 
     @property
+    def inbox_transfers(self) -> int:
+        """Transfers that are read and wait to be decided."""
+        return 0 if self._session is None else self._session.inbox.transfers
+
+    @property
     def stopping(self) -> bool:
         """Whether `stop` was called."""
         return self._stopping.is_set()
@@ -85,6 +91,15 @@ class Worker:
     def subscribe(self, subscriber: Subscriber) -> None:
         """Have each flush reported from now on."""
         self._subscribers.append(subscriber)
+
+    def subscribe_to_ends(self, subscriber: Callable[[TryAgainError], None]) -> None:
+        """Have each session that a server ended, or others in its way, told with the reason."""
+        self._end_subscribers.append(subscriber)
+
+    def _tell_end(self, error: TryAgainError) -> None:
+        self.ready.clear()
+        for subscriber in self._end_subscribers:
+            subscriber(error)
 
     def _report(self, report: FlushReport) -> None:
         for subscriber in self._subscribers:
@@ -130,6 +145,7 @@ class Worker:
                 if self.statistics.flushes > flushes:
                     backoff = 0.0
                 self._outage.note(str(error), asyncio.get_running_loop().time())
+                self._tell_end(error)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), backoff)
                 backoff = min(self.settings.backoff_seconds_max, backoff * 2 + 0.02)

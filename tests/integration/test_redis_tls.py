@@ -187,8 +187,12 @@ async def test_time_limits_of_an_address_are_kept(redis_url: str) -> None:
     with pytest.raises(TryAgainError, match=r"does not answer for 0\.5 s"):
         await sender.send([("BLPOP", "nothing", 60)])
     sender.close()
-    silent = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    connected: list[asyncio.StreamWriter] = []
+    silent = await asyncio.start_server(lambda _, out: connected.append(out), "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     with pytest.raises(TryAgainError, match=r"no answer within 0\.2 s"):
         await Connection.open(f"redis://127.0.0.1:{port}?socket_connect_timeout=0.2")
     silent.close()
+    for out in connected:
+        out.close()
+        await out.wait_closed()

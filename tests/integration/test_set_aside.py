@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from engine.store import driver
 from engine.store.migrate import migrate
+from tests.bounds import CONDITION_SECONDS_MAX, PROCESS_SECONDS_MAX
 from tests.desks import batch, desk, desk_over
 from tests.integration.test_commit_fate import commit_of, worker_through
 from tests.ledgers import Ledger, until
@@ -27,6 +28,9 @@ BEGIN
 END $$;
 CREATE TRIGGER refuse BEFORE INSERT ON ledger.spent FOR EACH ROW EXECUTE FUNCTION refuse();
 """
+
+MOMENT_SECONDS = 1.0
+"""In which what must not end does not."""
 
 
 async def execute(dsn: str, *statements: str) -> None:
@@ -92,7 +96,11 @@ async def test_table_lock_for_minutes(
                 await at.send(batch(2))
                 wait_times = worker.settings.conflicts_max + 5
                 worker._session._pipeline._attempts._wait_seconds_max = 0.05
-                await until(lambda: worker.statistics.conflicts > wait_times, "many attempts", 60)
+                await until(
+                    lambda: worker.statistics.conflicts > wait_times,
+                    "many attempts",
+                    PROCESS_SECONDS_MAX,
+                )
                 assert worker.statistics.sessions == 1
                 await connection.execute("COMMIT")
                 await connection.close()
@@ -132,16 +140,16 @@ async def test_a_second_term_ends_a_worker_that_waits_for_a_commit(
     async with desk(postgres_dsn, redis_url) as at, proxied(at.ledger.dsn) as (proxy, through):
         worker = worker_through(through, at)
         running = asyncio.create_task(run_until_signal(worker.run, worker.stop, worker.abandon))
-        await asyncio.wait_for(worker.ready.wait(), 20)
+        await asyncio.wait_for(worker.ready.wait(), CONDITION_SECONDS_MAX)
         held = batch(900)
         proxy.hold(commit_of(held))
         await at.send(held)
-        await asyncio.wait_for(proxy.held.wait(), 20)
+        await asyncio.wait_for(proxy.held.wait(), CONDITION_SECONDS_MAX)
         os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.wait([running], timeout=1)
+        await asyncio.wait([running], timeout=MOMENT_SECONDS)
         assert not running.done(), "a first one waits for the commit"
         os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.wait_for(running, 20)
+        await asyncio.wait_for(running, CONDITION_SECONDS_MAX)
         await worker.streams.close()  # as the end of the process would
         proxy.release()
         # Another goes on, and finds it committed or not.

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
+from engine.commands.health import gather_status
+from engine.servers import Addresses
 from tests.desks import Desk, desk, transfer
 from tests.ledgers import as_user, until
 from tests.spoiling import C, D, add, buried, created, spoiling
@@ -207,3 +209,15 @@ async def test_an_answer_that_has_nowhere_to_go(producer: Desk) -> None:
             fields: Any = {b"json": json.dumps(made[-1]).encode(), b"reply": reply}
             await producer.redis.xadd(producer.stream(), fields)
         await created(producer, *made)
+
+
+async def test_status_says_which_stream_cannot_be_read_and_why(producer: Desk) -> None:
+    await producer.redis.set(producer.stream(), "x")
+    ledger = producer.ledger
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ENGINE_PREFIX", ledger.prefix)
+        status = await gather_status(Addresses(ledger.dsn, ledger.redis_url), 10)
+    [problem] = [each.problem for each in status.problems if "cannot be read" in each.problem]
+    assert "shards 0 " in problem
+    assert "WRONGTYPE" in problem
+    assert [shard.waiting for shard in status.shards] == [None, 0]

@@ -3,6 +3,7 @@
 Steps are counted, not timed: a batch may take a few passes over its columns, never one a request.
 """
 
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,9 @@ from engine.deciding import components, decider, dependents, limits, sorting
 from engine.ledger.nouns import AMOUNT_MAX, ID_ZERO, Transfer, TransferFlags
 from engine.ledger.outcomes import Outcome
 from engine.ledger.page import Account
+from tests.comparing import compare
 from tests.property.test_columns_at_the_edge import LIMITED, PENDING, POST, account, decide, move
+from tests.worlds import Profile, World
 
 COUNT = 8188
 PASSES_MAX = 200
@@ -101,6 +104,18 @@ def test_a_path_of_eight_thousand_is_decided_in_few_passes(monkeypatch, path) ->
     passes = Passes(monkeypatch)
     decide(accounts, (0, transfers))
     assert 0 < passes.count <= PASSES_MAX
+
+
+@pytest.mark.parametrize("rounds_max", [0, 1])
+def test_what_hangs_together_at_once_is_what_rounds_find(monkeypatch, rounds_max: int) -> None:
+    """The rules take along as much where they take it at once as where they go step by step."""
+    monkeypatch.setattr(dependents, "ROUNDS_MAX", rounds_max)
+    for seed in range(40):
+        profile = Profile(accounts=12, limited=0.8, special=0.3, amount_max=9, linked=0.1)
+        try:
+            compare(World(random.Random(seed), profile), steps=8, size=40)
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}") from error
 
 
 def colliding(secret: bytes) -> list[bytes]:

@@ -4,7 +4,7 @@ A statement that has none here cannot be run; one whose function does something 
 Postgres does is found by `test_conformance_*`.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from tests.simulation.statements_owning import OWNING
@@ -69,8 +69,8 @@ async def lock_workers(run: Any, workers: list[bytes]) -> list[Row]:
 
 async def flush_small(run: Any, *arguments: Any) -> list[Row]:
     worker, sequence, number, time, transfers, declined, postings = arguments[:7]
-    spent, posted = arguments[7:23], arguments[23:34]
-    resolved, moved = arguments[34:38], arguments[38:43]
+    spent, posted = arguments[7:23], arguments[23:36]
+    resolved, moved = arguments[36:40], arguments[40:45]
     next_number = next(run.database.flush_numbers)
     if run.one("workers", "workers_pkey", worker) is None:
         return [{"next_number": next_number}]
@@ -79,8 +79,8 @@ async def flush_small(run: Any, *arguments: Any) -> list[Row]:
         await _move(run, shard, number, *place)
     await resolve_holds(run, *resolved)
     await run.breathe()
-    for values in zip(*posted, strict=True):
-        await run.insert("posted", dict(zip(_POSTED, values, strict=True)))
+    for row in _runs(*posted):
+        await run.insert("posted", row)
     await run.breathe()
     for values in zip(*spent, strict=True):
         await run.insert("spent", dict(zip(_SPENT, values, strict=True)))
@@ -95,10 +95,35 @@ _SPENT = (
     "outcome", "timeout", "expires_at", "pending_id", "user_data_128", "user_data_64",
     "user_data_32", "request",
 )  # fmt: skip
-_POSTED = (
-    "number", "stripe", "version", "transfer_id", "amount", "pending_amount", "debits_pending",
-    "debits_posted", "credits_pending", "credits_posted", "run",
-)  # fmt: skip
+_COUNTERS = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
+
+
+def _runs(
+    base: int,
+    transfers: list[bytes],
+    amounts: list[int],
+    pending: list[int],
+    debit: list[bool],
+    *runs: list[int],
+) -> Iterator[Row]:
+    for start, stop, stripe, version, *counters in zip(*runs, strict=True):
+        last, earlier = stop - 1, slice(start - 1, stop - 1)
+        several = stop > start
+        holds = several and any(pending[start - 1 : stop])
+        yield {
+            "number": base + last,
+            "stripe": stripe,
+            "version": version,
+            "run": stop - start + 1,
+            "transfer_id": transfers[last],
+            "amount": amounts[last],
+            "pending_amount": pending[last],
+            **dict(zip(_COUNTERS, counters, strict=True)),
+            "earlier_transfers": transfers[earlier] if several else None,
+            "earlier_amounts": amounts[earlier] if several else None,
+            "earlier_pending": pending[earlier] if holds else None,
+            "debit": debit[start - 1 : stop] if holds else None,
+        }
 
 
 async def resolve_holds(

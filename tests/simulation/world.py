@@ -14,7 +14,7 @@ import structlog
 import engine.book.seen_ids
 import engine.store.small_flush
 import engine.worker.flush_builder
-import engine.worker.locked_deciding
+import engine.worker.locked_decider
 import engine.worker.pipeline
 from engine.book.id_table import key_hashes
 from engine.settings import WorkerSettings
@@ -302,7 +302,7 @@ def sized(
         (engine.worker.pipeline, "AHEAD_TRANSFERS_MIN", ahead_transfers_min),
         (engine.worker.flush_builder, "EXPIRIES_MAX", expiries_max),
         (engine.worker.flush_builder, "EXPIRIES_READ_MAX", expiries_max + 1),
-        (engine.worker.locked_deciding, "EXPIRIES_MAX", expiries_max),
+        (engine.worker.locked_decider, "EXPIRIES_MAX", expiries_max),
     )
     before = [getattr(module, name) for module, name, _ in sizes]
     for module, name, size in sizes:

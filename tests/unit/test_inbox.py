@@ -13,6 +13,7 @@ from engine.wire.requests import Request, UnreadableEntry
 from engine.worker.bounds import DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_MAX
 from engine.worker.inbox import Arrival, Inbox, Room, understand
 from engine.worker.open_flush import OpenFlush
+from tests.bounds import CONDITION_SECONDS_MAX
 
 ROOM = 40_000
 
@@ -74,20 +75,20 @@ def test_unreadable_bytes_of_one_flush_are_bounded_and_one_entry_may_have_more(
 async def test_entries_and_bytes_fill_it_too(inbox: Inbox) -> None:
     """Not transfers alone: a flood of nothing would never fill it."""
     inbox.put([letter(1, at) for at in range(99_999)])
-    await asyncio.wait_for(inbox.room(), 1)
+    await asyncio.wait_for(inbox.room(), CONDITION_SECONDS_MAX)
     inbox.put([letter(1, 99_999)])
     waiting = asyncio.create_task(inbox.room())
     await asyncio.sleep(0)
     assert not waiting.done()
     inbox.drop({1})
-    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(waiting, CONDITION_SECONDS_MAX)
     large = understand(Entry(1, Position(0, 0), [b"mp", bytes(512 * 1000)]), "engine")
     assert large.unreadable is not None
     assert large.weight == 1001
 
 
 def test_a_flush_that_grows_takes_no_more_dead_letters_for_it() -> None:
-    opened = OpenFlush(1, [], 0.0)
+    opened = OpenFlush(1, [], 1, 0.0)
     opened.dead_letters = [DeadLetter(1, Position(0, 1), "no transfer", [])] * 400
     opened.dead_letter_bytes = 1000
     room = opened.room_up_to(ROOM)

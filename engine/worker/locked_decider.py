@@ -21,7 +21,7 @@ from engine.worker.replies import Reply
 _log = structlog.get_logger()
 
 
-class LockedDeciding:
+class LockedDecider:
     """Locked flushes of a pipeline.
 
     Args:
