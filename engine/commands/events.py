@@ -32,6 +32,8 @@ def events(
 ) -> None:
     """Tell what happened lately.
 
+    Deaths, takeovers, moves, outages, dead letters, who did what.
+
     The oldest comes first. Flushes that locked other workers, and chains that others
     wrote in, are counted by the minute, within the last 100,000 flushes.
 

@@ -31,6 +31,8 @@ def where(
 ) -> None:
     """Tell an id's whole life, or where it waits.
 
+    What was asked, decided and posted.
+
     Exit 0 where it was found, 1 where nobody has seen it. A refusal that leaves its id
     free leaves no trace: such an id is unseen.
 
