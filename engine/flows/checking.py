@@ -201,7 +201,8 @@ class _Walk:
         return self._refused(
             f"{step.kind} {step.name!r} follows the {outside.kind} {outside.name!r} of which "
             "nothing was heard: what was sent may have been done. Lead `late`, `unknown` and "
-            "`sleep` to a review, or to a step that finds out; or, if nothing can have been sent, declare "
+            "`sleep` to a review, or to a step that finds out; or, if nothing can have been sent, "
+            "declare "
             f"nothing_sent=True on {outside.name!r}",
             point,
         )
