@@ -12,10 +12,13 @@ import numpy as np
 from benchmarks.workload import SHARDS, Accounts
 from engine.book.book import Book
 from engine.book.columns import AccountRow
-from engine.deciding.decider import Batch, Decider
+from engine.book.postings import post_decisions
+from engine.deciding.batch import Batch
+from engine.deciding.decider import Decider
 from engine.ledger.nouns import AccountFlags
 from engine.settings import WorkerSettings
-from engine.store.copy import Copy, copies_of, send_copy
+from engine.store.copy import Copy, send_copy
+from engine.store.flush_copies import copies_of
 from engine.wire.layout import Rows
 
 FLUSH = WorkerSettings().flush_transfers_max
@@ -58,8 +61,8 @@ def make_flush(book: Book, rows: Rows, number: int) -> Copies:
     deciding = Decider(book, Batch([rows], [0]), [], 1)
     if deciding.advance() is not None:
         raise SystemExit("a flush of the baseline needs something looked up")
-    decided = deciding.finish()
-    posted = book.post([decided])
+    decided = deciding.finish_batch()
+    posted = post_decisions(book, [decided])
     book.begin_flush()
     book.end_flush()
     return copies_of([decided], posted, number)

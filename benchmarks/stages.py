@@ -25,11 +25,10 @@ STAGES = {
     "read": ["engine.streams.streams:Streams.read"],
     "decode": ["engine.worker.inbox:understand"],
     "decide": [
-        "engine.deciding.decider:Deciding.__init__",
-        "engine.deciding.decider:Deciding.advance",
-        "engine.deciding.decider:Deciding.supply",
-        "engine.deciding.decider:Deciding.locks",
-        "engine.deciding.decider:Deciding.finish",
+        "engine.deciding.decider:Decider.__init__",
+        "engine.deciding.decider:Decider.advance",
+        "engine.deciding.decider:Decider.supply",
+        "engine.deciding.decider:Decider.finish_batch",
     ],
     "look up": [
         "engine.store.worker_store:WorkerStore.load_accounts",
@@ -38,8 +37,8 @@ STAGES = {
         "engine.book.book:Book.add_accounts",
     ],
     "encode": [
-        "engine.book.book:Book.post",
-        "engine.store.copy:copies_of",
+        "engine.book.postings:post_decisions",
+        "engine.store.flush_copies:copies_of",
         "engine.store.small_flush:small_arguments",
     ],
     "flush": ["engine.store.worker_store:WorkerStore.flush"],

@@ -16,10 +16,13 @@ from benchmarks.baseline import new_book
 from benchmarks.workload import BATCH, declined, fund, make_accounts, uniform
 from engine.book.book import Book
 from engine.book.columns import Decision
-from engine.deciding.decider import Batch, Decider
+from engine.book.postings import post_decisions
+from engine.deciding.batch import Batch
+from engine.deciding.decider import Decider
+from engine.deciding.missing import Found
 from engine.ledger.page import Page
 from engine.ledger.rules import decide_batch
-from engine.store.copy import copies_of
+from engine.store.flush_copies import copies_of
 from engine.wire.layout import Rows, rows_to_transfers
 from engine.wire.payloads import read_bin, read_json, read_mp
 
@@ -37,8 +40,8 @@ def decide(book: Book, rows: Rows) -> Decision:
     """Decide, note, and begin the next flush."""
     deciding = Decider(book, Batch([rows], [0]), [], 1)
     while (needs := deciding.advance()) is not None:
-        deciding.supply(needs.ids, [])
-    decided = deciding.finish()
+        deciding.supply(Found(ids=needs.ids))
+    decided = deciding.finish_batch()
     book.begin_flush()
     book.end_flush()
     return decided
@@ -97,7 +100,7 @@ def test_decide_in_columns(benchmark, draw):
 def test_decide_by_the_rules(benchmark):
     book = funded_book()
     requests = rows_to_transfers(uniform(ACCOUNTS, BATCH, seed=99).rows)
-    accounts = [book.account(slot) for slot in range(book.accounts)]
+    accounts = [book.account_at(slot) for slot in range(book.accounts)]
 
     def setup() -> tuple[tuple[Any, ...], dict[str, Any]]:
         page = Page({one.id: msgspec.structs.replace(one) for one in accounts}, {})
@@ -113,7 +116,7 @@ def test_encode_postings_and_copies(benchmark):
     decided = decide(book, uniform(ACCOUNTS, BATCH, seed=98).rows)
 
     def encode() -> list[Any]:
-        return copies_of([decided], book.post([decided]), 7)
+        return copies_of([decided], post_decisions(book, [decided]), 7)
 
     copies = benchmark.pedantic(encode, rounds=ROUNDS, warmup_rounds=2)
     assert [table for table, _ in copies] == ["spent", "posted"]

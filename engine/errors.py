@@ -1,7 +1,23 @@
-"""What can go wrong outside the rules, sorted by what the caller must do.
+"""What can go wrong outside the rules, sorted by what the caller must do: the whole tree.
+
+    EngineError
+      InputError                  fix the input
+      ConfigurationError          fix the configuration
+        ServerError
+      TryAgainError               try again; by itself, a worker does
+        BackpressureError
+        CommitInDoubtError
+        ClockError
+        FirstCameAnotherError     decide again, from the entries
+          ChainMovedError
+          ConflictError
+            BookStandsError       what the book rests on is as it was
+              FundsArrivedError
+              LockHeldError
+      InvariantBroken             ask an operator
 
 A transfer that breaks a rule is no error but an `Outcome`. Every message here says what
-happened and what to do next.
+happened and what to do next; what a driver said is its cause.
 """
 
 
@@ -32,8 +48,36 @@ class BackpressureError(TryAgainError):
     """The backlog is over its configured size; nothing was sent."""
 
 
-class ChainMovedError(TryAgainError):
+class CommitInDoubtError(TryAgainError):
+    """The connection was lost during COMMIT: done or not, nobody knows."""
+
+
+class ClockError(TryAgainError):
+    """This machine's clock and that of Postgres are too far apart; nothing was written."""
+
+
+class FirstCameAnotherError(TryAgainError):
+    """Another came first: nothing of the flush was written, and it is decided again."""
+
+
+class ChainMovedError(FirstCameAnotherError):
     """Another wrote in this worker's chain of flushes: reload and decide again."""
+
+
+class ConflictError(FirstCameAnotherError):
+    """Another flush came first (a version, an id, a hold, a deadlock): decide again."""
+
+
+class BookStandsError(ConflictError):
+    """A conflict about an id or a lock: what the book rests on is as it was."""
+
+
+class FundsArrivedError(BookStandsError):
+    """What was declined for want of funds need not be: others have brought some since."""
+
+
+class LockHeldError(BookStandsError):
+    """Another holds a lock for longer than is waited for at once: it may be waited for again."""
 
 
 class InvariantBroken(EngineError):  # noqa: N818 - a statement, not an error among others

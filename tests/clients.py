@@ -9,6 +9,7 @@ import engine
 from engine import AccountOutcome
 from engine.client import Client
 from engine.ledger.nouns import Transfer, stream_name
+from tests.bounds import CONDITION_SECONDS_MAX
 from tests.ledgers import Ledger
 
 LIMITED = ["debits_must_not_exceed_credits"]
@@ -16,7 +17,7 @@ LIMITED = ["debits_must_not_exceed_credits"]
 
 @contextlib.asynccontextmanager
 async def open_client(ledger: Ledger, url: str | None = None, **how: Any) -> AsyncIterator[Client]:
-    how.setdefault("timeout_seconds", 10.0)
+    how.setdefault("timeout_seconds", CONDITION_SECONDS_MAX)
     async with engine.connect(
         ledger.dsn, url or ledger.redis_url, prefix=ledger.prefix, **how
     ) as client:

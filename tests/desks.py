@@ -8,6 +8,7 @@ from typing import Any
 
 import redis.asyncio
 
+from tests.bounds import CONDITION_SECONDS_MAX
 from tests.ledgers import Ledger, make_ledger, until
 
 BASE = 0x11111111_2222_3333_4444_000000000000
@@ -54,7 +55,9 @@ class Desk:
         fields = {"json": json.dumps(transfers), "reply": self.reply}
         await self.redis.xadd(self.stream(shard), fields)
 
-    async def answers(self, count: int, seconds_max: float = 20.0) -> list[list[str]]:
+    async def answers(
+        self, count: int, seconds_max: float = CONDITION_SECONDS_MAX
+    ) -> list[list[str]]:
         """Wait for `count` answers; all that came, in order."""
 
         async def enough() -> bool:

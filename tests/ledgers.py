@@ -16,8 +16,7 @@ from engine.store.migrate import migrate
 from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
 from engine.worker.worker import Worker
-
-WAIT_SECONDS_MAX = 20.0
+from tests.bounds import CONDITION_SECONDS_MAX
 
 
 def clock() -> int:
@@ -53,7 +52,7 @@ class Ledger:
         finally:
             for worker in running:
                 worker.stop()
-            done, stuck = await asyncio.wait(tasks, timeout=WAIT_SECONDS_MAX)
+            done, stuck = await asyncio.wait(tasks, timeout=CONDITION_SECONDS_MAX)
             assert not stuck, "a worker does not stop"
             for task in done:
                 await task
@@ -74,7 +73,7 @@ class Ledger:
 
 
 async def ready(
-    worker: Worker, task: "asyncio.Task[None]", seconds_max: float | None = WAIT_SECONDS_MAX
+    worker: Worker, task: "asyncio.Task[None]", seconds_max: float | None = CONDITION_SECONDS_MAX
 ) -> None:
     """Wait until a worker reads its shards, or take its failure."""
     waiting = asyncio.create_task(worker.ready.wait())
@@ -100,7 +99,7 @@ async def make_ledger(dsn: str, redis_url: str, shard_count: int = 16) -> Ledger
     return Ledger(own, redis_url, name, shard_count)
 
 
-async def until(condition: Any, what: str, seconds_max: float = WAIT_SECONDS_MAX) -> Any:
+async def until(condition: Any, what: str, seconds_max: float = CONDITION_SECONDS_MAX) -> Any:
     """Wait, with a bound, for what a function, async or not, returns to be true."""
     deadline = time.monotonic() + seconds_max
     while time.monotonic() < deadline:

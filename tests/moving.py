@@ -13,6 +13,7 @@ from engine.streams.streams import Streams
 from engine.worker.worker import Worker
 from shards.applying import Bounds, PlanResult, apply_plan
 from shards.planning import make_plan
+from tests.bounds import CONDITION_SECONDS_MAX, PROCESS_SECONDS_MAX
 from tests.ledgers import Ledger
 
 
@@ -54,7 +55,7 @@ async def moving(ledger: Ledger, workers: Sequence[Worker], seed: int) -> AsyncI
         yield moved
     finally:
         stopping.set()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, CONDITION_SECONDS_MAX)
 
 
 class Ended:
@@ -84,6 +85,6 @@ async def start_shards(ledger: Ledger, *words: str) -> asyncio.subprocess.Proces
 async def run_shards(ledger: Ledger, *words: str) -> Ended:
     """The program `shards`, to its end."""
     process = await start_shards(ledger, *words)
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    out, err = await asyncio.wait_for(process.communicate(), PROCESS_SECONDS_MAX)
     assert process.returncode is not None
     return Ended(process.returncode, out, err)

@@ -19,9 +19,9 @@ from typing import Any
 import structlog
 
 from engine.settings import WorkerSettings
+from tests.bounds import PROCESS_SECONDS_MAX
 from tests.ledgers import Ledger, ready
 
-START_SECONDS_MAX = 60.0
 PR_SET_PDEATHSIG = 1
 
 _context = multiprocessing.get_context("forkserver")
@@ -68,7 +68,7 @@ class WorkerProcess:
         assert await self._word() == "ready"
 
     async def _word(self) -> Any:
-        there = await asyncio.to_thread(self._words.poll, START_SECONDS_MAX)
+        there = await asyncio.to_thread(self._words.poll, PROCESS_SECONDS_MAX)
         assert there, "the worker says nothing"
         return self._words.recv()
 
@@ -91,7 +91,7 @@ class WorkerProcess:
     async def stop(self) -> None:
         """Have it finish and give its shards back."""
         self._send(signal.SIGTERM)
-        await asyncio.to_thread(self._process.join, START_SECONDS_MAX)
+        await asyncio.to_thread(self._process.join, PROCESS_SECONDS_MAX)
         assert self._process.exitcode == 0, f"the worker ended with {self._process.exitcode}"
 
 

@@ -14,8 +14,10 @@ import numpy as np
 
 from engine.book.book import Book
 from engine.book.columns import AccountRow, Decision, Postings
+from engine.book.postings import post_decisions
 from engine.deciding.batch import Batch
 from engine.deciding.decider import Decider
+from engine.deciding.missing import Found
 from engine.ledger.nouns import (
     AMOUNT_MAX,
     ID_ZERO,
@@ -251,16 +253,16 @@ class ByColumns:
             [shard for shard, _ in entries],
         )
         if forgetful:
-            self.book._seen[:] = 0
+            self.book.seen.forget_all()
         deciding = self._look_up(Decider(self.book, batch, due, self.time))
         if deciding.cuts or cut is not None:
             decided = self._in_parts(Decider(self.book, batch, due, self.time, careful=True), cut)
         else:
-            created = batch.rows["id"][deciding._made.outcomes == 0].tolist()
+            created = batch.rows["id"][deciding._draft.outcomes == 0].tolist()
             if not self.spent.isdisjoint(created):
                 # Postgres would refuse such a flush; then every id is looked up first.
                 deciding = self._look_up(Decider(self.book, batch, due, self.time, careful=True))
-            decided = [deciding.finish()]
+            decided = [deciding.finish_batch()]
             if again and not (self.open or self.flying):
                 anew = Decider(self.book, batch, due, self.time, careful=True)
                 decided = [self._take_back(decided[0], anew)]
@@ -283,9 +285,11 @@ class ByColumns:
             forms = deciding._forms
             free = ~(forms.chained[1:] & (forms.together[1:] == forms.together[:-1]))
             places = np.flatnonzero(free) + 1
-            deciding.cuts = sorted({int(p) for p in places[:: max(int(cut * 20), 1)]})
+            deciding._sorted = deciding._sorted._replace(
+                cuts=sorted({int(p) for p in places[:: max(int(cut * 20), 1)]})
+            )
         if not deciding.cuts:
-            return [deciding.finish()]
+            return [deciding.finish_batch()]
         decided = []
         for part in deciding.parts():
             decided += self._in_parts(part, None)
@@ -298,24 +302,24 @@ class ByColumns:
         if len(decided.slots) % 2:
             assert self.book.take_back([], [decided])
         else:
-            self.book.post([decided])
+            post_decisions(self.book, [decided])
             self.book.begin_flush()
             assert self.book.take_back([decided], [])
-        return self._look_up(anew).finish()
+        return self._look_up(anew).finish_batch()
 
     def _look_up(self, deciding: Decider) -> Decider:
         while (needs := deciding.advance()) is not None:
-            self.book.add_accounts(self.rows[a] for a in needs.accounts if a in self.rows)
+            accounts = [self.rows[a] for a in needs.accounts if a in self.rows]
             found = [self.committed[one] for one in needs.ids if one in self.committed]
-            deciding.supply(needs.ids, found)
-        assert not deciding.locks()
+            deciding.supply(Found(accounts=accounts, ids=needs.ids, records=found))
+        assert not deciding.locks
         return deciding
 
     def flush(self) -> None:
         """Send what is open; what was sent before is committed."""
         self._commit(self.flying)
         if self.open:
-            self._check_postings(self.book.post(self.open))
+            self._check_postings(post_decisions(self.book, self.open))
         self.flying, self.open = self.open, []
         self.book.begin_flush()
         self.book.end_flush()
@@ -336,7 +340,7 @@ class ByColumns:
     def _commit(self, flight: Sequence[Decision]) -> None:
         for decided in flight:
             for row in range(len(decided.spent) + len(decided.refused.requests)):
-                known = decided.known(row)
+                known = decided.record_at(row)
                 assert known.transfer.id not in self.committed, "an id is spent twice"
                 self.committed[known.transfer.id] = known
             ends = decided.resolutions
@@ -349,7 +353,7 @@ class ByColumns:
         found = {}
         for account_id in self.rows:
             words = np.frombuffer(account_id, np.uint64).reshape(1, 2)
-            slot = int(self.book.find(words)[0])
+            slot = int(self.book.find_accounts(words)[0])
             counters = self.book.own[:, slot].tolist() if slot >= 0 else [0] * 4
             found[account_id] = (*counters, int(slot >= 0 and self.book.closed[slot]))
         return found

@@ -9,19 +9,20 @@ Everything here rests on the worker's unbroken chain of flushes: after a flush t
 the whole book is thrown away.
 """
 
-from collections import deque
 from collections.abc import Collection, Iterable
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.book.columns import NO_POSTINGS, AccountRow, Decision, Postings
-from engine.book.id_table import IdTable, Slots, Words, hash_words, words_of
+from engine.book.columns import AccountRow, Decision
+from engine.book.id_table import IdTable, Slots, Words, words_of
 from engine.book.open_holds import OpenHolds
-from engine.book.runs import joined, run_lengths, run_starts, taken
+from engine.book.runs import taken
+from engine.book.seen_ids import SeenIds
+from engine.book.uncommitted import Uncommitted
 from engine.ledger.nouns import TransferFlags
-from engine.ledger.page import Account, HoldStatus, IdRecord
+from engine.ledger.page import Account
 
 STRIPES_PER_ACCOUNT: Final = 1024
 
@@ -30,9 +31,6 @@ NEAR_OVERFLOW: Final = 2**60
 
 LARGE: Final = 2**40
 """Amounts from here on go to the sequential rules too, so that no flush adds up unnoticed."""
-
-SEEN_BITS: Final = 22
-"""The filter of ids seen lately has 2^22 places, 32 MB; what drops out Postgres finds."""
 
 PENDING: Final = int(TransferFlags.pending)
 
@@ -76,10 +74,8 @@ class Book:
         self.own = np.zeros((4, capacity), np.int64)
         self.others = np.zeros((4, capacity), np.int64)
         self.holds = OpenHolds()
-        self._seen = np.zeros(1 << SEEN_BITS, np.uint64)
-        # By flush, what reads from Postgres may not have seen: one that landed, those under
-        # way, the one that is open.
-        self._lately: deque[list[Decision]] = deque([[], []])
+        self.seen = SeenIds()
+        self.uncommitted = Uncommitted()
         self._flushes = 1
 
     # Accounts.
@@ -89,7 +85,7 @@ class Book:
         """How many accounts are in the book."""
         return self._table.count
 
-    def find(self, words: Words) -> Slots:
+    def find_accounts(self, words: Words) -> Slots:
         """The slots of accounts; -1 for those that are not in the book."""
         return self._table.find(words)
 
@@ -133,7 +129,7 @@ class Book:
     def take_over(self, other: "Book") -> None:
         """Take in what a book made for a locked flush knows better by now."""
         slots = np.arange(other.accounts)
-        at = self.find(other._table.words(slots))  # noqa: SLF001 - another of its kind
+        at = self.find_accounts(other._table.words(slots))  # noqa: SLF001 - another of its kind
         here = np.flatnonzero(at >= 0)
         self.closed[at[here]] = other.closed[here]
         here = here[self.stripe[at[here]] == other.stripe[here]]
@@ -142,10 +138,10 @@ class Book:
         self.others[:, at[here]] = other.others[:, here]
         self.mark_near_overflow(at[here])
         # All that was under way is committed: what is looked up from now on is newer.
-        self._lately = deque([[], []])
-        for decided in (one for flush in other._lately for one in flush):  # noqa: SLF001
-            self.holds.end(words_of(decided.resolutions.hold_ids))
-            self._note_seen(decided)
+        self.uncommitted.forget_all()
+        for decision in other.uncommitted:
+            self.holds.end_holds(words_of(decision.resolutions.hold_ids))
+            self._note_seen(decision)
 
     def forget_unused(self, keep: int) -> None:
         """Forget accounts, the least recently used first, until `keep` are left.
@@ -172,7 +168,7 @@ class Book:
             # From now on nobody is asked what others have brought: all of that is loaded anew.
             stays[:] = False
         self._keep(np.flatnonzero(stays))
-        self.holds.forget(np.flatnonzero(before & ~self.owned).tolist())
+        self.holds.forget_shards(np.flatnonzero(before & ~self.owned).tolist())
 
     def _keep(self, slots: Slots) -> None:
         """Forget all accounts but these, which keep their order."""
@@ -188,13 +184,13 @@ class Book:
         total = np.abs(self.own[:, slots]) + np.abs(self.others[:, slots])
         self.near_overflow[slots] = (total > NEAR_OVERFLOW).any(axis=0)
 
-    def refresh(self, numbers: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> None:
+    def refresh_others(self, numbers: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> None:
         """Take in the sums over other stripes, read anew, shape (4, n)."""
         order = np.argsort(self.number[: self.accounts])
         slots = order[np.searchsorted(self.number[order], numbers)]
         self.others[:, slots] = others
 
-    def account(self, slot: int) -> Account:
+    def account_at(self, slot: int) -> Account:
         """An account as an object for the rules."""
         totals = (self.own[:, slot] + self.others[:, slot]).tolist()
         return Account(
@@ -211,71 +207,40 @@ class Book:
             bool(self.mine[slot]),
         )
 
-    # Ids.
+    # Decisions.
 
-    def seen(self, words: Words) -> npt.NDArray[np.bool_]:
-        """Which ids may have been decided lately: "seen" may be wrong, "new" means nothing."""
-        hashes = hash_words(words)
-        mask = np.uint64(len(self._seen) - 1)
-        seen: npt.NDArray[np.bool_] = self._seen[hashes & mask] == hashes
-        return seen
-
-    def lately(self, ids: Iterable[bytes]) -> dict[bytes, IdRecord]:
-        """What became of ids in flushes that reads from Postgres may not have seen yet."""
-        wanted = list(ids)
-        found: dict[bytes, IdRecord] = {}
-        if not wanted or not any(self._lately):
-            return found
-        words = words_of(np.frombuffer(b"".join(wanted), "V16"))
-        for decided in (one for flush in self._lately for one in flush):
-            for at, row in enumerate(decided.find(words).tolist()):
-                if row >= 0:
-                    found[wanted[at]] = decided.known(row)
-        return found
-
-    def resolved_lately(self, hold_id: bytes) -> HoldStatus | None:
-        """How a hold ended in those flushes, or None where it did not."""
-        for decided in (one for flush in self._lately for one in flush):
-            status = decided.resolved(hold_id)
-            if status is not None:
-                return status
-        return None
-
-    def note(self, decided: Decision) -> None:
+    def note_decision(self, decision: Decision) -> None:
         """Take in what was decided: counters, closings, ids."""
-        self.used[decided.slots] = self._flushes
+        self.used[decision.slots] = self._flushes
         for kind in range(4):
-            deltas = decided.deltas[kind]
+            deltas = decision.deltas[kind]
             changed = np.flatnonzero(deltas)
             if len(changed):
-                np.add.at(self.own[kind], decided.slots[changed], deltas[changed])
-        if decided.deltas.size and np.abs(decided.deltas).max() >= LARGE:
-            self.mark_near_overflow(np.unique(decided.slots))
-        for account_id, closed in decided.closings.items():
+                np.add.at(self.own[kind], decision.slots[changed], deltas[changed])
+        if decision.deltas.size and np.abs(decision.deltas).max() >= LARGE:
+            self.mark_near_overflow(np.unique(decision.slots))
+        for account_id, closed in decision.closings.items():
             slot = self._table.find(words_of(np.frombuffer(account_id, "V16")))
             self.closed[slot] = closed
-        self._note_seen(decided)
-        self.holds.add(taken(decided.spent, np.flatnonzero(decided.spent["flags"] & PENDING)))
-        self.holds.end(words_of(decided.resolutions.hold_ids))
-        self._lately[-1].append(decided)
+        self._note_seen(decision)
+        pending = np.flatnonzero(decision.spent["flags"] & PENDING)
+        self.holds.add_holds(taken(decision.spent, pending))
+        self.holds.end_holds(words_of(decision.resolutions.hold_ids))
+        self.uncommitted.add_decision(decision)
 
-    def _note_seen(self, decided: Decision) -> None:
-        for rows in (decided.spent, decided.refused.requests):
+    def _note_seen(self, decision: Decision) -> None:
+        for rows in (decision.spent, decision.refused.requests):
             if len(rows):
-                hashes = hash_words(words_of(rows["id"]))
-                self._seen[hashes & np.uint64(len(self._seen) - 1)] = hashes
+                self.seen.add(words_of(rows["id"]))
 
     def begin_flush(self) -> None:
-        """What is noted from now on belongs to the next flush."""
-        self._lately.append([])
+        """What is decided from now on belongs to the next flush."""
+        self.uncommitted.begin_flush()
         self._flushes += 1
 
     def end_flush(self) -> None:
-        """The oldest flush under way is committed; the one that landed before it is forgotten.
-
-        It is kept that long since something looked up before it landed may be decided after.
-        """
-        self._lately.popleft()
+        """The oldest flush under way is committed."""
+        self.uncommitted.end_flush()
 
     def take_back(self, posted: Iterable[Decision], noted: Iterable[Decision]) -> bool:
         """Forget what was decided and will not be committed; all else stands as committed.
@@ -287,69 +252,21 @@ class Book:
         Returns:
             Whether that was possible: not where accounts were closed or reopened.
         """
-        decided = [*posted, *noted]
-        if any(one.closings for one in decided):
+        decisions = [*posted, *noted]
+        if any(decision.closings for decision in decisions):
             return False
-        for one in posted:
-            np.subtract.at(self.version, one.slots, 1)
-        for one in decided:
+        for decision in posted:
+            np.subtract.at(self.version, decision.slots, 1)
+        for decision in decisions:
             for kind in range(4):
-                np.subtract.at(self.own[kind], one.slots, one.deltas[kind])
-            self.mark_near_overflow(np.unique(one.slots))
-        for one in decided:
-            self.holds.reopen(words_of(one.resolutions.hold_ids))
-        for one in decided:
-            self.holds.end(words_of(one.spent["id"]))
-        self._lately = deque([[], []])
+                np.subtract.at(self.own[kind], decision.slots, decision.deltas[kind])
+            self.mark_near_overflow(np.unique(decision.slots))
+        for decision in decisions:
+            self.holds.reopen_holds(words_of(decision.resolutions.hold_ids))
+        for decision in decisions:
+            self.holds.end_holds(words_of(decision.spent["id"]))
+        self.uncommitted.forget_all()
         return True
-
-    def post(self, decided: list[Decision]) -> Postings:
-        """The postings of a flush: every leg with its version and the counters after it.
-
-        Args:
-            decided: All that goes into the flush, in order, noted already.
-        """
-        slots = joined([one.slots for one in decided])
-        count = len(slots)
-        if not count:
-            return NO_POSTINGS
-        deltas = decided[0].deltas
-        if len(decided) > 1:
-            deltas = np.concatenate([one.deltas for one in decided], axis=1)
-        transfers = joined([one.transfer_ids() for one in decided])
-        # One sort of plain integers: by slot, then in the order in which it was decided.
-        keys = np.sort((slots << 24) | np.arange(count))
-        order = keys & 0xFFFFFF
-        slots = keys >> 24
-        first = run_starts(slots)
-        run = run_lengths(first, count)
-        last = first + run - 1
-        heads = slots[first]
-        runs = np.zeros(count, np.int64)
-        runs[last] = run
-        versions = np.arange(1, count + 1) + np.repeat(self.version[heads] - first, run)
-        self.version[heads] += run
-        # The book is at the end of the flush: the counters before it follow backwards.
-        changes = np.zeros((4, count), np.int64)
-        counters = np.empty((4, count), np.int64)
-        for kind in range(4):
-            after = self.own[kind, heads]
-            if deltas[kind].any():
-                changes[kind] = deltas[kind, order]
-                sums = np.cumsum(changes[kind])
-                counters[kind] = sums + np.repeat(after - sums[last], run)
-            else:
-                counters[kind] = np.repeat(after, run)
-        self.mark_near_overflow(heads)
-        return Postings(
-            stripe=self.stripe[slots],
-            version=versions,
-            run=runs,
-            transfer_id=transfers[order],
-            amount=changes[CREDITS_POSTED] - changes[DEBITS_POSTED],
-            pending_amount=changes[CREDITS_PENDING] - changes[DEBITS_PENDING],
-            counters=counters,
-        )
 
 
 _COLUMNS: Final = (

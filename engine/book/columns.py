@@ -39,8 +39,8 @@ def _spent() -> np.dtype[np.void]:
 
 SPENT: Final = _spent()
 """A created transfer as it is kept: as it was requested but for what `ledger.nouns.Transfer` says,
-and with the numbers of its accounts, when it lapses, and the shard that decided it. `amount` is the
-lower half of the request's, the upper one is zero."""
+and with the numbers of its accounts, when it expires, and the shard that decided it. `amount` is
+the lower half of the request's, the upper one is zero."""
 
 SpentRows: TypeAlias = npt.NDArray[np.void]
 
@@ -131,9 +131,8 @@ class Decision:
         refused: Refusals that spent their ids.
         slots: Of the account of each leg, in the order of deciding.
         deltas: What each leg changes in the four counters, shape (4, legs).
-        spenders: Of each leg, the row in `spent`; -1, -2, ... for the first, second, ... of
-            `expired`.
-        expired: Ids of holds that lapsed.
+        spenders: Of each leg, the row in `spent`, or, behind those, in `expiries`.
+        expiries: Ids of holds that expired.
         resolutions: Ends of holds.
         closings: Accounts closed or reopened, by id.
         outcomes: Of all requests, in order.
@@ -146,7 +145,7 @@ class Decision:
         "assumptions",
         "closings",
         "deltas",
-        "expired",
+        "expiries",
         "outcomes",
         "refused",
         "resolutions",
@@ -163,7 +162,7 @@ class Decision:
         slots: Slots,
         deltas: npt.NDArray[np.int64],
         spenders: npt.NDArray[np.int64],
-        expired: list[bytes],
+        expiries: npt.NDArray[np.void],
         resolutions: Resolutions,
         closings: dict[bytes, bool],
         outcomes: npt.NDArray[np.uint8],
@@ -174,7 +173,7 @@ class Decision:
         self.slots = slots
         self.deltas = deltas
         self.spenders = spenders
-        self.expired = expired
+        self.expiries = expiries
         self.resolutions = resolutions
         self.closings = closings
         self.outcomes = outcomes
@@ -184,10 +183,9 @@ class Decision:
 
     def transfer_ids(self) -> npt.NDArray[np.void]:
         """The transfer of each leg; for an expiry it is the hold."""
-        expired = np.frombuffer(b"".join(self.expired[::-1]) or bytes(16), "V16")
-        return np.concatenate([self.spent["id"], expired])[self.spenders]
+        return np.concatenate([self.spent["id"], self.expiries])[self.spenders]
 
-    def find(self, words: Words) -> Slots:
+    def find_ids(self, words: Words) -> Slots:
         """Where ids stand: created ones by row, then refused ones; -1 for the others."""
         if self._table is None:
             self._table = IdTable(len(self.spent) + len(self.refused.requests))
@@ -195,18 +193,15 @@ class Decision:
             self._table.add(words_of(self.refused.requests["id"]))
         return self._table.find(words)
 
-    def resolved(self, hold_id: bytes) -> HoldStatus | None:
-        """How a hold ended here, or None where it did not."""
-        if not len(self.resolutions.hold_ids):
-            return None
+    def find_ends(self, words: Words) -> Slots:
+        """Where in `resolutions` holds stand; -1 for those that did not end here."""
         if self._ends is None:
             self._ends = IdTable(len(self.resolutions.hold_ids))
             self._ends.add(words_of(self.resolutions.hold_ids))
-        at = int(self._ends.find(words_of(np.frombuffer(hold_id, "V16")))[0])
-        return None if at < 0 else HoldStatus(int(self.resolutions.statuses[at]))
+        return self._ends.find(words)
 
-    def known(self, row: int) -> IdRecord:
-        """What became of the id at a row that `find` gave."""
+    def record_at(self, row: int) -> IdRecord:
+        """What became of the id at a row that `find_ids` gave."""
         if row >= len(self.spent):
             at = row - len(self.spent)
             (transfer,) = rows_to_transfers(self.refused.requests[at : at + 1])
@@ -220,24 +215,24 @@ class Decision:
         return IdRecord(Outcome.created, transfer, shard, status, expires_at)
 
 
-def kept_rows(known: Sequence[IdRecord]) -> SpentRows:
+def kept_rows(records: Sequence[IdRecord]) -> SpentRows:
     """Created transfers as rows, without the numbers of their accounts."""
-    rows = np.zeros(len(known), SPENT)
-    requests = transfers_to_rows([one.transfer for one in known])
+    rows = np.zeros(len(records), SPENT)
+    requests = transfers_to_rows([record.transfer for record in records])
     rows["request"] = raw(requests)
-    rows["shard"] = [one.shard for one in known]
-    rows["expires_at"] = [one.expires_at for one in known]
+    rows["shard"] = [record.shard for record in records]
+    rows["expires_at"] = [record.expires_at for record in records]
     return rows
 
 
-def spent_rows(known: Sequence[IdRecord], numbers: dict[bytes, int]) -> SpentRows:
+def spent_rows(records: Sequence[IdRecord], numbers: dict[bytes, int]) -> SpentRows:
     """Created transfers as rows.
 
     Args:
-        known: The transfers.
+        records: The transfers.
         numbers: Of their accounts, by id.
     """
-    rows = kept_rows(known)
-    rows["debit_number"] = [numbers[one.transfer.debit_account_id] for one in known]
-    rows["credit_number"] = [numbers[one.transfer.credit_account_id] for one in known]
+    rows = kept_rows(records)
+    rows["debit_number"] = [numbers[record.transfer.debit_account_id] for record in records]
+    rows["credit_number"] = [numbers[record.transfer.credit_account_id] for record in records]
     return rows

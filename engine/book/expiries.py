@@ -1,4 +1,4 @@
-"""Which holds lapse next: those of a worker's shards, up to a horizon, earliest first."""
+"""Which holds expire next: those of a worker's shards, up to a horizon, earliest first."""
 
 import heapq
 
@@ -19,32 +19,32 @@ class Expiries:
         self._heap: list[tuple[int, bytes]] = []
         self._here: set[bytes] = set()
         self.horizon = 0
-        """Every unresolved hold that lapses up to here is inside. Microseconds since 1970."""
+        """Every unresolved hold that expires up to here is inside. Microseconds since 1970."""
 
-    def add(self, expires_at: int, hold_id: bytes) -> None:
-        """Watch a hold, if it lapses within the horizon."""
+    def add_hold(self, expires_at: int, hold_id: bytes) -> None:
+        """Watch a hold, if it expires within the horizon."""
         if expires_at <= self.horizon and hold_id not in self._here:
             self._here.add(hold_id)
             heapq.heappush(self._heap, (expires_at, hold_id))
 
-    def note(self, decided: Decision) -> None:
+    def note_decision(self, decision: Decision) -> None:
         """Watch the holds that were decided."""
-        for row in taken(decided.spent, np.flatnonzero(decided.spent["expires_at"])):
-            self.add(int(row["expires_at"]), row["id"].tobytes())
+        for row in taken(decision.spent, np.flatnonzero(decision.spent["expires_at"])):
+            self.add_hold(int(row["expires_at"]), row["id"].tobytes())
 
     def is_due(self, now: int) -> bool:
-        """Whether a hold lapses by now, or may, beyond the horizon."""
+        """Whether a hold expires by now, or may, beyond the horizon."""
         return now > self.horizon or bool(self._heap and self._heap[0][0] <= now)
 
     def next_at(self) -> int | None:
-        """When the next hold lapses."""
+        """When the next hold expires."""
         return self._heap[0][0] if self._heap else None
 
-    def take(self, time: int) -> list[bytes]:
-        """The ids of those that lapse up to `time`, earliest first; they are inside no more."""
-        due = []
+    def take_expired(self, time: int) -> list[bytes]:
+        """The ids of those that expire up to `time`, earliest first; they are inside no more."""
+        expired = []
         while self._heap and self._heap[0][0] <= time:
             _, hold_id = heapq.heappop(self._heap)
             self._here.discard(hold_id)
-            due.append(hold_id)
-        return due
+            expired.append(hold_id)
+        return expired

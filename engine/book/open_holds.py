@@ -57,7 +57,7 @@ class OpenHolds:
         self._young = _Half(1024)
         self._old = _Half(8)
 
-    def add(self, rows: SpentRows) -> None:
+    def add_holds(self, rows: SpentRows) -> None:
         """Take in open holds."""
         if not len(rows):
             return
@@ -65,7 +65,7 @@ class OpenHolds:
             self._old, self._young = self._young, _Half(1024)
         self._young.add(rows)
 
-    def find(self, words: Words) -> tuple[Mask, SpentRows]:
+    def find_holds(self, words: Words) -> tuple[Mask, SpentRows]:
         """Which ids are open holds, and their rows (of the others, anything)."""
         rows = np.empty(len(words), SPENT)
         found = np.zeros(len(words), bool)
@@ -77,13 +77,13 @@ class OpenHolds:
             raw(rows)[here] = raw(half.rows)[at[here]]
         return found, rows
 
-    def reopen(self, words: Words) -> None:
+    def reopen_holds(self, words: Words) -> None:
         """Those of these that are still here are open after all."""
         for half in (self._young, self._old):
             at = half.table.find(words)
             half.open[at[at >= 0]] = True
 
-    def end(self, words: Words) -> None:
+    def end_holds(self, words: Words) -> None:
         """These are open no more."""
         if not len(words):
             return
@@ -91,7 +91,7 @@ class OpenHolds:
             at = half.table.find(words)
             half.open[at[at >= 0]] = False
 
-    def forget(self, shards: Collection[int]) -> None:
+    def forget_shards(self, shards: Collection[int]) -> None:
         """Forget the holds that these shards decided: others may resolve them now."""
         for half in (self._young, self._old):
             count = half.table.count

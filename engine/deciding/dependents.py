@@ -6,7 +6,8 @@ import numpy as np
 
 from engine.book.book import Book
 from engine.book.id_table import Slots, words_of
-from engine.deciding.batch import Forms, Mask
+from engine.deciding.batch import Mask
+from engine.deciding.forms import Forms
 from engine.ledger.nouns import Transfer
 
 
@@ -40,9 +41,9 @@ def find_dependents(
     for hold in opening:
         opened = True
         ids = hold.debit_account_id + hold.credit_account_id
-        dirty[book.find(words_of(np.frombuffer(ids, "V16")))] = True
+        dirty[book.find_accounts(words_of(np.frombuffer(ids, "V16")))] = True
     # Also those that are with the rules already: what looked refused for a closed account
-    # is judged by balances once a hold that lapses has opened it.
+    # is judged by balances once a hold that expires has opened it.
     done = fresh = in_order & rules
     if not (opened or fresh.any()):
         return dirty

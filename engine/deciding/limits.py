@@ -1,12 +1,21 @@
 """Which moves break the limit of an account: all accounts of a batch at once.
 
-Suppose a set of refusals; the running balance of every account with a limit follows, and
-from it which moves would be refused, each judged by what was created before it. Where
-that is the set supposed, it is the answer: by induction over the order of requests no other
-set reproduces itself. Otherwise suppose the set found, and look again.
+Theory of operation. One by one, each move would be judged by the balance that those before it
+left. To judge all of them at once, suppose a set of refusals. The running balance of every account
+with a limit follows by one cumulative sum, and from it the set of moves that would be refused. If
+that is the set supposed, it is the answer: by induction over the order of requests no other set
+reproduces itself. If not, suppose the set found and look again. The first move on which a set was
+wrong is right in the next, so it ends, mostly after two or three rounds; after `ROUNDS_MAX` the
+rules decide instead.
 
-The moves of a linked chain are refused together, by the first of them that breaks a limit;
-each is judged as if those before it in the chain were created.
+- There are two machines alike, a `_Side` each: accounts whose debits are limited, and accounts
+  whose credits are. A move can stand in both.
+- A side is one column of changes, sorted by account and then by place in the batch: what is spent,
+  what is earned, and what is given (by the rules, by ends of holds). What is given counts from its
+  place on and cannot be refused; but it does not happen where the hold that it ends is refused.
+- What makes it awkward: the moves of a linked chain are refused together, by the first of them
+  that breaks a limit. Each is judged as if those before it in the chain were created, whatever is
+  supposed of the chain as a whole (`_within_chains`).
 """
 
 from typing import Final, NamedTuple
@@ -17,7 +26,8 @@ import numpy.typing as npt
 from engine.book.book import CREDITS_PENDING, CREDITS_POSTED, DEBITS_PENDING, DEBITS_POSTED, Book
 from engine.book.id_table import Slots
 from engine.book.runs import run_lengths, run_starts
-from engine.deciding.batch import PENDING, Batch, Forms, Ints, Mask
+from engine.deciding.batch import PENDING, Batch, Ints, Mask
+from engine.deciding.forms import Forms
 from engine.ledger.nouns import AccountFlags
 from engine.ledger.outcomes import Outcome
 
@@ -82,10 +92,10 @@ def find_moves(batch: Batch, forms: Forms, columns: Mask, slots: tuple[Slots, Sl
     Args:
         batch: The requests.
         forms: What they are.
-        columns: Which of them columns decide.
+        columns: Which of them are moves and holds that columns decide.
         slots: Of the debit and the credit account of each request.
     """
-    rows = np.flatnonzero(columns & forms.moves & (forms.first == np.arange(len(columns))))
+    rows = np.flatnonzero(columns)
     unit = np.arange(len(rows))
     if forms.chained.any():
         chained = forms.chained[rows]

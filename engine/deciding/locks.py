@@ -1,64 +1,91 @@
 """What of a batch concerns other workers: which of them must be locked to decide it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from engine.book.book import Book
 from engine.book.id_table import Slots
-from engine.deciding.batch import CLOSING, RESOLVING, Batch, Forms, Ints, Mask
+from engine.deciding.batch import CLOSING, RESOLVING, Batch, Ints, Mask
+from engine.deciding.forms import Forms
 from engine.deciding.limits import CREDIT_LIMIT
 from engine.ledger.page import HoldStatus, IdRecord
 
 EXPIRY = -1
-"""Stands for an entry where a hold that lapses needs the lock."""
+"""Stands for an entry where a hold that expires needs the lock."""
 
 
-class LocksNeeded:
-    """The shards of others that a batch depends on.
+def find_locks(
+    book: Book,
+    batch: Batch,
+    forms: Forms,
+    slots: tuple[Slots, Slots],
+    *,
+    columns: Mask,
+    rules: Mask,
+    records: Mapping[bytes, IdRecord | None],
+    expiring: Iterable[bytes],
+) -> dict[int, set[int]]:
+    """By entry, the shards whose owners must be locked to decide it; `EXPIRY` for a hold.
 
     Args:
         book: Says what is owned.
         batch: The requests.
         forms: What they are.
+        slots: Of the debit and the credit account of each request, -1 for none.
+        columns: Which moves and holds columns decide.
+        rules: Which requests the rules decide.
+        records: What is known of ids.
+        expiring: Ids of holds that expire first.
     """
+    if book.owns_all:
+        return {}
+    needed = _LocksNeeded(book, batch, forms, slots)
+    needed.add_moves(columns)
+    needed.add_rules(np.flatnonzero(rules), records)
+    needed.add_expiries(expiring, records)
+    return needed.locks
 
-    def __init__(self, book: Book, batch: Batch, forms: Forms) -> None:
+
+class _LocksNeeded:
+    """Collects the shards of others that a batch depends on."""
+
+    def __init__(self, book: Book, batch: Batch, forms: Forms, slots: tuple[Slots, Slots]) -> None:
         self._book = book
         self._batch = batch
         self._forms = forms
+        self._debit, self._credit = slots
         self.locks: dict[int, set[int]] = {}
-        """By entry, the shards whose owners must be locked."""
 
-    def add_moves(self, moves: Mask, debit: Slots, credit: Slots) -> None:
+    def add_moves(self, columns: Mask) -> None:
         """Moves in columns: debits at home, and credits that nothing limits, need no lock."""
-        book = self._book
+        book, debit, credit = self._book, self._debit, self._credit
         limited = book.flags[credit] & CREDIT_LIMIT != 0
         for away, slots in (
-            (moves & ~book.mine[debit], debit),
-            (moves & ~book.mine[credit] & limited, credit),
+            (columns & ~book.mine[debit], debit),
+            (columns & ~book.mine[credit] & limited, credit),
         ):
             for row in np.flatnonzero(away).tolist():
                 self._add(int(self._batch.entries[row]), {int(book.home[slots[row]])})
 
-    def add_rules(
-        self, rows: Ints, debit: Slots, credit: Slots, known: dict[bytes, IdRecord | None]
-    ) -> None:
-        """Requests for the rules, with what is known of ids."""
+    def add_rules(self, rows: Ints, records: Mapping[bytes, IdRecord | None]) -> None:
+        """Requests for the rules."""
         for row in rows.tolist():
-            if known.get(self._batch.rows["id"][row].tobytes()) is not None:
+            if records.get(self._batch.rows["id"][row].tobytes()) is not None:
                 continue  # what is judged on committed rows concerns nobody else
             if int(self._batch.rows["flags"][row]) & RESOLVING:
-                hold = known.get(self._batch.rows["pending_id"][row].tobytes())
+                hold = records.get(self._batch.rows["pending_id"][row].tobytes())
                 shards = set() if hold is None else self._of_hold(hold)
             else:
-                shards = self._of_move(row, int(debit[row]), int(credit[row]))
+                shards = self._of_move(row, int(self._debit[row]), int(self._credit[row]))
             self._add(int(self._batch.entries[row]), shards)
 
-    def add_expiries(self, due: Iterable[bytes], known: dict[bytes, IdRecord | None]) -> None:
-        """Holds that lapse first."""
-        for hold_id in due:
-            hold = known.get(hold_id)
+    def add_expiries(
+        self, expiring: Iterable[bytes], records: Mapping[bytes, IdRecord | None]
+    ) -> None:
+        """Holds that expire first."""
+        for hold_id in expiring:
+            hold = records.get(hold_id)
             if hold is not None:
                 self._add(EXPIRY, self._of_hold(hold))
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.book.id_table import IdTable, words_of
-from engine.deciding.batch import Batch, Forms, Mask
+from engine.deciding.batch import Batch, Mask
+from engine.deciding.forms import Forms
 from engine.ledger.outcomes import Outcome
 from engine.ledger.page import IdRecord
 from engine.wire.layout import transfers_to_rows

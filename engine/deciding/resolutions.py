@@ -12,10 +12,12 @@ from engine.book.book import LARGE, Book
 from engine.book.columns import SPENT, SpentRows
 from engine.book.id_table import Slots, words_of
 from engine.book.runs import raw, taken
-from engine.deciding.batch import CLOSING, POST, VOID, Batch, Forms, Ints, Mask
+from engine.deciding.batch import CLOSING, POST, VOID, Batch, Ints, Mask
+from engine.deciding.forms import Forms
 from engine.deciding.limits import Legs, Moves
 from engine.ledger.nouns import MICROSECONDS
 from engine.ledger.page import Page
+from engine.wire.layout import Rows
 
 
 class Resolves(NamedTuple):
@@ -54,8 +56,10 @@ NO_RESOLVES = Resolves(_NONE, _NONE, _NONE, _NONE, _NONE, _NONE, np.empty(0, SPE
 _NO_LEGS = Legs(_NONE, _NONE, np.empty((4, 0), np.int64), _NONE)
 
 
-def find_resolves(book: Book, batch: Batch, forms: Forms, time: int) -> tuple[Resolves, Mask]:
-    """The posts and voids whose holds are at hand, and which of them columns can decide.
+def find_resolves(book: Book, batch: Batch, forms: Forms, time: int) -> Resolves:
+    """The posts and voids that columns can decide: their holds are at hand and end as asked.
+
+    At each line stands the outcome that sorts a request away; the rules find out whether it is so.
 
     Args:
         book: Accounts and open holds.
@@ -67,35 +71,49 @@ def find_resolves(book: Book, batch: Batch, forms: Forms, time: int) -> tuple[Re
     requests, words = taken(batch.rows, rows), batch.words[rows]
     made = forms.held[rows]
     here = made >= 0
-    found, holds = book.holds.find(words[:, 8:10])
-    origin = np.where(here, made, 0)
-    holds[here] = held_rows(batch, origin[here], time)
-    debit = book.find(words_of(holds["debit_account_id"]))
-    credit = book.find(words_of(holds["credit_account_id"]))
+    found, holds = book.holds.find_holds(words[:, 8:10])
+    holds[here] = held_rows(batch, made[here], time)
+    debit = book.find_accounts(words_of(holds["debit_account_id"]))
+    credit = book.find_accounts(words_of(holds["credit_account_id"]))
+    # pending_transfer_not_found, ..._not_pending, ..._already_posted, ..._already_voided
     good = here | found
     debit[~good] = credit[~good] = -1
     good &= (debit >= 0) & (credit >= 0)
-    posts = requests["flags"] == POST
-    held = np.where(good, holds["amount"], 0)
-    low, high = requests["amount_low"], requests["amount_high"]
-    most = (low == np.uint64(2**64 - 1)) & (high == low)
-    none = (low == 0) & (high == 0)
-    part = (high == 0) & (low <= held.astype(np.uint64))
-    whole = np.where(posts, most, none)
-    good &= whole | (part & (posts | (low == held.astype(np.uint64))))
-    moved = np.where(posts, np.where(whole, held, low.astype(np.int64)), 0)
+    # pending_id_must_be_different
+    good &= (words[:, 0:2] != words[:, 8:10]).any(axis=1)
     for name, at in (("debit_account_id", 2), ("credit_account_id", 4)):
+        # pending_transfer_has_different_debit_account_id, ..._credit_account_id
         same = (words[:, at : at + 2] == words_of(holds[name])).all(axis=1)
         good &= same | ~words[:, at : at + 2].any(axis=1)
     for name in ("ledger", "code"):
+        # pending_transfer_has_different_ledger, ..._code
         good &= (requests[name] == 0) | (requests[name] == holds[name])
-    good &= (words[:, 0:2] != words[:, 8:10]).any(axis=1)
+    posts = requests["flags"] == POST
+    held = np.where(good, holds["amount"], 0)
+    ends, moved = _amounts(requests, posts, held)
+    # exceeds_pending_transfer_amount, pending_transfer_has_different_amount
+    good &= ends
+    # pending_transfer_expired
     good &= (holds["expires_at"] == 0) | (holds["expires_at"] > time)
-    good &= (holds["flags"] & CLOSING == 0) & (held < LARGE)
-    good &= book.owned[np.where(found & ~here, holds["shard"], 0)] | here
+    # debit_account_already_closed, credit_account_already_closed: a post alone is refused for it
     open_both = ~(book.closed[debit] | book.closed[credit])
-    good &= ~(book.near_overflow[debit] | book.near_overflow[credit]) & (~posts | open_both)
-    return Resolves(rows, debit, credit, held, moved, made, holds), good
+    good &= ~posts | open_both
+    # No refusal, but more than columns do: accounts that open again, large sums, others' holds.
+    good &= (holds["flags"] & CLOSING == 0) & (held < LARGE)
+    good &= ~(book.near_overflow[debit] | book.near_overflow[credit])
+    good &= book.owned[np.where(found & ~here, holds["shard"], 0)] | here
+    return Resolves(rows, debit, credit, held, moved, made, holds).part(good)
+
+
+def _amounts(requests: Rows, posts: Mask, held: Ints) -> tuple[Mask, Ints]:
+    """Which of these amounts end holds of these amounts, and what they move then."""
+    low, high = requests["amount_low"], requests["amount_high"]
+    most = (low == np.uint64(2**64 - 1)) & (high == low)
+    none = (low == 0) & (high == 0)
+    whole = np.where(posts, most, none)
+    part = (high == 0) & (low <= held.astype(np.uint64))
+    part &= posts | (low == held.astype(np.uint64))
+    return whole | part, np.where(posts, np.where(whole, held, low.astype(np.int64)), 0)
 
 
 def held_rows(batch: Batch, rows: Ints, time: int) -> SpentRows:
@@ -128,7 +146,7 @@ def resolved_rows(book: Book, batch: Batch, resolves: Resolves) -> SpentRows:
 
 
 def given_legs(
-    page: Page, slots: dict[bytes, int], leg_rows: list[Ints], moves: Moves, resolves: Resolves
+    page: Page, slots: dict[bytes, int], leg_places: list[Ints], moves: Moves, resolves: Resolves
 ) -> Legs:
     """What happens to accounts beside the moves: by the rules, and by ends of holds."""
     if not (page.legs or len(resolves.rows)):
@@ -143,7 +161,7 @@ def given_legs(
     ends[0, :, 0] = ends[2, :, 1] = -resolves.held
     ends[1, :, 0] = ends[3, :, 1] = resolves.moved
     return Legs(
-        np.concatenate([*leg_rows, np.repeat(resolves.rows, 2)]).astype(np.int64),
+        np.concatenate([*leg_places, np.repeat(resolves.rows, 2)]).astype(np.int64),
         np.concatenate(
             [
                 np.array([slots[leg.account.id] for leg in page.legs], np.int64),

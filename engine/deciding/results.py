@@ -1,5 +1,6 @@
-"""From a decision on paper to the rows that are written."""
+"""From a draft to the rows that are written."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from engine.deciding.limits import Legs, Moves
 from engine.deciding.resolutions import Resolves, held_rows, resolved_rows
 from engine.ledger.nouns import ID_ZERO
 from engine.ledger.outcomes import SPENDS_ID, Outcome
-from engine.ledger.page import HoldStatus, Page
+from engine.ledger.page import HoldStatus, IdRecord, Page
 from engine.wire.layout import TRANSFER, transfers_to_rows
 
 _POSTED = np.uint8(HoldStatus.posted)
@@ -36,7 +37,7 @@ _NO_ASSUMPTIONS = Assumptions(
 
 
 class Draft(NamedTuple):
-    """What was decided: by columns what of it is created, by the rules a page."""
+    """What is decided and may yet change: what columns create of it, and the rules' page."""
 
     page: Page
     slots: dict[bytes, int]
@@ -63,36 +64,41 @@ def lay_out(book: Book, batch: Batch, draft: Draft, time: int) -> Decision:
         time: Microseconds since 1970, of the decision.
     """
     page, moves, resolves = draft.page, draft.moves, draft.resolves
-    moved = _moved_rows(book, batch, moves, time)
-    created = [known for known in page.spent.values() if known.outcome is Outcome.created]
-    numbers = {one: int(book.number[slot]) for one, slot in draft.slots.items()}
-    # Where the legs find their transfers.
-    first = len(moves.rows) + len(resolves.rows)
-    place = {known.transfer.id: first + at for at, known in enumerate(created)}
-    expired = [leg.transfer_id for leg in page.legs if leg.at < 0][::2]
-    place_expired = {hold_id: -1 - at for at, hold_id in enumerate(expired)}
-    spenders = [(place_expired if leg.at < 0 else place)[leg.transfer_id] for leg in page.legs]
-    ends = np.repeat(np.arange(len(moves.rows), first), 2)
-    legs, made_by = _all_legs(
-        moves, draft.given, np.concatenate([np.array(spenders, np.int64), ends])
-    )
-    spent = [moved]
+    created = [record for record in page.spent.values() if record.outcome is Outcome.created]
+    spent = [_moved_rows(book, batch, moves, time)]
     if len(resolves.rows):
         spent.append(resolved_rows(book, batch, resolves))
     if created:
+        numbers = {account_id: int(book.number[slot]) for account_id, slot in draft.slots.items()}
         spent.append(spent_rows(created, numbers))
+    ends = np.repeat(np.arange(len(moves.rows), len(moves.rows) + len(resolves.rows)), 2)
+    legs, spenders = _all_legs(
+        moves, draft.given, np.concatenate([_spenders_by_rules(draft, created), ends])
+    )
     return Decision(
         spent=joined(spent),
         refused=_refused(batch, draft),
         slots=legs.slots,
         deltas=legs.deltas,
-        spenders=made_by,
-        expired=expired,
+        spenders=spenders,
+        expiries=np.frombuffer(b"".join(page.expired), "V16"),
         resolutions=_resolutions(batch, draft),
         closings=page.closings,
         outcomes=draft.outcomes,
         assumptions=_assumptions_of(book, batch, draft),
     )
+
+
+def _spenders_by_rules(draft: Draft, created: Sequence[IdRecord]) -> Ints:
+    """Of each leg of the page, the row of its transfer or, behind all those, of its expiry."""
+    page = draft.page
+    first = len(draft.moves.rows) + len(draft.resolves.rows)
+    place = {record.transfer.id: first + at for at, record in enumerate(created)}
+    # Holds expire before anything is decided: their legs, two of each, stand first.
+    count = len(page.expired)
+    expiries = np.repeat(first + len(created) + np.arange(count), 2)
+    by_requests = [place[leg.transfer_id] for leg in page.legs[2 * count :]]
+    return np.concatenate([expiries, np.array(by_requests, np.int64)])
 
 
 def _moved_rows(book: Book, batch: Batch, moves: Moves, time: int) -> SpentRows:
@@ -102,7 +108,7 @@ def _moved_rows(book: Book, batch: Batch, moves: Moves, time: int) -> SpentRows:
     return rows
 
 
-def _all_legs(moves: Moves, given: Legs, spenders: Ints) -> tuple[Legs, Ints]:
+def _all_legs(moves: Moves, given: Legs, given_spenders: Ints) -> tuple[Legs, Ints]:
     """The legs of moves and all others together, in the order of the requests."""
     count = len(moves.rows)
     slots = np.empty(2 * count, np.int64)
@@ -113,27 +119,27 @@ def _all_legs(moves: Moves, given: Legs, spenders: Ints) -> tuple[Legs, Ints]:
     deltas[CREDITS_PENDING, 1::2] = deltas[DEBITS_PENDING, 0::2]
     deltas[CREDITS_POSTED, 1::2] = deltas[DEBITS_POSTED, 0::2]
     rows = np.repeat(moves.rows, 2)
-    made_by = np.repeat(np.arange(count), 2)
+    spenders = np.repeat(np.arange(count), 2)
     if len(given.rows):
         rows = np.concatenate([given.rows, rows])
         order = np.argsort(rows, kind="stable")
         rows = rows[order]
         slots = np.concatenate([given.slots, slots])[order]
         deltas = np.concatenate([given.deltas, deltas], axis=1)[:, order]
-        made_by = np.concatenate([spenders, made_by])[order]
-    return Legs(rows, slots, deltas, np.full(len(rows), -1)), made_by
+        spenders = np.concatenate([given_spenders, spenders])[order]
+    return Legs(rows, slots, deltas, np.full(len(rows), -1)), spenders
 
 
 def _refused(batch: Batch, draft: Draft) -> Refusals:
     """Refusals that spend their ids: by columns, and by the rules."""
     rows = np.flatnonzero(_SPENDING[draft.outcomes] & ~draft.by_rules)
     spent = draft.page.spent.values()
-    by_rules = [known for known in spent if known.outcome is not Outcome.created]
+    by_rules = [record for record in spent if record.outcome is not Outcome.created]
     if not (len(rows) or by_rules):
         return _NO_REFUSALS
-    requests = transfers_to_rows([known.transfer for known in by_rules])
-    outcomes = np.array([known.outcome for known in by_rules], np.uint8)
-    shards = np.array([known.shard for known in by_rules], np.int16)
+    requests = transfers_to_rows([record.transfer for record in by_rules])
+    outcomes = np.array([record.outcome for record in by_rules], np.uint8)
+    shards = np.array([record.shard for record in by_rules], np.int16)
     return Refusals(
         joined([taken(batch.rows, rows), requests]),
         np.concatenate([draft.outcomes[rows], outcomes]),
@@ -147,9 +153,9 @@ def _resolutions(batch: Batch, draft: Draft) -> Resolutions:
     requests = taken(batch.rows, draft.resolves.rows)
     posts = requests["flags"] == POST
     ends = draft.page.resolutions
-    holds = b"".join(one.hold.transfer.id for one in ends)
-    transfers = b"".join(one.transfer_id or ID_ZERO for one in ends)
-    statuses = np.array([one.status for one in ends], np.uint8)
+    holds = b"".join(end.hold.transfer.id for end in ends)
+    transfers = b"".join(end.transfer_id or ID_ZERO for end in ends)
+    statuses = np.array([end.status for end in ends], np.uint8)
     return Resolutions(
         np.concatenate([requests["pending_id"], np.frombuffer(holds, "V16")]),
         np.concatenate([requests["id"], np.frombuffer(transfers, "V16")]),

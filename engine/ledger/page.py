@@ -71,7 +71,7 @@ class Leg(msgspec.Struct, frozen=True, gc=False):
     """What a transfer changes in the counters of one account."""
 
     at: int
-    """Which request of the entry; -1 for a hold that lapses."""
+    """Which request of the entry; of an expiry it says nothing."""
     account: Account
     transfer_id: bytes
     debits_pending: int
@@ -103,13 +103,18 @@ class Page:
         self.legs: list[Leg] = []
         self.resolutions: list[Resolution] = []
         self.closings: dict[bytes, bool] = {}
-        self.at = -1
+        self.at = 0
         """Which request of the entry is being decided."""
         # Of the open chain: where it began, accounts as they were, holds resolved, ids created.
         self._chain: tuple[int, int] | None = None
         self._undo: list[tuple[Account, tuple[bool, int, int, int, int]]] = []
         self._undo_holds: list[IdRecord] = []
         self._undo_ids: list[bytes] = []
+
+    @property
+    def expired(self) -> list[bytes]:
+        """The ids of the holds that expired, in order."""
+        return [end.hold.transfer.id for end in self.resolutions if end.transfer_id is None]
 
     def account(self, account_id: bytes) -> Account | None:
         """The account of that id, or None where there is none."""

@@ -12,8 +12,8 @@ import numpy as np
 
 from engine.book.book import CREDITS_PENDING, CREDITS_POSTED, DEBITS_PENDING, DEBITS_POSTED
 from engine.book.columns import Decision
+from engine.errors import FundsArrivedError
 from engine.store.connections import Connections
-from engine.store.driver import FundsArrivedError
 
 
 async def check_assumptions(connections: Connections, decided: Sequence[Decision]) -> None:
@@ -26,21 +26,22 @@ async def check_assumptions(connections: Connections, decided: Sequence[Decision
     Raises:
         FundsArrivedError: One has.
     """
-    assumptions = [one.assumptions for one in decided]
-    numbers = np.concatenate([one.numbers for one in assumptions])
+    assumptions = [decision.assumptions for decision in decided]
+    numbers = np.concatenate([each.numbers for each in assumptions])
     wanted, at = np.unique(numbers, return_inverse=True)
     await connections.write("queue_to_decline")
     rows = await connections.write("other_stripes", wanted.tolist())
     found = {row["number"]: row["others"] for row in rows}
-    others = np.array([found[number] for number in wanted.tolist()], np.int64).T[:, at]
+    # Python's integers: near the end of the counters a difference of two needs 65 bits.
+    others = np.array([found[number] for number in wanted.tolist()], object).T[:, at]
     posted = others[CREDITS_POSTED] - others[DEBITS_POSTED]
     available = np.where(
-        np.concatenate([one.debits for one in assumptions]),
+        np.concatenate([each.debits for each in assumptions]),
         posted - others[DEBITS_PENDING],
         -posted - others[CREDITS_PENDING],
     )
-    arrived = available - np.concatenate([one.available for one in assumptions])
-    lacking = np.concatenate([one.lacking for one in assumptions])
+    arrived = available - np.concatenate([each.available for each in assumptions])
+    lacking = np.concatenate([each.lacking for each in assumptions])
     changed = np.unique(numbers[np.where(lacking > 0, arrived >= lacking, arrived != 0)])
     if len(changed):
         raise FundsArrivedError(f"others have changed {len(changed)} balances that were relied on")

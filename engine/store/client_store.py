@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 import asyncpg
 
-from engine.errors import TryAgainError
+from engine.errors import CommitInDoubtError, TryAgainError
 from engine.ledger.nouns import ID_ZERO, NewAccount
 from engine.ledger.outcomes import Outcome
 from engine.store.driver import connect, is_connection_lost, statement, translated
@@ -32,10 +32,6 @@ RETRY_SECONDS: Final = 0.05
 """Between attempts to reach a Postgres that is away."""
 
 _T = TypeVar("_T")
-
-
-class CommitInDoubtError(TryAgainError):
-    """The connection was lost during COMMIT: done or not, nobody knows."""
 
 
 class ClientStore:
@@ -107,6 +103,12 @@ class ClientStore:
             return count
 
         return await self._call("tell the number of shards", work)
+
+    async def ledger_identity(self) -> bytes:
+        """Which ledger this is: 16 bytes, made with it. Raises as `connect`."""
+        [row] = await self._fetch("tell which ledger it is", "ledger_identity")
+        identity: bytes = row["identity"]
+        return identity
 
     async def create_accounts(
         self, wanted: Sequence[NewAccount], ids: Sequence[bytes]

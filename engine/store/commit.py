@@ -29,7 +29,7 @@ SLOW_SECONDS: Final = 10.0
 _log = structlog.get_logger()
 
 
-async def finish(
+async def commit_and_settle(
     connections: Connections, sequence: int, number: int, commit: Coroutine[Any, Any, Any]
 ) -> Any:
     """Wait for what commits, without a time limit and shielded.

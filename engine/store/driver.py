@@ -10,7 +10,18 @@ from typing import Final
 
 import asyncpg
 
-from engine.errors import ChainMovedError, ConfigurationError, EngineError, TryAgainError
+from engine.errors import (
+    BookStandsError,
+    ChainMovedError,
+    ClockError,
+    ConfigurationError,
+    ConflictError,
+    EngineError,
+    InputError,
+    InvariantBroken,
+    LockHeldError,
+    TryAgainError,
+)
 
 POSTGRES_VERSION_MIN: Final = 15
 CONNECT_SECONDS_MAX: Final = 10.0
@@ -43,22 +54,25 @@ _SETTINGS: Final = {
 }
 
 
-class ConflictError(TryAgainError):
-    """Another flush came first (a version, an id, a hold, a deadlock): decide again."""
-
-
-class BookStandsError(ConflictError):
-    """A conflict about an id or a lock: what the book rests on is as it was."""
-
-
-class FundsArrivedError(BookStandsError):
-    """What was declined for want of funds need not be: others have brought some since."""
-
-
 @cache
+def statements() -> dict[str, str]:
+    """All named statements: the stems of the files in the folders of `queries`, and their texts."""
+    found: dict[str, str] = {}
+    for folder in (files("engine.store") / "queries").iterdir():
+        if not folder.is_dir():
+            continue
+        for file in folder.iterdir():
+            name = file.name.removesuffix(".sql")
+            if name in found:
+                raise InvariantBroken(f"two statements have the name {name}")
+            if name != file.name:
+                found[name] = file.read_text()
+    return found
+
+
 def statement(name: str) -> str:
-    """The text of a named statement in `queries`."""
-    return (files("engine.store") / "queries" / f"{name}.sql").read_text()
+    """The text of a named statement in `queries`, whichever folder it is in."""
+    return statements()[name]
 
 
 async def connect(
@@ -182,43 +196,94 @@ def is_connection_lost(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Translate the driver's errors into ours.
+    """Translate the driver's errors into ours: the only door that they leave by.
 
     Raises:
         ChainMovedError: Another wrote in this worker's chain.
         ConflictError: Another flush came first.
+        ClockError: What was written is ahead of Postgres's clock.
         TryAgainError: The connection is lost or cannot be had.
+        InputError: The ledger refuses a row that was given to it.
         ConfigurationError: There is no ledger in this database.
+        InvariantBroken: The ledger refuses what must not be.
     """
     try:
         yield
     except EngineError:
         raise
-    except asyncpg.UniqueViolationError as error:
-        if error.constraint_name == "flushes_pkey":
-            raise ChainMovedError(f"another wrote in this worker's chain: {error}") from error
-        if error.constraint_name == "spent_pkey":
-            raise BookStandsError(f"an id was spent by another flush: {error}") from error
-        raise ConflictError(str(error)) from error
-    except (
-        asyncpg.DeadlockDetectedError,
-        asyncpg.LockNotAvailableError,
-        asyncpg.SerializationError,
-    ) as error:
-        raise BookStandsError(str(error)) from error
-    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
-        raise ConfigurationError(f"{error}; run `engine init` first") from error
-    except (asyncpg.InvalidPasswordError, asyncpg.InvalidCatalogNameError) as error:
-        raise ConfigurationError(f"Postgres refuses: {error}") from error
-    except asyncpg.InsufficientResourcesError as error:
-        raise TryAgainError(f"Postgres has too little of something: {error}") from error
-    except asyncpg.ReadOnlySQLTransactionError as error:
-        raise TryAgainError(
-            f"Postgres takes no writes now, as after a failover: {error}; if it stays so, name the "
-            "primary in ENGINE_POSTGRES_DSN",
-        ) from error
     except Exception as error:
-        if is_connection_lost(error):
-            reason = str(error) or type(error).__name__
-            raise TryAgainError(f"Postgres is out of reach: {reason}") from error
-        raise
+        found = _translate(error)
+        if found is None:
+            raise
+        raise found from error
+
+
+_CAME_FIRST: Final = {
+    "flushes_pkey": (ChainMovedError, "another wrote in this worker's chain of flushes"),
+    "spent_pkey": (BookStandsError, "an id was spent by another flush"),
+    "posted_run": (ConflictError, "another flush wrote to an account of this one"),
+    "resolutions_pkey": (ConflictError, "a hold was ended by another flush"),
+}
+"""By the key that was taken already, what that means."""
+
+
+def _translate(error: Exception) -> EngineError | None:
+    """What an error of the driver is to us; None where it is no business of ours."""
+    if isinstance(error, asyncpg.UniqueViolationError):
+        kind, words = _CAME_FIRST.get(
+            error.constraint_name or "", (ConflictError, f"{error.table_name} has such a row")
+        )
+        return kind(words)
+    if isinstance(error, asyncpg.LockNotAvailableError):
+        return LockHeldError(f"another held a lock for over {LOCK_SECONDS_MAX} s")
+    if isinstance(error, asyncpg.DeadlockDetectedError | asyncpg.SerializationError):
+        return BookStandsError("another flush wanted the same rows in another order")
+    if isinstance(error, asyncpg.CheckViolationError) and error.constraint_name == "flushes_time":
+        return ClockError(f"{_sentence(error)}: nothing was written")
+    if isinstance(error, asyncpg.RestrictViolationError):
+        return InputError(_sentence(error))
+    if isinstance(error, asyncpg.CheckViolationError):
+        if error.table_name == "accounts":
+            return InputError(f"the ledger refuses the account: {error.args[0]}")
+        return InvariantBroken(f"the ledger refuses what was decided: {error.args[0]}")
+    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        return TryAgainError(
+            f"Postgres takes no writes now, as after a failover: {error.args[0]}; if it stays so, "
+            "name the primary in ENGINE_POSTGRES_DSN"
+        )
+    if isinstance(error, asyncpg.InsufficientResourcesError):
+        return TryAgainError(f"Postgres has too little of something: {error.args[0]}")
+    if isinstance(error, asyncpg.PostgresSystemError | asyncpg.PostgresIOError):
+        return TryAgainError(f"the machine of Postgres has trouble: {error.args[0]}")
+    if is_connection_lost(error):
+        reason = str(error) or type(error).__name__
+        return TryAgainError(f"Postgres is out of reach: {reason}")
+    return _misconfigured(error)
+
+
+def _misconfigured(error: Exception) -> EngineError | None:
+    if isinstance(
+        error,
+        asyncpg.UndefinedTableError
+        | asyncpg.UndefinedColumnError
+        | asyncpg.UndefinedFunctionError
+        | asyncpg.InvalidSchemaNameError,
+    ):
+        return ConfigurationError(f"{error.args[0]}; run `engine init` first")
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return ConfigurationError(
+            f"the role that Postgres is asked by may not do that: {error.args[0]}; grant it, or "
+            "name another role in ENGINE_POSTGRES_DSN"
+        )
+    if isinstance(
+        error, asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError
+    ):
+        return ConfigurationError(f"Postgres refuses: {error.args[0]}")
+    return None
+
+
+def _sentence(error: asyncpg.PostgresError) -> str:
+    """What Postgres said, and its hint, in one line."""
+    hint = getattr(error, "hint", None)
+    message = str(error.args[0])
+    return f"{message}: {hint}" if hint else message

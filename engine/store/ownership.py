@@ -16,7 +16,7 @@ import structlog
 
 from engine.errors import ChainMovedError
 from engine.ledger.nouns import ID_ZERO
-from engine.store.commit import finish
+from engine.store.commit import commit_and_settle
 from engine.store.connections import Connections
 from engine.store.driver import translated
 from engine.store.records import owned_of
@@ -121,7 +121,7 @@ class Ownership:
         rows = await self._connections.read("newest_positions", list(shards), locked=True)
         return {row["shard"]: owned_of(row) for row in rows}
 
-    async def look_again(
+    async def read_own_chain(
         self, owned: Mapping[int, ShardProgress]
     ) -> tuple[int, dict[int, ShardProgress]]:
         """The end of the own chain, its row being locked and nothing of its own under way.
@@ -208,7 +208,7 @@ class Ownership:
                 if not taken:
                     await connection.execute("ROLLBACK")
                     return None
-                sequence, kept = await self.look_again(owned)
+                sequence, kept = await self.read_own_chain(owned)
                 number = await self._change(
                     "claim", taken, owner, connections.worker, sequence, time
                 )
@@ -216,7 +216,7 @@ class Ownership:
             except BaseException:
                 await connections.roll_back()
                 raise
-            await finish(connections, sequence, number, connection.execute("COMMIT"))
+            await commit_and_settle(connections, sequence, number, connection.execute("COMMIT"))
         return OwnershipChange(sequence, kept | await self.positions(taken))
 
     async def release(
@@ -249,7 +249,7 @@ class Ownership:
             await connection.execute("BEGIN")
             try:
                 await connections.write("lock_workers", sorted([connections.worker, NOBODY]))
-                sequence, kept = await self.look_again(owned)
+                sequence, kept = await self.read_own_chain(owned)
                 number = await self._change(
                     "release", shards, connections.worker, NOBODY, sequence, time
                 )
@@ -259,8 +259,10 @@ class Ownership:
             except BaseException:
                 await connections.roll_back()
                 raise
-            await finish(connections, sequence, number, connection.execute("COMMIT"))
-        return OwnershipChange(sequence, {s: one for s, one in kept.items() if s not in shards})
+            await commit_and_settle(connections, sequence, number, connection.execute("COMMIT"))
+        return OwnershipChange(
+            sequence, {shard: progress for shard, progress in kept.items() if shard not in shards}
+        )
 
     async def _change(
         self,

@@ -1,4 +1,4 @@
-"""A small flush as the arguments of one statement; see `queries/flush_small.sql`.
+"""A small flush as the arguments of one statement; see `queries/flushes/flush_small.sql`.
 
 Measured on two cores, flushes of one transfer: six round trips by COPY 0.77 ms, this 0.19 ms.
 """

@@ -1,25 +1,16 @@
 """The ledger in Postgres, as a worker uses it: loads, flushes, locked flushes, ownership."""
 
-import asyncio
-from collections.abc import Collection, Coroutine, Iterable, Sequence
-from typing import Any, Final
-
-import asyncpg
+from collections.abc import Collection, Iterable, Sequence
 
 from engine.book.columns import AccountRow
-from engine.errors import TryAgainError
 from engine.ledger.page import IdRecord
-from engine.store.assumptions import check_assumptions
-from engine.store.commit import commit_own, finish
+from engine.store.commit import commit_own
 from engine.store.connections import Connect, Connections
-from engine.store.copy import FLUSH_SHIFT, copies_of, send_copy
-from engine.store.driver import STATEMENT_SECONDS_MAX, connect, translated
+from engine.store.driver import connect, translated
+from engine.store.flush_writer import FlushWriter, prepare
 from engine.store.ownership import Ownership
 from engine.store.records import account_of, owned_of, record_of
 from engine.store.rows import Flush, OwnedShards, ShardProgress
-from engine.store.small_flush import is_small, small_arguments
-
-LOCK_ROUNDS_MAX: Final = 20
 
 
 class WorkerStore:
@@ -35,6 +26,7 @@ class WorkerStore:
         self.worker = worker
         self._connections = Connections(dsn, worker, connect)
         self.ownership = Ownership(self._connections)
+        self._writer = FlushWriter(self._connections)
 
     async def open(self) -> None:
         """Connect, again where a connection was lost. Raises as `connect`."""
@@ -122,7 +114,26 @@ class WorkerStore:
         count: int = rows[0]["shard_count"]
         return count
 
+    async def ledger_identity(self) -> bytes:
+        """Which ledger this is: 16 bytes, made with it."""
+        rows = await self._connections.read("ledger_identity")
+        identity: bytes = rows[0]["identity"]
+        return identity
+
+    async def confirm(self) -> None:
+        """See to it that all that was read is kept, by a synchronous standby too."""
+        with translated():
+            await commit_own(self._connections, self._connections.writer)
+
+    async def reserve_number(self) -> int:
+        """A number for a flush, above that of everything written before."""
+        return await self._connections.reserve_number()
+
     # Flushing.
+
+    def prepare(self, flush: Flush) -> None:
+        """Make a flush ready to be written, while another is under way: its rows as bytes."""
+        prepare(flush)
 
     async def flush(self, flush: Flush) -> int:
         """Write a flush in one transaction, and return once it is durable.
@@ -133,30 +144,11 @@ class WorkerStore:
         Raises:
             ChainMovedError: Another wrote in this worker's chain; nothing was written.
             ConflictError: A version, id or hold was written by another; nothing was written.
+            ClockError: Its time is ahead of Postgres's clock; nothing was written.
             TryAgainError: Postgres is out of reach; whether the flush was committed may be
                 unknown, and nothing of it may be answered.
         """
-        connection = self._connections.writer
-        with translated(), self._connections.waiting():
-            if is_small(flush):
-                return await self._flush_small(connection, flush)
-            await connection.execute("BEGIN")
-            try:
-                async with asyncio.timeout(STATEMENT_SECONDS_MAX):
-                    next_number = await self._write(connection, flush)
-                    await self._look_again(flush)
-            except BaseException:
-                await self._connections.roll_back()
-                raise
-            await self._commit(flush, connection.execute("COMMIT"))
-        return next_number
-
-    async def _flush_small(self, connection: asyncpg.Connection, flush: Flush) -> int:
-        arguments = small_arguments(self.worker, flush, flush.number << FLUSH_SHIFT)
-        text = self._connections.text("flush_small")
-        written = connection.fetchval(text, *arguments)
-        number: int | None = await self._commit(flush, written)
-        return await self.reserve_number() if number is None else number
+        return await self._writer.write_flush(flush)
 
     async def begin_locked(self, shards: Collection[int]) -> set[bytes]:
         """Begin a locked flush: lock the owners of all these shards, in order.
@@ -169,31 +161,7 @@ class WorkerStore:
             ConflictError: A lock could not be had in time.
             TryAgainError: Postgres is out of reach, or the owners kept changing.
         """
-        connection = self._connections.writer
-        with translated(), self._connections.waiting():
-            for _ in range(LOCK_ROUNDS_MAX):
-                before = await self._owners(shards)
-                await connection.execute("BEGIN")
-                try:
-                    await self._connections.write("lock_workers", sorted({self.worker, *before}))
-                    # The next statement: one that waits for a lock reads what was before.
-                    owners = await self._owners(shards)
-                    if owners <= before | {self.worker}:
-                        return owners - {self.worker}
-                except BaseException:
-                    await self._connections.roll_back()
-                    raise
-                await connection.execute("ROLLBACK")
-        raise TryAgainError(f"the owners of shards {sorted(shards)} kept changing")
-
-    async def confirm(self) -> None:
-        """See to it that all that was read is kept, by a synchronous standby too."""
-        with translated():
-            await commit_own(self._connections, self._connections.writer)
-
-    async def reserve_number(self) -> int:
-        """A number for a flush, above that of everything written before."""
-        return await self._connections.reserve_number()
+        return await self._writer.lock_owners(shards)
 
     async def finish_locked(self, flush: Flush, lenders: Iterable[bytes]) -> int:
         """Write and commit a locked flush, in the own chain and in each lender's.
@@ -201,72 +169,8 @@ class WorkerStore:
         Returns:
             The number for the next flush.
         """
-        connection = self._connections.writer
-        with translated(), self._connections.waiting():
-            try:
-                next_number = await self._write(connection, flush)
-                lent = sorted(lenders), "lent", flush.time, flush.number
-                await self._connections.write("append_lent_flush", *lent)
-                await self._look_again(flush)
-            except BaseException:
-                await self._connections.roll_back()
-                raise
-            await self._commit(flush, connection.execute("COMMIT"))
-        return next_number
+        return await self._writer.write_locked_flush(flush, lenders)
 
     async def abandon_locked(self) -> None:
         """Give the locks back; nothing is written."""
         await self._connections.roll_back()
-
-    async def _commit(self, flush: Flush, commit: Coroutine[Any, Any, Any]) -> Any:
-        return await finish(self._connections, flush.sequence, flush.number, commit)
-
-    async def _owners(self, shards: Collection[int]) -> set[bytes]:
-        rows = await self._connections.write("owners", list(shards))
-        return {row["worker"] for row in rows}
-
-    async def _write(self, connection: asyncpg.Connection, flush: Flush) -> int:
-        next_number: int = await connection.fetchval(
-            self._connections.text("fence"),
-            self.worker,
-            flush.sequence,
-            flush.number,
-            flush.kind,
-            flush.time,
-            sum(len(one.spent) for one in flush.decided),
-            sum(len(one.refused.requests) for one in flush.decided),
-            len(flush.posted),
-        )
-        copies = flush.copies or copies_of(flush.decided, flush.posted, flush.number)
-        for table, copy in copies:
-            await send_copy(connection, table, copy)
-        closings = {k: v for decided in flush.decided for k, v in decided.closings.items()}
-        if closings:
-            await self._connections.write("close_accounts", list(closings), list(closings.values()))
-        for letter in flush.dead_letters:
-            await self._connections.write(
-                "insert_dead_letter",
-                letter.shard,
-                letter.position.generation,
-                letter.position.ms,
-                letter.position.seq,
-                letter.reason,
-                list(letter.fields),
-            )
-        if flush.positions:
-            positions = flush.positions.values()
-            await self._connections.write(
-                "move_positions",
-                flush.number,
-                list(flush.positions),
-                [p.generation for p in positions],
-                [p.ms for p in positions],
-                [p.seq for p in positions],
-                flush.time,
-            )
-        return next_number
-
-    async def _look_again(self, flush: Flush) -> None:
-        """The last act before COMMIT where funds were wanting or a balance was moved."""
-        if flush.has_assumptions:
-            await check_assumptions(self._connections, flush.decided)

@@ -1,20 +1,53 @@
-"""Flushes on their way to Postgres: one in flight, and another made ready meanwhile."""
+"""Flushes on their way to Postgres: one in flight, and another made ready meanwhile.
+
+Theory of operation
+-------------------
+A worker's flushes are a chain: each takes the next number, `ledger.flushes` has (worker, sequence)
+as its key, and whoever changes what this worker's memory rests on takes that number first. So a
+flush that is committed proves that nobody came between; one that is not proves nothing, and all
+that was decided after it goes with it.
+
+A flush is in one of these states. At most one is in each of the first three.
+
+    state       what there is of it                      what comes next, and what triggers it
+    ---------   --------------------------------------   ------------------------------------------
+    open        `OpenFlush`: decisions in the book,      sealed: it is full, or nothing is in
+                replies; it may still grow               flight (`seal`); taken back
+    sealed      `Flush`: postings with their versions,   sent: the one before it is committed
+                a number, COPY laid out; it is final     (`send`); taken back
+    sent        a task that writes it and waits for      committed, unknown; or refused by Postgres:
+                COMMIT; the connection is its own        taken back (`await_commit` raises)
+    committed   a row in the chain                       its report, answers, trimming
+    unknown     COMMIT was sent, no answer came          committed or refused: found out within the
+                                                         task (`store.commit`), by nobody else
+    taken back  its entries, in order (`take_back`)      they are decided again, as if just read
+
+What is awkward:
+
+- A flush that was sent may be committed though we were told that it failed, or told nothing.
+  `take_back` therefore asks the task whether it ended well before it gives anything up.
+- Numbers are reserved beforehand, one for each flush that can be under way, since to ask for one
+  takes the connection on which the flush in flight is being written.
+- What is sealed is built on what was sent. It cannot outlive it, and needs no rule of its own: its
+  number in the chain would be one too high.
+- A decision can be impossible only because the book is out of date (`recheck_ownership`).
+"""
 
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 
 from engine.book.book import Book
-from engine.errors import ChainMovedError, InvariantBroken
-from engine.ledger.nouns import Position
-from engine.store.copy import copies_of
-from engine.store.driver import ConflictError
-from engine.store.rows import Flush, ShardProgress
-from engine.store.small_flush import is_small
+from engine.book.postings import post_decisions
+from engine.errors import ChainMovedError, ConflictError, InvariantBroken
+from engine.store.rows import Flush
 from engine.store.worker_store import WorkerStore
+from engine.worker.flush_report import Phases
+from engine.worker.membership import Membership
 from engine.worker.open_flush import OpenFlush
 from engine.worker.replies import Reply, positions_of
+from engine.worker.seal_checks import check_flush
 
 
 class Chain:
@@ -22,13 +55,19 @@ class Chain:
 
     Args:
         store: The ledger.
-        on_committed: Called with each flush that is committed, and what is to be told of it.
+        membership: How far the worker's shards get is noted in it.
+        on_committed: Called with each flush that is committed, what is to be told of it, and when
+            it passed from state to state.
     """
 
     def __init__(
-        self, store: WorkerStore, on_committed: Callable[[Flush, list[Reply]], None]
+        self,
+        store: WorkerStore,
+        membership: Membership,
+        on_committed: Callable[[Flush, list[Reply], Phases], None],
     ) -> None:
         self._store = store
+        self._membership = membership
         self._on_committed = on_committed
         self._numbers: deque[int] = deque()
         self._sealed: tuple[OpenFlush, Flush] | None = None
@@ -36,31 +75,28 @@ class Chain:
         self.in_flight: asyncio.Task[None] | None = None
         self.sequence = 0
         """The next number in the worker's chain."""
-        self.reached: dict[int, Position] = {}
-        """How far each shard gets by all that is on its way."""
 
-    async def begin(self, sequence: int, number: int, owned: Mapping[int, ShardProgress]) -> None:
+    async def begin(self, sequence: int, number: int) -> None:
         """Go on from here; nothing is under way.
 
         Args:
             sequence: The next number in the chain.
             number: Reserved, above that of everything written.
-            owned: The shards of the worker.
         """
         self.sequence = sequence
         # One flush may be made ready while another is in flight.
         self._numbers = deque([number, await self._store.reserve_number()])
-        self.reached = {shard: one.position for shard, one in owned.items()}
+        self._membership.forget_uncommitted()
         self._sealed = None
 
     @property
-    def are_under_way(self) -> bool:
+    def is_under_way(self) -> bool:
         """Whether anything is made ready or in flight."""
         return self._sealed is not None or self.in_flight is not None
 
     @property
-    def is_one_ready(self) -> bool:
-        """Whether one is made ready."""
+    def is_ready(self) -> bool:
+        """Whether a flush is made ready."""
         return self._sealed is not None
 
     def uncommitted(self) -> list[OpenFlush]:
@@ -69,9 +105,10 @@ class Chain:
         return [self._sent, *sealed] if self._sent is not None else sealed
 
     def seal(self, opened: OpenFlush, book: Book) -> None:
-        """Make a flush ready to be sent."""
-        posted = book.post(opened.decided)
-        positions = positions_of(posted, opened.arrivals, self.reached)
+        """Make a flush ready to be sent. Raises InvariantBroken as `check_flush`."""
+        posted = post_decisions(book, opened.decided)
+        check_flush(opened.decided, posted)
+        positions = positions_of(posted, opened.arrivals, self._membership.reached)
         flush = Flush(
             self.sequence,
             self._numbers.popleft(),
@@ -81,11 +118,11 @@ class Chain:
             positions,
             opened.dead_letters,
         )
-        if not is_small(flush):
-            flush.copies = copies_of(opened.decided, posted, flush.number)
+        self._store.prepare(flush)
         self.sequence += 1
-        self.reached |= positions
+        self._membership.reach(positions)
         book.begin_flush()
+        opened.phases.sealed = asyncio.get_running_loop().time()
         self._sealed = opened, flush
 
     def send(self) -> None:
@@ -94,11 +131,12 @@ class Chain:
             raise InvariantBroken("there is nothing ready to be sent, or something in flight")
         self._sent, flush = self._sealed
         self._sealed = None
-        self.in_flight = asyncio.create_task(self._write(flush, self._sent.replies))
+        self._sent.phases.sent = asyncio.get_running_loop().time()
+        self.in_flight = asyncio.create_task(self._write_flush(flush, self._sent))
 
-    async def _write(self, flush: Flush, replies: list[Reply]) -> None:
+    async def _write_flush(self, flush: Flush, opened: OpenFlush) -> None:
         self._numbers.append(await self._store.flush(flush))
-        self._on_committed(flush, replies)
+        self._on_committed(flush, opened.replies, opened.phases)
 
     async def await_commit(self, book: Book) -> None:
         """Wait for the one in flight and take its failure, if it failed."""
@@ -116,8 +154,8 @@ class Chain:
         """Deciding by a book that may be out of date, which what is read anew may contradict.
 
         Raises:
-            ChainMovedError: What cannot be was found, and it is no wonder, since another has
-                written in this worker's chain.
+            ChainMovedError: What cannot be was found, and another has written in this worker's
+                chain: the book is out of date.
             ConflictError: What was in flight was not committed; or what is made ready may be what
                 cannot be, as where an id stands in two flushes, of which only one is committed.
         """
@@ -126,9 +164,9 @@ class Chain:
         except InvariantBroken as error:
             await self.await_commit(book)
             ownership = await self._store.load_ownership()
-            if ownership.sequence + 1 + self.is_one_ready != self.sequence:
+            if ownership.sequence + 1 + self.is_ready != self.sequence:
                 raise ChainMovedError(f"another wrote in this worker's chain: {error}") from error
-            if self.is_one_ready:
+            if self.is_ready:
                 raise ConflictError(f"what was decided ahead cannot be: {error}") from error
             raise
 

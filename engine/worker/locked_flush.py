@@ -12,6 +12,7 @@ import msgspec
 
 from engine.book.book import Book
 from engine.book.columns import Decision
+from engine.book.postings import post_decisions
 from engine.deciding.batch import Batch
 from engine.deciding.decider import Decider
 from engine.errors import ChainMovedError, TryAgainError
@@ -20,6 +21,7 @@ from engine.store.worker_store import WorkerStore
 from engine.worker.inbox import Arrival
 from engine.worker.prefetch import look_up
 from engine.worker.replies import Reply, dead_letters, positions_of, replies_of
+from engine.worker.seal_checks import check_flush
 
 ROUNDS_MAX = 8
 """More shards can turn out to be concerned only after a lock; then all starts over."""
@@ -73,17 +75,18 @@ async def decide_locked(
                 _check_unmoved(owned, ownership.shards)
                 owned, expected = ownership.shards, ownership.sequence + 1
             concerned = dict(owned) | await store.load_positions(shards)
-            time = max([time, *(one.time + 1 for one in concerned.values())])
-            since = {shard: one.time for shard, one in concerned.items()}
+            time = max([time, *(progress.time + 1 for progress in concerned.values())])
+            since = {shard: progress.time for shard, progress in concerned.items()}
             due = sorted(await store.load_expiring(since, time, locked=True))
             book = Book(concerned, writing_shard, shard_count)
             deciding = Decider(book, batch, [hold_id for _, hold_id in due], time, careful=True)
             newest = await look_up(deciding, book, store, locked=True)
-            more = {shard for found in deciding.locks().values() for shard in found}
+            more = {shard for found in deciding.locks.values() for shard in found}
             if not more and newest < time:
-                decided = deciding.finish()
-                posted = book.post([decided])
-                reached = {shard: one.position for shard, one in concerned.items()}
+                decided = deciding.finish_batch()
+                posted = post_decisions(book, [decided])
+                check_flush([decided], posted)
+                reached = {shard: progress.position for shard, progress in concerned.items()}
                 positions = {shard: reached[shard] for shard in shards}
                 positions |= positions_of(posted, arrivals, reached)
                 flush = Flush(
@@ -110,5 +113,5 @@ async def decide_locked(
 
 def _check_unmoved(owned: Mapping[int, ShardProgress], now: Mapping[int, ShardProgress]) -> None:
     """Entries are at hand from where these shards got: that must be so still."""
-    if {s: one.position for s, one in owned.items()} != {s: one.position for s, one in now.items()}:
+    if {s: o.position for s, o in owned.items()} != {s: o.position for s, o in now.items()}:
         raise ChainMovedError("shards or positions are others now")

@@ -5,17 +5,16 @@ import numpy as np
 from engine.book.book import Book
 from engine.book.columns import Decision
 from engine.deciding.decider import Decider
+from engine.deciding.missing import Found
 from engine.store.worker_store import WorkerStore
 
 
-async def look_up(
-    deciding: Decider, book: Book, store: WorkerStore, *, locked: bool = False
-) -> int:
+async def look_up(decider: Decider, book: Book, store: WorkerStore, *, locked: bool = False) -> int:
     """Advance until all is decided, or until the locks of others turn out to be needed.
 
     Args:
-        deciding: The batch.
-        book: Its book, which takes in accounts.
+        decider: The batch.
+        book: Its book, which says what is owned.
         store: Where to look.
         locked: Read within the locked flush that is under way.
 
@@ -25,36 +24,39 @@ async def look_up(
     """
     newest = 0
     owned = np.flatnonzero(book.owned).tolist()
-    while (needs := deciding.advance()) is not None:
-        if needs.accounts:
+    while (missing := decider.advance()) is not None:
+        found = Found(ids=missing.ids)
+        if missing.accounts:
             rows = await store.load_accounts(
-                needs.accounts, owned, book.writing_shard, locked=locked
+                missing.accounts, owned, book.writing_shard, locked=locked
             )
-            book.add_accounts(rows)
+            found = found._replace(accounts=rows)
             newest = max([newest, *(row.others_time for row in rows)])
-        if needs.refresh:
-            numbers, others, written = await store.load_others(needs.refresh, locked=locked)
+        if missing.refresh:
+            numbers, others, written = await store.load_others(missing.refresh, locked=locked)
+            found = found._replace(refreshed=numbers, others=others)
             newest = max(newest, written)
-            book.refresh(np.array(numbers, np.int64), np.array(others, np.int64).T)
-        if needs.ids:
-            deciding.supply(needs.ids, await store.load_records(needs.ids, locked=locked))
+        if missing.ids:
+            records = await store.load_records(missing.ids, locked=locked)
+            found = found._replace(records=records)
+        decider.supply(found)
     return newest
 
 
 async def finish_in_parts(
-    deciding: Decider, book: Book, store: WorkerStore, decided: list[Decision]
+    decider: Decider, book: Book, store: WorkerStore, decided: list[Decision]
 ) -> None:
     """Decide a batch for good, cut where it asks for it; it has been looked up.
 
     Args:
-        deciding: The batch.
+        decider: The batch.
         book: Its book.
         store: Where to look.
         decided: What is decided is added to it, part by part.
     """
-    if not deciding.cuts:
-        decided.append(deciding.finish())
+    if not decider.cuts:
+        decided.append(decider.finish_batch())
         return
-    for part in deciding.parts():
+    for part in decider.parts():
         await look_up(part, book, store)
         await finish_in_parts(part, book, store, decided)

@@ -112,7 +112,7 @@ class Replier:
             finally:
                 self._queue.task_done()
 
-    async def finish(self) -> None:
+    async def await_told(self) -> None:
         """Wait until all that was handed over is told."""
         await self._queue.join()
 
@@ -127,7 +127,7 @@ class Replier:
                 await self._streams.answer(answers)
         except TryAgainError as error:
             _log.warning("answers_given_up", answers=len(answers), reason=str(error))
-        self._undeleted += [one.arrival.entry for one in replies]
+        self._undeleted += [reply.arrival.entry for reply in replies]
         await self._delete()
 
     async def _delete(self) -> None:
@@ -138,12 +138,12 @@ class Replier:
             _log.warning("entries_not_deleted", entries=len(self._undeleted), reason=str(error))
 
 
-def _answer(replies: Reply) -> tuple[bytes | None, dict[bytes, bytes] | None]:
-    arrival = replies.arrival
-    if replies.outcomes is None:
+def _answer(reply: Reply) -> tuple[bytes | None, dict[bytes, bytes] | None]:
+    arrival = reply.arrival
+    if reply.outcomes is None:
         return None, None
     if arrival.unreadable is not None:
         return arrival.unreadable.reply, encode_error(arrival.unreadable)
     if arrival.request is None or arrival.request.reply is None:
         return None, None
-    return arrival.request.reply, encode_answer(arrival.request, replies.outcomes)
+    return arrival.request.reply, encode_answer(arrival.request, reply.outcomes)

@@ -5,72 +5,95 @@ to be done; the one that decides does it, when nothing is under way.
 """
 
 import asyncio
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection
 
 import anyio
 import structlog
 
 from engine.errors import ConfigurationError, EngineError, InvariantBroken, TryAgainError
-from engine.streams.streams import Entry
-from engine.worker.inbox import Inbox, understand
+from engine.settings import WorkerSettings
+from engine.store.worker_store import WorkerStore
+from engine.streams.streams import Streams
+from engine.worker.flush_report import FlushReport
+from engine.worker.inbox import Inbox
 from engine.worker.intake import Intake
-from engine.worker.pipeline import FIRST_CAME_ANOTHER, Pipeline
+from engine.worker.membership import Membership
+from engine.worker.pipeline import Pipeline
+from engine.worker.repair import Repair
 from engine.worker.replies import Replier
+from engine.worker.statistics import WorkerStatistics
 from shards.placement import Step, next_step
-
-if TYPE_CHECKING:
-    from engine.worker.worker import Worker
 
 _log = structlog.get_logger()
 
 
 class Session:
-    """One session. Used once."""
+    """One session. Used once.
 
-    def __init__(self, worker: "Worker") -> None:
-        self._worker = worker
-        self._store = worker.store
-        self._streams = worker.streams
-        self._settings = worker.settings
-        self.inbox = Inbox(worker.settings.inbox_transfers_max)
-        self._intake = Intake(worker.streams, self.inbox, worker.settings.block_ms)
-        self._replier = Replier(worker.streams)
+    Args:
+        store: The ledger, open.
+        streams: The streams, open.
+        membership: Which shards the worker has; it outlives the session.
+        statistics: Counted up.
+        settings: Sizes and durations.
+        clock: Microseconds since 1970.
+        stopping: Set when the worker is to end.
+        on_report: Called with the report of each flush.
+    """
+
+    def __init__(
+        self,
+        store: WorkerStore,
+        streams: Streams,
+        membership: Membership,
+        statistics: WorkerStatistics,
+        settings: WorkerSettings,
+        clock: Callable[[], int],
+        stopping: asyncio.Event,
+        on_report: Callable[[FlushReport], None],
+    ) -> None:
+        self._store = store
+        self._streams = streams
+        self._membership = membership
+        self._statistics = statistics
+        self._settings = settings
+        self._stopping = stopping
+        self.inbox = Inbox(settings.inbox_transfers_max)
+        self._intake = Intake(streams, self.inbox, settings.block_ms)
+        self._replier = Replier(streams)
         self._pipeline = Pipeline(
-            worker.store,
+            store,
             self.inbox,
             self._replier,
-            worker.statistics,
-            worker.settings,
-            worker.clock,
-            worker.shard_count,
-            self._lose,
+            membership,
+            statistics,
+            settings,
+            clock,
+            on_report,
+            self._drop_lost,
+        )
+        self._repair = Repair(
+            streams, store, self.inbox, self._intake, self._pipeline, self._replier, membership
         )
         self._step: Step | None = None
         self._stepped = asyncio.Event()
 
-    @property
-    def owned(self) -> set[int]:
-        """The shards that are this worker's, as far as it knows."""
-        return set(self._pipeline.owned)
-
     async def run(self) -> None:
         """Work until the worker stops, or until a server is away; see `Worker.run`."""
-        self._worker.statistics.sessions += 1
+        self._statistics.sessions += 1
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._send_heartbeats)
                 tasks.start_soon(self._terminate_blockers)
                 tasks.start_soon(self._replier.run)
                 await self._pipeline.load()
-                self._worker.joined &= self._worker.owned <= self.owned
-                await self._begin(self.owned)
+                await self._begin(self._membership.owned)
                 tasks.start_soon(self._intake.run)
                 tasks.start_soon(self._watch)
                 await self._work()
-                await self._release(self.owned, leaving=True)
+                await self._release(self._membership.owned, leaving=True)
                 with anyio.move_on_after(self._settings.lease_seconds):
-                    await self._replier.finish()
+                    await self._replier.await_told()
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise _gravest(group) from group
@@ -80,13 +103,13 @@ class Session:
 
     async def _work(self) -> None:
         """Decide and flush, each as soon as it can, until stopping."""
-        while not self._worker.stopping:
+        while not self._stopping.is_set():
             self.inbox.wake.clear()
-            await self._pipeline.go_on()
+            await self._pipeline.advance_flushes()
             if self._step is not None:
-                await self._take(self._step)
+                await self._take_step(self._step)
             if not self._pipeline.has_work:
-                await self._pipeline.wait()
+                await self._pipeline.wait_for_work()
 
     # Being alive, and looking around.
 
@@ -94,7 +117,7 @@ class Session:
         loop = asyncio.get_running_loop()
         while True:
             await self._store.ownership.heartbeat(self._settings.lease_seconds)
-            rates = self._worker.statistics.load.rates(self.owned, loop.time())
+            rates = self._statistics.load.rates(self._membership.owned, loop.time())
             await self._store.ownership.record_loads(rates)
             await asyncio.sleep(self._settings.lease_seconds / 3)
 
@@ -105,21 +128,21 @@ class Session:
 
     async def _watch(self) -> None:
         """Look who owns what, whenever it changes or a lease ends, and say what is to be done."""
-        worker = self._worker
-        while not worker.stopping:
+        membership = self._membership
+        while not self._stopping.is_set():
             holdings, workers = await self._store.ownership.look()
-            step = next_step(self._store.worker, holdings, workers, joined=worker.joined)
+            step = next_step(self._store.worker, holdings, workers, joined=membership.joined)
             self._pipeline.in_short = step.is_moving
-            if step.owned - self.owned:
+            if step.owned - membership.owned:
                 raise TryAgainError("shards are owned that are not worked on: beginning again")
             await self._store.ownership.refuse(step.refuse)
             if step.ask:
                 await self._store.ownership.ask(step.ask)
             if step.complete and step.owned <= self._intake.shards:
-                worker.joined = True
-                worker.ready.set()
+                membership.joined = True
+                membership.ready.set()
             else:
-                worker.ready.clear()
+                membership.ready.clear()
             seconds = min(step.look_again_seconds, self._settings.lease_seconds / 3)
             if step.release or step.claim:
                 self._step = step
@@ -131,17 +154,14 @@ class Session:
 
     # Shards come and go.
 
-    async def _take(self, step: Step) -> None:
+    async def _take_step(self, step: Step) -> None:
         """Do what is to be done, between two flushes."""
         self._step = None
         await self._release(set(step.release))
         if step.claim:
-            try:
-                await self._pipeline.claim(step.claim)
-            except FIRST_CAME_ANOTHER as error:
-                await self._pipeline.redo(error)
+            await self._pipeline.claim_shards(step.claim)
             # Of several former owners some may have been claimed from.
-            taken = self.owned - self._intake.shards
+            taken = self._membership.owned - self._intake.shards
             if taken:
                 _log.info("shards_claimed", shards=sorted(taken))
                 await self._begin(taken)
@@ -149,21 +169,19 @@ class Session:
 
     async def _begin(self, shards: Collection[int]) -> None:
         """Read on from where these shards got."""
-        owned = self._pipeline.owned
+        owned = self._membership.shards
         positions = {shard: owned[shard].position for shard in shards}
         for shard in sorted(await self._streams.out_of_step(positions)) if shards else ():
-            await self._look_below(shard)
-        self._worker.owned = self.owned
-        positions = {s: owned.position for s, owned in self._pipeline.owned.items() if s in shards}
+            await self._repair.look_below(shard)
+        owned = self._membership.shards
+        positions = {shard: owned[shard].position for shard in shards if shard in owned}
         await self._intake.start(positions)
         await self._store.ownership.done(shards)
 
-    def _lose(self, shards: set[int]) -> None:
+    def _drop_lost(self, shards: set[int]) -> None:
         """Another took these shards: what came of them is its to decide."""
         self._intake.stop(shards)
         self.inbox.drop(shards)
-        self._worker.owned = self.owned
-        self._worker.joined = False
 
     async def _release(self, shards: set[int], *, leaving: bool = False) -> None:
         """Decide no more of these shards, see all committed, and give them back."""
@@ -171,57 +189,18 @@ class Session:
         paused_at = loop.time()
         self._intake.stop(shards)
         while shards:
-            await self._pipeline.finish()
+            await self._pipeline.finish_decided()
             # Among them what was decided and not committed: others came first.
             self.inbox.drop(shards)
             with anyio.move_on_after(self._settings.lease_seconds / 3):
-                await self._replier.finish()
-            shards &= self.owned
+                await self._replier.await_told()
+            shards &= self._membership.owned
             if not shards:
                 return
-            try:
-                paused_seconds = loop.time() - paused_at
-                await self._pipeline.release(shards, paused_seconds, leaving=leaving)
-            except FIRST_CAME_ANOTHER as error:
-                await self._pipeline.redo(error)
-                continue
-            self._worker.owned = self.owned
-            self._worker.left = leaving
-            _log.info("shards_released", shards=sorted(shards))
-            return
-
-    async def _look_below(self, shard: int) -> None:
-        """Decide what an older Redis brought back below the position, then move it forward."""
-        while shard in self._pipeline.owned:
-            position = self._pipeline.owned[shard].position
-            entries = await self._streams.read_below(shard, position)
-            if entries:
-                await self._decide_below(entries)
-                continue
-            await self._streams.move_forward(shard, position)
-            if not await self._streams.read_below(shard, position):
+            paused_seconds = loop.time() - paused_at
+            if await self._pipeline.release_shards(shards, paused_seconds, leaving=leaving):
+                _log.info("shards_released", shards=sorted(shards))
                 return
-
-    async def _decide_below(self, entries: list[Entry]) -> None:
-        arrivals = [understand(entry, self._streams.prefix) for entry in entries]
-        ids = {one for arrival in arrivals for one in arrival.rows["id"].tolist()}
-        known = {one.transfer.id for one in await self._store.load_records(list(ids))}
-        undecided = []
-        for arrival in arrivals:
-            decided = arrival.request and known.issuperset(arrival.rows["id"].tolist())
-            if not decided:
-                position = arrival.entry.position.entry_id
-                _log.warning("entry_below_position", shard=arrival.entry.shard, entry=position)
-                undecided.append(arrival)
-        if undecided:
-            self._intake.hold()
-            self.inbox.put_back(undecided)
-            while self.inbox or self._pipeline.is_busy():
-                await self._pipeline.go_on(decide=self._pipeline.has_work)
-            self._intake.go_on()
-            await self._replier.finish()
-        await self._store.confirm()
-        await self._streams.remove(entries)
 
 
 def _gravest(group: BaseExceptionGroup[BaseException]) -> BaseException:

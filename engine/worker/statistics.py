@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Collection
 
+from engine.worker.flush_report import FlushReport
+
 
 class Load:
     """What is decided of each shard, between one measurement and the next."""
@@ -24,7 +26,7 @@ class Load:
 
 
 class WorkerStatistics:
-    """What a worker did since it started."""
+    """What a worker did since it started: the first to hear of each flush."""
 
     __slots__ = (
         "conflicts",
@@ -41,3 +43,13 @@ class WorkerStatistics:
         self.sessions = self.flushes = self.locked = self.conflicts = 0
         self.created = self.refused = self.unreadable = 0
         self.load = Load()
+
+    def add_flush(self, report: FlushReport) -> None:
+        """Count a flush."""
+        self.flushes += 1
+        self.locked += report.is_locked
+        self.created += report.created
+        self.refused += report.refused
+        self.unreadable += report.dead_letters
+        for shard, transfers in report.transfers_by_shard.items():
+            self.load.add(shard, transfers)

@@ -15,6 +15,8 @@ from engine.errors import ConfigurationError, TryAgainError
 from engine.settings import WorkerSettings
 from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
+from engine.worker.flush_report import FlushReport, Subscriber
+from engine.worker.membership import Membership
 from engine.worker.session import Session
 from engine.worker.statistics import WorkerStatistics
 
@@ -43,31 +45,41 @@ class Worker:
         self.store = store
         self.streams = streams
         self.settings = settings or WorkerSettings()
-        self.statistics = WorkerStatistics()
-        self.ready = asyncio.Event()
-        """Set while all shards that it is to have are this worker's and are being read."""
         self.clock = clock
-        self.owned: set[int] = set()
-        """Its shards."""
-        self.joined = False
-        """Whether it has had its share: then it asks others for theirs no more."""
-        self.left = False
-        """Whether it has given its shards back and is not alive any more."""
-        self._listed = None if shards is None else frozenset(shards)
+        self.membership = Membership(shards)
+        self.statistics = WorkerStatistics()
+        self._subscribers: list[Subscriber] = [self.statistics.add_flush]
         self._stopping = asyncio.Event()
         self._session: Session | None = None
-        self.shard_count = 0
+
+    @property
+    def owned(self) -> set[int]:
+        """Its shards, as far as it knows."""
+        return self.membership.owned
+
+    @property
+    def ready(self) -> asyncio.Event:
+        """Set while all shards that it is to have are this worker's and are being read."""
+        return self.membership.ready
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping.is_set()
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Have each flush reported from now on."""
+        self._subscribers.append(subscriber)
+
+    def _report(self, report: FlushReport) -> None:
+        for subscriber in self._subscribers:
+            subscriber(report)
 
     def stop(self) -> None:
         """Finish what is decided, give the shards back, end. `run` returns then."""
         self._stopping.set()
         if self._session is not None:
             self._session.inbox.wake.set()
-
-    @property
-    def stopping(self) -> bool:
-        """Whether `stop` was called."""
-        return self._stopping.is_set()
 
     async def run(self) -> None:
         """Work until `stop`.
@@ -78,7 +90,7 @@ class Worker:
         """
         registered = False
         backoff = 0.0
-        while not self.stopping:
+        while not self._stopping.is_set():
             flushes = self.statistics.flushes
             try:
                 await self.store.open()
@@ -86,7 +98,7 @@ class Worker:
                 if not registered:
                     await self._register()
                     registered = True
-                self._session = Session(self)
+                self._session = self._begin_session()
                 await self._session.run()
             except TryAgainError as error:
                 if self.statistics.flushes > flushes:
@@ -100,24 +112,37 @@ class Worker:
                 await self.streams.close()
                 self.ready.clear()
                 self._session = None
-        if not self.left:
+        if not self.membership.left:
             await self._leave()
 
+    def _begin_session(self) -> Session:
+        return Session(
+            self.store,
+            self.streams,
+            self.membership,
+            self.statistics,
+            self.settings,
+            self.clock,
+            self._stopping,
+            self._report,
+        )
+
     async def _register(self) -> None:
-        self.shard_count = await self.store.shard_count()
-        beyond = sorted(s for s in self._listed or () if not 0 <= s < self.shard_count)
+        membership = self.membership
+        membership.shard_count = count = await self.store.shard_count()
+        beyond = sorted(shard for shard in membership.listed or () if not 0 <= shard < count)
         if beyond:
             raise ConfigurationError(
-                f"there is no shard {beyond[0]}: the ledger has {self.shard_count}, from 0",
+                f"there is no shard {beyond[0]}: the ledger has {count}, from 0",
             )
-        await self.store.ownership.register(self.settings.lease_seconds, self._listed)
+        await self.store.ownership.register(self.settings.lease_seconds, membership.listed)
 
     async def _leave(self) -> None:
         """Say goodbye, where the last session could not."""
         try:
             await self.store.open()
             ownership = await self.store.load_ownership()
-            times = [owned.time for owned in ownership.shards.values()]
+            times = [progress.time for progress in ownership.shards.values()]
             if ownership.shards:
                 await self.store.ownership.release(
                     ownership.shards,

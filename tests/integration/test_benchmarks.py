@@ -12,6 +12,7 @@ from benchmarks import report, stages
 from benchmarks.report import Result
 from benchmarks.serving import new_ledger, running_engine
 from benchmarks.workload import declined, fund, holds, make_accounts
+from tests.bounds import PROCESS_SECONDS_MAX
 
 TINY = {
     "end_to_end": "--transfers 3000 --accounts 50 --stages",
@@ -33,7 +34,7 @@ def measured_by(*arguments):
         [sys.executable, "-m", *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PROCESS_SECONDS_MAX,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -66,7 +67,7 @@ def test_decoding_deciding_and_encoding_give_what_they_must():
         [sys.executable, "-m", "pytest", "-q", "--benchmark-disable", "benchmarks/test_columns.py"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PROCESS_SECONDS_MAX,
         check=False,
     )
     assert done.returncode == 0, done.stdout

@@ -12,9 +12,9 @@ import pytest
 
 from engine.servers import Servers, find_running
 from engine.servers.process import is_alive, wait_gone
+from tests.bounds import PROCESS_SECONDS_MAX
 from tests.ledgers import make_ledger
 
-SECONDS_MAX = 60
 ENGINE = [sys.executable, "-m", "engine.commands.main"]
 SHARDS = [sys.executable, "-m", "shards.commands"]
 OURS = ("ENGINE_POSTGRES_DSN", "ENGINE_REDIS_URL", "ENGINE_DATA", "ENGINE_LOG_LEVEL")
@@ -40,7 +40,7 @@ class Ended:
     """What a command printed and how it ended."""
 
     def __init__(self, process: "subprocess.Popen[str]", given: str = "") -> None:
-        self.out, self.err = process.communicate(given, timeout=SECONDS_MAX)
+        self.out, self.err = process.communicate(given, timeout=PROCESS_SECONDS_MAX)
         self.code = process.returncode
 
     def lines(self) -> list:
@@ -105,7 +105,7 @@ def demo(demo_directory: Path) -> "Iterator[subprocess.Popen[str]]":
     with start(command, demo_directory, TMPDIR=str(demo_directory)) as process:
         yield process
         process.terminate()
-        process.wait(SECONDS_MAX)
+        process.wait(PROCESS_SECONDS_MAX)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from engine.settings import WorkerSettings
 from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
 from engine.worker.worker import Worker
+from tests.bounds import CONDITION_SECONDS_MAX
 from tests.desks import Desk, batch, desk
 from tests.ledgers import clock, ready, until
 from tests.processes import WorkerProcess, working
@@ -51,7 +52,7 @@ async def lose_a_commit(loss: Loss, size: int, dsn: str, redis_url: str) -> None
             second = batch(size)
             proxy.lose(loss, commit_of(second))
             await at.send(second)
-            await asyncio.wait_for(proxy.lost.wait(), 20)
+            await asyncio.wait_for(proxy.lost.wait(), CONDITION_SECONDS_MAX)
             await at.answers(2)
             await goes_on(at, size, 2)
         await assert_verified(at.ledger)
@@ -84,10 +85,10 @@ async def test_commit_ack_lost_applied_after_a_read_back(
             late = batch(size)
             proxy.lose("late", commit_of(late))
             await at.send(late)
-            await asyncio.wait_for(proxy.lost.wait(), 20)
+            await asyncio.wait_for(proxy.lost.wait(), CONDITION_SECONDS_MAX)
             # It read back where it stands, and sends what it decided anew.
             proxy.hold(commit_of(late) if size == 1 else b"BEGIN\0")
-            await asyncio.wait_for(proxy.held.wait(), 20)
+            await asyncio.wait_for(proxy.held.wait(), CONDITION_SECONDS_MAX)
             assert not await proxy.deliver()
             proxy.release()
             await at.answers(2)
@@ -109,7 +110,7 @@ async def test_commit_ack_lost_then_taken_over(
             second = batch(size)
             proxy.lose(loss, commit_of(second))
             await at.send(second)
-            await asyncio.wait_for(proxy.lost.wait(), 20)
+            await asyncio.wait_for(proxy.lost.wait(), CONDITION_SECONDS_MAX)
             proxy.silent = True
             await expire(at, uuid.UUID(bytes=fenced.store.worker))
             async with at.ledger.working(at.ledger.worker([0])):
@@ -141,7 +142,7 @@ async def test_restart_same_host_old_commit_lands_late(
             late = batch(size)
             proxy.lose("late", commit_of(late))
             await at.send(late)
-            await asyncio.wait_for(proxy.lost.wait(), 20)
+            await asyncio.wait_for(proxy.lost.wait(), CONDITION_SECONDS_MAX)
         await expire(at, died.worker)
         successor = at.ledger.worker([0])
         claiming = asyncio.create_task(successor.run())

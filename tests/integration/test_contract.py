@@ -11,6 +11,7 @@ import pytest
 
 from engine.ledger.outcomes import Outcome
 from tests import desks
+from tests.bounds import CONDITION_SECONDS_MAX
 from tests.ledgers import Ledger, make_ledger, until
 
 A, B, C = (str(uuid.UUID(int=0x11111111_2222_3333_4444_555555550000 + n)) for n in (1, 2, 3))
@@ -41,7 +42,9 @@ class Resp:
 
     def __init__(self, url: str) -> None:
         at = urlsplit(url)
-        self._socket = socket.create_connection((at.hostname, at.port or 6379), timeout=20)
+        self._socket = socket.create_connection(
+            (at.hostname, at.port or 6379), timeout=CONDITION_SECONDS_MAX
+        )
         self._file = self._socket.makefile("rb")
 
     def call(self, *words: bytes | str) -> Any:

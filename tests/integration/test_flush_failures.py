@@ -10,8 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from engine.errors import TryAgainError
-from engine.store import connection as connecting
+from engine.store import driver
 from engine.store.worker_store import WorkerStore
+from tests.bounds import CONDITION_SECONDS_MAX
 from tests.desks import A, B, Desk, batch, desk
 from tests.integration.test_commit_fate import BOTH_WAYS, commit_of, worker_through
 from tests.ledgers import until
@@ -56,7 +57,7 @@ async def test_a_backend_is_terminated(stage: str, at: Desk) -> None:
             await at.answers(1)
             proxy.hold(*STAGES[stage])
             await at.send(batch(900))
-            await asyncio.wait_for(proxy.held.wait(), 20)
+            await asyncio.wait_for(proxy.held.wait(), CONDITION_SECONDS_MAX)
             await at.ledger.sql(WRITERS.replace("SELECT pid", "SELECT pg_terminate_backend(pid)"))
             proxy.release()
             assert await at.answers(2) == [["created"] * 900] * 2
@@ -72,7 +73,7 @@ async def test_the_backend_of_a_small_flush_is_terminated(at: Desk) -> None:
             second = batch(1)
             proxy.hold(commit_of(second))
             await at.send(second)
-            await asyncio.wait_for(proxy.held.wait(), 20)
+            await asyncio.wait_for(proxy.held.wait(), CONDITION_SECONDS_MAX)
             await at.ledger.sql(WRITERS.replace("SELECT pid", "SELECT pg_terminate_backend(pid)"))
             proxy.release()
             assert await at.answers(2) == [["created"]] * 2
@@ -121,7 +122,7 @@ async def test_a_lock_time_out_means_redo(
     size: int, at: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An id is in the hands of a transaction that takes its time: whatever comes of it decides."""
-    monkeypatch.setitem(connecting._SETTINGS, "lock_timeout", "100ms")
+    monkeypatch.setitem(driver._SETTINGS, "lock_timeout", "100ms")
     worker = at.ledger.worker([0])
     async with at.ledger.working(worker), Spender(at) as spender:
         held = batch(size)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from engine.servers import Servers
+from tests.bounds import CONDITION_SECONDS_MAX, PROCESS_SECONDS_MAX
 from tests.ledgers import Ledger, make_ledger, until
 from tests.producers import Producers
 from tests.verifying import assert_verified
@@ -51,7 +52,7 @@ class WorkerProcess:
     async def ready(self) -> None:
         assert self._process is not None
         assert self._process.stdout is not None
-        line = await asyncio.wait_for(self._process.stdout.readline(), 30)
+        line = await asyncio.wait_for(self._process.stdout.readline(), PROCESS_SECONDS_MAX)
         assert b"ready" in line, line
 
     async def kill(self) -> None:
@@ -64,7 +65,7 @@ class WorkerProcess:
     async def stop(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(self._process.wait(), 20) == 0
+        assert await asyncio.wait_for(self._process.wait(), PROCESS_SECONDS_MAX) == 0
 
 
 @contextlib.asynccontextmanager
@@ -78,10 +79,10 @@ async def producing(ledger: Ledger, seed: int) -> AsyncIterator[Producers]:
         yield producers
     finally:
         producers.stopping = True
-        await asyncio.wait_for(asyncio.gather(*tasks), 30)
+        await asyncio.wait_for(asyncio.gather(*tasks), CONDITION_SECONDS_MAX)
 
 
-async def drained(ledger: Ledger, seconds_max: float = 30) -> None:
+async def drained(ledger: Ledger) -> None:
     """Wait until all that Redis holds is decided."""
     async with ledger.redis() as redis:
 
@@ -89,7 +90,7 @@ async def drained(ledger: Ledger, seconds_max: float = 30) -> None:
             names = [f"{ledger.prefix}:transfers:{{{n:04d}}}" for n in range(ledger.shard_count)]
             return sum([await redis.xlen(name) for name in names]) == 0
 
-        await until(empty, "the streams to be empty", seconds_max)
+        await until(empty, "the streams to be empty")
 
 
 async def more_answers(producers: Producers, count: int) -> None:
@@ -98,7 +99,7 @@ async def more_answers(producers: Producers, count: int) -> None:
     async def answered() -> bool:
         return len(producers.answered) >= goal
 
-    await until(answered, f"{count} more answers", 40)
+    await until(answered, f"{count} more answers")
 
 
 async def test_workers_killed_twenty_times_under_load(own_servers: Servers) -> None:

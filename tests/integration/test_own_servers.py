@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.servers import PostgresServer, ValkeyServer
+from tests.bounds import PROCESS_SECONDS_MAX
 from tests.desks import transfer
 
 ENGINE = [sys.executable, "-m", "engine.commands.main"]
@@ -46,7 +47,7 @@ def check(dsn: str, url: str) -> None:
             input=given,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PROCESS_SECONDS_MAX,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -69,4 +70,4 @@ def check(dsn: str, url: str) -> None:
     finally:
         worker.terminate()
         worker.stdout.close()
-        assert worker.wait(30) == 0
+        assert worker.wait(PROCESS_SECONDS_MAX) == 0

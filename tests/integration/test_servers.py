@@ -24,6 +24,7 @@ from engine.servers import (
     process,
 )
 from engine.servers.process import is_alive, wait_gone
+from tests.bounds import PROCESS_SECONDS_MAX
 
 SMALL = {"shared_buffers": "32MB"}
 
@@ -55,7 +56,7 @@ def start_owner(directory: Path, *prefix: str) -> tuple["subprocess.Popen[str]",
 
 
 def end_owner(owner: "subprocess.Popen[str]") -> None:
-    owner.communicate(timeout=30)
+    owner.communicate(timeout=PROCESS_SECONDS_MAX)
     assert owner.returncode == 0
 
 

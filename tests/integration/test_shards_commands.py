@@ -11,6 +11,7 @@ import pytest
 
 from engine.store.operations import open_operations
 from engine.worker.worker import Worker
+from tests.bounds import PROCESS_SECONDS_MAX
 from tests.ledgers import Ledger, make_ledger, until
 from tests.moving import Ended, id_of, move, run_shards, start_shards
 from tests.verifying import assert_verified
@@ -145,7 +146,7 @@ async def test_drain_takes_all_shards_and_the_worker_takes_none_back(two: Two) -
     assert not two.one.owned
     # Nor when shards are free.
     two.other.stop()
-    await until(lambda: two.other.left, "the other to leave")
+    await until(lambda: two.other.membership.left, "the other to leave")
     assert set((await two.owners()).values()) == {None}
     newcomer = two.ledger.worker()
     async with two.ledger.working(newcomer):
@@ -167,7 +168,7 @@ async def test_abort_ends_what_is_applied_and_what_was_not_begun_stays(two: Two,
     await until(asked, "a move to be asked for")
     told = json.loads((await two.done("abort", "--json")).out)
     assert (len(told["plans"]), len(told["shards"])) == (1, 1)
-    _, err = await asyncio.wait_for(applying.communicate(), 20)
+    _, err = await asyncio.wait_for(applying.communicate(), PROCESS_SECONDS_MAX)
     assert applying.returncode == 1
     assert b"aborted" in err
     assert await two.owners() == before
@@ -218,7 +219,7 @@ async def test_auto_evens_out_what_stays_uneven(two: Two) -> None:
     auto = await start_shards(two.ledger, "auto", "--threshold", "1.3", "--every", "0.1", "--json")
     await until(lambda: len(two.one.owned) == len(two.other.owned) == 4, "an even share")
     auto.send_signal(signal.SIGTERM)
-    out, err = await asyncio.wait_for(auto.communicate(), 20)
+    out, err = await asyncio.wait_for(auto.communicate(), PROCESS_SECONDS_MAX)
     assert auto.returncode == 0, err
     assert json.loads(out.splitlines()[0]) == {"skew": 2.0, "moves": 0}
     assert {"skew": 2.0, "moves": 4} in [json.loads(line) for line in out.splitlines()]

@@ -57,7 +57,7 @@ async def test_handover_under_load_loses_nothing_and_answers_all(own_servers: Se
                 await more_answers(producers, 300)
             await more_answers(producers, 100)
         assert moved
-        await drained(ledger, 90)
+        await drained(ledger)
         assert all(worker.statistics.sessions == 1 for worker in workers)
     await producers.check()
     await assert_verified(ledger)
@@ -77,7 +77,7 @@ async def test_rolling_restart_under_load_makes_no_errors(own_servers: Servers) 
             await processes[place].start()
             await processes[place].ready()
         await more_answers(producers, 150)
-    await drained(ledger, 90)
+    await drained(ledger)
     for process in processes:
         await process.stop()
     await producers.check()
@@ -107,7 +107,7 @@ async def test_release_with_pipelined_credits(postgres_dsn: str, redis_url: str)
             await move(ledger, {0: target, 5: target})
             assert not owner.owned & {0, 5}
             assert owner.statistics.sessions == 1
-        await drained(ledger, 90)
+        await drained(ledger)
     rows = await ledger.sql(
         f"SELECT credits_posted FROM ledger.balances WHERE account_id = '{paid}'"
     )

@@ -17,6 +17,7 @@ from engine.servers import PostgresServer
 from engine.store.ownership import NOBODY
 from engine.store.rows import DeadLetter, Flush
 from engine.store.worker_store import WorkerStore
+from tests.bounds import CONDITION_SECONDS_MAX
 from tests.desks import Desk, batch, desk
 from tests.ledgers import clock, until
 from tests.standbys import Pair, paired
@@ -126,7 +127,7 @@ async def test_a_cancelled_task_lets_its_commit_wait(size: int, pair: Pair, at: 
             assert await waits(at) == pid
         assert not flushing.done()
         await asyncio.to_thread(pair.standby.start)
-        await asyncio.wait([flushing], timeout=20)
+        await asyncio.wait([flushing], timeout=CONDITION_SECONDS_MAX)
         assert flushing.cancelled()
         assert (await store.load_ownership()).shards[0].position == position
     finally:

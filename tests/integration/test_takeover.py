@@ -12,6 +12,7 @@ import pytest
 
 from engine.settings import WorkerSettings
 from engine.worker.worker import Worker
+from tests.bounds import CONDITION_SECONDS_MAX, UNAIDED_SECONDS_MAX
 from tests.desks import Desk, account, batch, desk, transfer
 from tests.ledgers import until
 from tests.processes import WorkerProcess, working
@@ -19,7 +20,6 @@ from tests.proxies import Proxy, proxied
 from tests.verifying import assert_verified
 
 SHORT = WorkerSettings(lease_seconds=2.0)
-TAKEN_OVER_SECONDS_MAX = SHORT.lease_seconds + 2
 SIZE = 900
 
 COPY = b'COPY "ledger"."spent"'
@@ -58,14 +58,14 @@ async def taken_over(at: Desk, marker: bytes, passing: int, *, silent: bool = Fa
             await at.answers(1)
             proxy.hold(marker, passing)
             await at.send(batch(SIZE))
-            await asyncio.wait_for(proxy.held.wait(), 20)
+            await asyncio.wait_for(proxy.held.wait(), CONDITION_SECONDS_MAX)
             if silent:
                 proxy.silent = True
             else:
                 stopped.freeze()
             taker = at.ledger.worker([0], SHORT)
             running = asyncio.create_task(taker.run())
-            await until(ready_of(taker), "the shard to be taken over", TAKEN_OVER_SECONDS_MAX)
+            await until(ready_of(taker), "the shard to be taken over", UNAIDED_SECONDS_MAX)
             assert await at.answers(2) == [["created"] * SIZE] * 2
             before = await chain(at, stopped.worker)
             proxy.release()
@@ -123,7 +123,7 @@ async def test_claimer_frozen_on_a_live_workers_row(at: Desk) -> None:
             await until(lapsed(at, live.store.worker, proxy), "the claim to be under way")
             claimer.freeze()
             await at.send(batch(SIZE))
-            assert await at.answers(2) == [["created"] * SIZE] * 2
+            assert await at.answers(2, UNAIDED_SECONDS_MAX) == [["created"] * SIZE] * 2
             proxy.release()
             claimer.thaw()
             await at.send(batch(1))
@@ -160,11 +160,11 @@ async def test_duplicate_behind_a_frozen_flush(postgres_dsn: str, redis_url: str
             spent = batch(SIZE)
             proxy.hold(COMMIT)
             await at.send(spent)
-            await asyncio.wait_for(proxy.held.wait(), 20)
+            await asyncio.wait_for(proxy.held.wait(), CONDITION_SECONDS_MAX)
             frozen.freeze()
             again = transfer(here, there, id=spent[0]["id"])
             await at.send([again], shard=1)
-            assert await at.answers(1) == [["created"]]
+            assert await at.answers(1, UNAIDED_SECONDS_MAX) == [["created"]]
             proxy.release()
             frozen.thaw()
             expected = ["exists_with_different_debit_account_id"] + ["created"] * (SIZE - 1)

@@ -263,6 +263,8 @@ class Backend:
     async def _execute(self, command: str, arguments: Any, transaction: Transaction) -> Any:
         execution = Execution(self, transaction)
         self._seen = execution.snapshot.commit
+        for trigger in self.database.triggers:
+            trigger(command, arguments)
         if command.startswith("COPY "):
             return await self._copy(execution, command.removeprefix("COPY "), *arguments)
         return await STATEMENTS[command](execution, *arguments)

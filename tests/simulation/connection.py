@@ -3,12 +3,11 @@
 import asyncio
 import contextvars
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import asyncpg
 
-from engine.store.driver import STATEMENT_SECONDS_MAX, translated
+from engine.store.driver import STATEMENT_SECONDS_MAX, statements, translated
 from tests.simulation.backend import CONTROL, Backend
 from tests.simulation.database import Database
 from tests.simulation.loop import PROCESS, Process, later
@@ -22,12 +21,7 @@ class UnknownStatementError(Exception):
 
 @cache
 def _names() -> dict[str, str]:
-    queries = files("engine.store") / "queries"
-    return {
-        path.read_text(): path.name.removesuffix(".sql")
-        for path in queries.iterdir()
-        if path.name.endswith(".sql")
-    }
+    return {text: name for name, text in statements().items()}
 
 
 def name_of(text: str) -> str:

@@ -18,6 +18,9 @@ from tests.simulation.tables import Row, Snapshot, Transaction, make_tables
 START = 1_700_000_000_000_000
 """When the simulated time begins, in microseconds since 1970."""
 
+IDENTITY = b"the same ledger!"
+"""Which ledger it is."""
+
 DEADLOCK_SECONDS = 1.0
 
 NOTIFYING = ("owners", "moves")
@@ -87,6 +90,8 @@ class Database:
         """Set with each change of owner."""
         self.lock_seconds_max = float(LOCK_SECONDS_MAX)
         self.gates: list[Gate] = []
+        self.triggers: list[Callable[[str, Any], None]] = []
+        """Called with each statement and its arguments before it is executed; may raise."""
         self.row_locks: dict[tuple[str, Any], RowLock] = {}
         self.flush_numbers = itertools.count(1)
         self.move_numbers = itertools.count(1)
@@ -96,6 +101,8 @@ class Database:
         made = self.begin(None)
         nobody = {"worker": ID_ZERO, "host": "nobody", "process": 0, "shards": None}
         self._put("workers", nobody, made)
+        settings = {"one": True, "shard_count": shard_count, "identity": IDENTITY}
+        self._put("settings", settings, made)
         for shard in range(shard_count):
             self._put("owners", {"shard": shard, "worker": ID_ZERO}, made)
         self.commit(made, "init")

@@ -33,7 +33,7 @@ SAFEGUARDS: dict[str, Safeguard] = {
         "if False:",
     ),
     "the book thrown away where others lent the chain before the lock": (
-        "worker/pipeline.py",
+        "worker/claims.py",
         "        if changed.sequence != self._chain.sequence:\n",
         "        if False:\n",
     ),
@@ -54,7 +54,7 @@ SAFEGUARDS: dict[str, Safeguard] = {
         "sorted({connections.worker, owner} - {NOBODY})",
     ),
     "rows in the chains of lenders": (
-        "store/worker_store.py",
+        "store/flush_writer.py",
         'lent = sorted(lenders), "lent"',
         'lent = [], "lent"',
     ),
@@ -69,13 +69,13 @@ SAFEGUARDS: dict[str, Safeguard] = {
         '(r["stripe"] >> 10, r["version"] - r["run"])',
     ),
     "what is open is thrown away (4)": (
-        "worker/pipeline.py",
-        "        self._due = Expiries()\n        self._open = None\n\n    def _empty",
-        "        self._due = Expiries()\n\n    def _empty",
+        "worker/flush_builder.py",
+        "        self.expiries = Expiries()\n        self.opened = None\n\n    def next_time",
+        "        self.expiries = Expiries()\n\n    def next_time",
     ),
     "the book is thrown away (4)": (
         "worker/pipeline.py",
-        "        if not (stands and self._book.take_back(*undo)):\n",
+        "        if not (stands and self._builder.undo_decided(ready, opened)):\n",
         "        if False:\n",
     ),
     "what was in flight is decided again (4)": (
@@ -85,30 +85,30 @@ SAFEGUARDS: dict[str, Safeguard] = {
     ),
     "ids are looked up after one was taken (4)": (
         "worker/pipeline.py",
-        "self._careful = not isinstance(error, FundsArrivedError | ChainMovedError)",
-        "self._careful = False",
+        "self._builder.is_careful = not isinstance(error, FundsArrivedError | ChainMovedError)",
+        "self._builder.is_careful = False",
     ),
     "answers wait for the commit (5)": (
         "worker/chain.py",
         "        self._numbers.append(await self._store.flush(flush))\n"
-        "        self._on_committed(flush, replies)\n",
-        "        self._on_committed(flush, replies)\n"
+        "        self._on_committed(flush, opened.replies, opened.phases)\n",
+        "        self._on_committed(flush, opened.replies, opened.phases)\n"
         "        self._numbers.append(await self._store.flush(flush))\n",
     ),
     "ids under way are known (5)": (
-        "book/book.py",
+        "book/uncommitted.py",
         "        found: dict[bytes, IdRecord] = {}\n",
         "        return {}\n        found: dict[bytes, IdRecord] = {}\n",
     ),
     "ends of holds under way are known (5)": (
         "deciding/decider.py",
-        "status = self._book.resolved_lately(found.transfer.id) or found.status",
-        "status = found.status",
+        "status = ends.get(record.transfer.id, record.status)",
+        "status = record.status",
     ),
     "balances are loaded after the claim (7)": (
-        "worker/pipeline.py",
-        "        self._book.change_owned(self.owned)\n",
-        "        self._book.owned[list(self.owned)] = True\n",
+        "worker/claims.py",
+        "        self._builder.book.change_owned(changed.owned)\n",
+        "        self._builder.book.owned[list(changed.owned)] = True\n",
     ),
     "the claim tests the owner once it has the locks (7)": (
         "store/ownership.py",
@@ -149,11 +149,11 @@ SAFEGUARDS: dict[str, Safeguard] = {
         'if heartbeat["worker"] == worker:',
     ),
     "refresh before declining, and the look before COMMIT": (
-        "worker/pipeline.py",
-        "newest = await look_up(deciding, self._book, self._store)\n",
-        "deciding._short = lambda *_: None\n"
-        "            newest = await look_up(deciding, self._book, self._store)\n"
-        "            deciding._made = deciding._made._replace(lacking=0 * deciding._made.lacking)\n",
+        "worker/flush_builder.py",
+        "newest = await look_up(deciding, self.book, self._store)\n",
+        "deciding._ask_refresh = lambda *_: None\n"
+        "            newest = await look_up(deciding, self.book, self._store)\n"
+        "            deciding._draft = deciding._draft._replace(lacking=0 * deciding._draft.lacking)\n",
     ),
     "never the own stripe in a refresh": (
         f"{HERE}statements_reading.py",
@@ -161,7 +161,7 @@ SAFEGUARDS: dict[str, Safeguard] = {
         "if True]",
     ),
     "what was brought meanwhile is seen before COMMIT": (
-        "store/worker_store.py",
+        "store/flush_writer.py",
         "        if flush.has_assumptions:\n",
         "        if False:\n",
     ),
@@ -171,18 +171,18 @@ SAFEGUARDS: dict[str, Safeguard] = {
         "",
     ),
     "the locked flush reads the owners again": (
-        "store/worker_store.py",
-        "if owners <= before | {self.worker}:",
+        "store/flush_writer.py",
+        "if owners <= before | {me}:",
         "if True:",
     ),
     "a limit on the credit side is decided under lock": (
         "deciding/locks.py",
-        "(moves & ~book.mine[credit] & limited, credit),",
+        "(columns & ~book.mine[credit] & limited, credit),",
         "",
     ),
     "debits of others are decided under lock": (
         "deciding/locks.py",
-        "(moves & ~book.mine[debit], debit),",
+        "(columns & ~book.mine[debit], debit),",
         "",
     ),
     "holds are ended where they were decided": (
@@ -196,23 +196,23 @@ SAFEGUARDS: dict[str, Safeguard] = {
         "if book.near",
     ),
     "the book takes over what a locked flush wrote": (
-        "worker/pipeline.py",
-        "        self._book.take_over(result.book)\n",
+        "worker/flush_builder.py",
+        "        self.book.take_over(result.book)\n",
         "",
     ),
     "a flush is later than the shards it writes": (
-        "worker/pipeline.py",
-        "self._time = max([self._time, *(owned.time for owned in self.owned.values())])\n        self._due = Expiries()\n        self._open = None\n\n    def _empty",
-        "self._due = Expiries()\n        self._open = None\n\n    def _empty",
+        "worker/flush_builder.py",
+        "        self.time = max(self.time, self._membership.newest_time)\n",
+        "",
     ),
     "a flush is later than what it read of others": (
-        "worker/pipeline.py",
+        "worker/flush_builder.py",
         "            if newest < opened.time:\n",
         "            if True:\n",
     ),
     "a locked flush is later than every shard concerned": (
         "worker/locked_flush.py",
-        "time = max([time, *(one.time + 1 for one in concerned.values())])",
+        "time = max([time, *(progress.time + 1 for progress in concerned.values())])",
         "pass",
     ),
     "one index for ends of holds": (
@@ -221,18 +221,18 @@ SAFEGUARDS: dict[str, Safeguard] = {
         '{"resolutions_pkey": lambda r: (r["hold_id"], r["number"])}',
     ),
     "what an older Redis brings back is decided": (
-        "worker/session.py",
+        "worker/repair.py",
         'known.issuperset(arrival.rows["id"].tolist())',
         "True",
     ),
     "streams are moved forward": (
-        "worker/session.py",
+        "worker/repair.py",
         "            await self._streams.move_forward(shard, position)\n",
         "",
     ),
     "a release comes after all that was decided": (
         "worker/session.py",
-        "            await self._pipeline.finish()\n            # Among",
+        "            await self._pipeline.finish_decided()\n            # Among",
         "            # Among",
     ),
     "in order: what waits for a lock holds back its stream": (

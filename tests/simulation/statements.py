@@ -153,7 +153,7 @@ async def reserve_number(run: Any) -> list[Row]:
 
 
 async def queue_to_decline(run: Any) -> list[Row]:
-    await run.lock("advisory", "declining for want of funds")
+    await run.lock("settings", True)
     return []
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from engine.ledger.nouns import COUNTER_MAX
 from tests.simulation.tables import Row
 
 COUNTERS = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
@@ -19,7 +20,9 @@ def newest(run: Any, account: int) -> list[Row]:
 
 
 def _sums(rows: list[Row]) -> list[int]:
-    return [sum(row[name] for row in rows) for name in COUNTERS]
+    """As `ledger.saturated`."""
+    sums = [sum(row[name] for row in rows) for name in COUNTERS]
+    return [min(max(value, -COUNTER_MAX - 1), COUNTER_MAX) for value in sums]
 
 
 def _time(run: Any, rows: list[Row]) -> int | None:
@@ -150,12 +153,17 @@ async def shard_count(run: Any) -> list[Row]:
     return [{"shard_count": run.database.shard_count}]
 
 
+async def ledger_identity(run: Any) -> list[Row]:
+    return [{"identity": row["identity"]} for row in run.table("settings").all(run.snapshot)]
+
+
 READING: dict[str, Callable[..., Awaitable[list[Row]]]] = {
     one.__name__: one
     for one in (
         accounts_by_id,
         find_flush,
         expiring_holds,
+        ledger_identity,
         newest_positions,
         other_stripes,
         owners,

@@ -134,6 +134,7 @@ class Table:
 def make_tables() -> dict[str, Table]:
     """The tables of `engine/store/migrations`, with the names of their constraints."""
     tables = [
+        Table("settings", {"settings_pkey": lambda r: r["one"]}, {}),
         Table("workers", {"workers_pkey": lambda r: r["worker"]}, {}),
         Table("heartbeats", {"heartbeats_pkey": lambda r: r["worker"]}, {}),
         Table("ownership", {"ownership_pkey": lambda r: (r["shard"], r["flush"])}, {}),

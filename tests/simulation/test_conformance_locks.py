@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from engine.store.driver import is_connection_lost, statement
+from tests.bounds import CONDITION_SECONDS_MAX
 from tests.ledgers import make_ledger
 from tests.simulation.sides import (
     NOBODY,
@@ -252,7 +253,7 @@ async def test_changes_of_owners_are_told_once_they_are_committed(side: Side) ->
     await asyncio.wait([asyncio.create_task(told.wait())], timeout=0.2)
     assert not told.is_set()
     await one.execute("COMMIT")
-    await asyncio.wait_for(told.wait(), 10)
+    await asyncio.wait_for(told.wait(), CONDITION_SECONDS_MAX)
 
 
 async def test_a_worker_that_is_registered_stays_as_it_is(side: Side) -> None:

@@ -9,9 +9,11 @@ import pytest
 
 import engine.store
 from engine.book.book import Book
+from engine.book.postings import post_decisions
 from engine.deciding.batch import Batch
 from engine.deciding.decider import Decider
 from engine.ledger.nouns import AMOUNT_MAX, ID_ZERO, Position, Transfer
+from engine.store.driver import statements
 from engine.store.rows import DeadLetter, Flush
 from engine.store.worker_store import WorkerStore
 from engine.wire.layout import transfers_to_rows
@@ -79,8 +81,8 @@ async def told(store: WorkerStore, *, by_copy: bool) -> list[Any]:
         batch = Batch([transfers_to_rows(transfers)], [0])
         deciding = Decider(book, batch, due, time, careful=True)
         read.append(await look_up(deciding, book, store))
-        decided = deciding.finish()
-        posted = book.post([decided])
+        decided = deciding.finish_batch()
+        posted = post_decisions(book, [decided])
         positions = {shard: Position(0, 100 + at, shard) for shard in (0, 1)}
         letters = [DeadLetter(0, positions[0], "for the test", [b"a", b"b"])] if by_copy else []
         flush = Flush(2 + at, number, time, [decided], posted, positions, letters)
@@ -174,10 +176,10 @@ async def test_who_owns_what_reads_the_same_on_both_sides(postgres_dsn: str) -> 
 def test_every_statement_of_a_worker_can_be_simulated() -> None:
     """And any other fails loudly."""
     folder = Path(engine.store.__file__).parent
-    modules = ("worker_store", "ownership", "connections", "commit", "assumptions")
+    modules = ("worker_store", "flush_writer", "ownership", "connections", "commit", "assumptions")
     source = "".join((folder / f"{name}.py").read_text() for name in modules)
     quoted = set(re.findall(r'"([a-z_]+)"', source))
-    used = {path.stem for path in (folder / "queries").iterdir()} & quoted
+    used = statements().keys() & quoted
     assert len(used) > 25
     assert used <= STATEMENTS.keys()
     with pytest.raises(UnknownStatementError):

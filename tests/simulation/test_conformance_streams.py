@@ -9,6 +9,7 @@ from redis.exceptions import ResponseError
 
 from engine.ledger.nouns import Position
 from engine.streams.streams import Streams, connect_redis
+from tests.bounds import CONDITION_SECONDS_MAX
 from tests.simulation.log_client import LogClient
 from tests.simulation.log_server import LogServer
 from tests.simulation.network import Network
@@ -90,12 +91,12 @@ async def test_a_read_waits_for_what_comes_and_can_be_interrupted(connect: Any) 
     reading = asyncio.create_task(streams.read({0: Position(), 1: Position()}, 10_000))
     await asyncio.sleep(0.1)
     await streams.interrupt()
-    assert await asyncio.wait_for(reading, 5) == []
+    assert await asyncio.wait_for(reading, CONDITION_SECONDS_MAX) == []
     reading = asyncio.create_task(streams.read({0: Position(), 1: Position()}, 10_000))
     await asyncio.sleep(0.1)
     other = connect("redis://")
     await other.execute_command("XADD", f"{prefix}:transfers:{{0001}}", "5-1", "json", "a")
-    (entry,) = await asyncio.wait_for(reading, 5)
+    (entry,) = await asyncio.wait_for(reading, CONDITION_SECONDS_MAX)
     assert (entry.shard, entry.position, entry.fields) == (1, Position(0, 5, 1), [b"json", b"a"])
     await streams.remove([entry])
     assert await streams.read_below(1, Position(0, 9, 9)) == []

@@ -181,8 +181,8 @@ async def test_hold_twice_under_way_lapses_once(scene: Scene) -> None:
     first = await scene.push(0, hold)
     await scene.reached(gate)
     await asyncio.sleep(0.5)
-    book = worker.worker._session._pipeline._book
-    book._seen[:] = 0
+    book = worker.worker._session._pipeline._builder.book
+    book.seen.forget_all()
     second = await scene.push(0, hold)
     await asyncio.sleep(0.6)
     third = await scene.push(0, scene.transfer(a, b, 1))

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import structlog
 
-import engine.book.book
+import engine.book.seen_ids
 import engine.store.small_flush
 import engine.worker.pipeline
 from engine.settings import WorkerSettings
@@ -280,7 +280,7 @@ def sized(
 ) -> Iterator[None]:
     """Sizes that suit a small world: a filter of ids that forgets, flushes by COPY, much ahead."""
     sizes = (
-        (engine.book.book, "SEEN_BITS", seen_bits),
+        (engine.book.seen_ids, "SEEN_BITS", seen_bits),
         (engine.store.small_flush, "SMALL_POSTINGS_MAX", small_postings_max),
         (engine.worker.pipeline, "AHEAD_TRANSFERS_MIN", ahead_transfers_min),
     )

@@ -12,7 +12,8 @@ from engine.book.columns import (
     Refusals,
     Resolutions,
 )
-from engine.store.copy import PIECE_ROWS, copies_of_spent, copy_of_posted, encode_copy
+from engine.store.copy import PIECE_ROWS, encode_copy
+from engine.store.flush_copies import copies_of_spent, copy_of_posted
 from engine.wire.layout import TRANSFER
 from tests.simulation.copies import read_copy
 
@@ -31,7 +32,7 @@ def decided(ids: list[bytes]) -> Decision:
         slots=_NUMBERS,
         deltas=np.empty((4, 0), np.int64),
         spenders=_NUMBERS,
-        expired=[],
+        expiries=nothing,
         resolutions=Resolutions(nothing, nothing, np.empty(0, np.uint8)),
         closings={},
         outcomes=np.zeros(len(ids), np.uint8),

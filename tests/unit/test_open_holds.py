@@ -18,37 +18,37 @@ def holds(first: int, count: int, shard: int = 0) -> SpentRows:
 
 def test_what_was_added_is_found_with_its_row() -> None:
     book = OpenHolds(half=4000)
-    book.add(holds(1, 3000))
-    found, rows = book.find(words_of(holds(2999, 4)["id"]))
+    book.add_holds(holds(1, 3000))
+    found, rows = book.find_holds(words_of(holds(2999, 4)["id"]))
     assert found.tolist() == [True, True, False, False]
     assert rows["amount"][:2].tolist() == [2999, 3000]
 
 
 def test_what_ended_is_not_found_and_can_come_back() -> None:
     book = OpenHolds()
-    book.add(holds(1, 10))
-    book.end(words_of(holds(5, 3)["id"]))
-    found, _ = book.find(words_of(holds(1, 10)["id"]))
+    book.add_holds(holds(1, 10))
+    book.end_holds(words_of(holds(5, 3)["id"]))
+    found, _ = book.find_holds(words_of(holds(1, 10)["id"]))
     assert np.flatnonzero(~found).tolist() == [4, 5, 6]
-    book.add(holds(5, 1))
-    assert book.find(words_of(holds(5, 2)["id"]))[0].tolist() == [True, False]
+    book.add_holds(holds(5, 1))
+    assert book.find_holds(words_of(holds(5, 2)["id"]))[0].tolist() == [True, False]
 
 
 def test_a_shard_that_is_lost_takes_its_holds_along() -> None:
     book = OpenHolds()
-    book.add(holds(1, 10, shard=1))
-    book.add(holds(11, 10, shard=2))
-    book.forget({1})
-    found, _ = book.find(words_of(holds(1, 20)["id"]))
+    book.add_holds(holds(1, 10, shard=1))
+    book.add_holds(holds(11, 10, shard=2))
+    book.forget_shards({1})
+    found, _ = book.find_holds(words_of(holds(1, 20)["id"]))
     assert np.flatnonzero(found).tolist() == list(range(10, 20))
 
 
 def test_memory_is_bounded_by_forgetting_the_oldest() -> None:
     book = OpenHolds(half=100)
     for first in range(0, 1000, 50):
-        book.add(holds(first, 50))
-    found, _ = book.find(words_of(holds(0, 1000)["id"]))
+        book.add_holds(holds(first, 50))
+    found, _ = book.find_holds(words_of(holds(0, 1000)["id"]))
     assert found[-100:].all()
     assert 100 <= found.sum() <= 200
-    book.end(words_of(holds(0, 1000)["id"]))
-    assert not book.find(words_of(holds(0, 1000)["id"]))[0].any()
+    book.end_holds(words_of(holds(0, 1000)["id"]))
+    assert not book.find_holds(words_of(holds(0, 1000)["id"]))[0].any()

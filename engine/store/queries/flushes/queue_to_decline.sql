@@ -1,2 +1,2 @@
 -- Whoever declines for want of funds that others may be bringing queues here, until its commit.
-SELECT pg_advisory_xact_lock(hashtextextended('ledger: declining for want of funds', 0))
+SELECT FROM ledger.settings FOR UPDATE

@@ -1,8 +1,7 @@
 -- The sums over the stripes of accounts other than the ones that this worker writes.
 SELECT a.number,
-       ARRAY[coalesce(sum(n.debits_pending), 0)::bigint, coalesce(sum(n.debits_posted), 0)::bigint,
-             coalesce(sum(n.credits_pending), 0)::bigint,
-             coalesce(sum(n.credits_posted), 0)::bigint] AS others,
+       ARRAY[ledger.saturated(sum(n.debits_pending)), ledger.saturated(sum(n.debits_posted)),
+             ledger.saturated(sum(n.credits_pending)), ledger.saturated(sum(n.credits_posted))] AS others,
        max(f.time) AS others_time
 FROM unnest($1::bigint[]) AS wanted(number)
 JOIN ledger.accounts a ON a.number = wanted.number

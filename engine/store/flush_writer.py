@@ -1,0 +1,161 @@
+"""Writing flushes: by COPY, in one statement where they are small, or with others locked.
+
+Each is one transaction: the fence first, which is the next number of the worker's chain; then
+the rows; last a look at what was assumed; then COMMIT, which `commit` sees to its end.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterable
+from typing import Final
+
+import asyncpg
+
+from engine.errors import TryAgainError
+from engine.store.assumptions import check_assumptions
+from engine.store.commit import commit_and_settle
+from engine.store.connections import Connections
+from engine.store.copy import send_copy
+from engine.store.driver import STATEMENT_SECONDS_MAX, translated
+from engine.store.flush_copies import FLUSH_SHIFT, copies_of
+from engine.store.rows import DeadLetter, Flush
+from engine.store.small_flush import is_small, small_arguments
+
+LOCK_ROUNDS_MAX: Final = 20
+
+
+def prepare(flush: Flush) -> None:
+    """Lay out the rows of a flush, unless one statement does for it."""
+    if not is_small(flush):
+        flush.copies = copies_of(flush.decided, flush.posted, flush.number)
+
+
+class FlushWriter:
+    """Writes what one worker decided.
+
+    Args:
+        connections: The worker's.
+    """
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    async def write_flush(self, flush: Flush) -> int:
+        """As `WorkerStore.flush`."""
+        connection = self._connections.writer
+        with translated(), self._connections.waiting():
+            if is_small(flush):
+                return await self._write_small(connection, flush)
+            await connection.execute("BEGIN")
+            try:
+                async with asyncio.timeout(STATEMENT_SECONDS_MAX):
+                    next_number = await self._write(connection, flush)
+                    await self._check_assumptions(flush)
+            except BaseException:
+                await self._connections.roll_back()
+                raise
+            await commit_and_settle(
+                self._connections, flush.sequence, flush.number, connection.execute("COMMIT")
+            )
+        return next_number
+
+    async def lock_owners(self, shards: Collection[int]) -> set[bytes]:
+        """As `WorkerStore.begin_locked`."""
+        connection = self._connections.writer
+        me = self._connections.worker
+        with translated(), self._connections.waiting():
+            for _ in range(LOCK_ROUNDS_MAX):
+                before = await self._owners(shards)
+                await connection.execute("BEGIN")
+                try:
+                    await self._connections.write("lock_workers", sorted({me, *before}))
+                    # The next statement: one that waits for a lock reads what was before.
+                    owners = await self._owners(shards)
+                    if owners <= before | {me}:
+                        return owners - {me}
+                except BaseException:
+                    await self._connections.roll_back()
+                    raise
+                await connection.execute("ROLLBACK")
+        raise TryAgainError(f"the owners of shards {sorted(shards)} kept changing")
+
+    async def write_locked_flush(self, flush: Flush, lenders: Iterable[bytes]) -> int:
+        """As `WorkerStore.finish_locked`."""
+        connection = self._connections.writer
+        with translated(), self._connections.waiting():
+            try:
+                async with asyncio.timeout(STATEMENT_SECONDS_MAX):
+                    next_number = await self._write(connection, flush)
+                    lent = sorted(lenders), "lent", flush.time, flush.number
+                    await self._connections.write("append_lent_flush", *lent)
+                    await self._check_assumptions(flush)
+            except BaseException:
+                await self._connections.roll_back()
+                raise
+            await commit_and_settle(
+                self._connections, flush.sequence, flush.number, connection.execute("COMMIT")
+            )
+        return next_number
+
+    async def _write_small(self, connection: asyncpg.Connection, flush: Flush) -> int:
+        arguments = small_arguments(self._connections.worker, flush, flush.number << FLUSH_SHIFT)
+        written = connection.fetchval(self._connections.text("flush_small"), *arguments)
+        number: int | None = await commit_and_settle(
+            self._connections, flush.sequence, flush.number, written
+        )
+        return await self._connections.reserve_number() if number is None else number
+
+    async def _write(self, connection: asyncpg.Connection, flush: Flush) -> int:
+        """All but the COMMIT; returns the number for the next flush."""
+        next_number: int = await connection.fetchval(
+            self._connections.text("fence"),
+            self._connections.worker,
+            flush.sequence,
+            flush.number,
+            flush.kind,
+            flush.time,
+            sum(len(decision.spent) for decision in flush.decided),
+            sum(len(decision.refused.requests) for decision in flush.decided),
+            len(flush.posted),
+        )
+        for table, copy in flush.copies or copies_of(flush.decided, flush.posted, flush.number):
+            await send_copy(connection, table, copy)
+        closings = {k: v for decision in flush.decided for k, v in decision.closings.items()}
+        if closings:
+            await self._connections.write("close_accounts", list(closings), list(closings.values()))
+        for letter in flush.dead_letters:
+            await self._write_dead_letter(letter)
+        if flush.positions:
+            await self._move_positions(flush)
+        return next_number
+
+    async def _write_dead_letter(self, letter: DeadLetter) -> None:
+        await self._connections.write(
+            "insert_dead_letter",
+            letter.shard,
+            letter.position.generation,
+            letter.position.ms,
+            letter.position.seq,
+            letter.reason,
+            list(letter.fields),
+        )
+
+    async def _move_positions(self, flush: Flush) -> None:
+        positions = flush.positions.values()
+        await self._connections.write(
+            "move_positions",
+            flush.number,
+            list(flush.positions),
+            [position.generation for position in positions],
+            [position.ms for position in positions],
+            [position.seq for position in positions],
+            flush.time,
+        )
+
+    async def _check_assumptions(self, flush: Flush) -> None:
+        """The last act before COMMIT where funds were wanting or a balance was moved."""
+        if flush.has_assumptions:
+            await check_assumptions(self._connections, flush.decided)
+
+    async def _owners(self, shards: Collection[int]) -> set[bytes]:
+        rows = await self._connections.write("owners", list(shards))
+        return {row["worker"] for row in rows}
