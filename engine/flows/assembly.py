@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from engine.errors import InputError
-from engine.flows.checking import check_table
+from engine.flows.checks import check_table
 from engine.flows.handles import Again, StepHandle
 from engine.flows.inputs import microseconds_of
 from engine.flows.table import CANCEL_NEXT, Branch, Step, Table

@@ -9,8 +9,8 @@ import pytest
 
 from engine.errors import InputError
 from engine.flows import Account, Amount, Flow, Input
+from engine.flows.charts import as_mermaid, as_text
 from engine.flows.inputs import microseconds_of, read_input, struct_of, value_of
-from engine.flows.printing import as_mermaid, as_text
 from engine.flows.table import read_table
 from tests.flow_examples import Order, Payout, begin, payout
 
