@@ -22,6 +22,8 @@ COMMANDS: Final = {
     "balance": "engine.commands.balance:balance",
     "history": "engine.commands.balance:history",
     "status": "engine.commands.status:status",
+    "flows": "engine.commands.flows:flows_app",
+    "review": "engine.commands.review:review_app",
     "verify": "engine.commands.verify:verify",
     "bench": "benchmarks.command:bench",
 }

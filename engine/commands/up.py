@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -9,12 +10,14 @@ import structlog
 import typer
 
 from engine.commands.addresses import DATA, DIRECTORY, POSTGRES, REDIS, choose_directory
+from engine.commands.flows import CodeFile, functions_of, make_worker
 from engine.commands.init import ShardCount, make_ledger
 from engine.commands.logs import LogLevel, configure_logs
 from engine.commands.screen import Json, err, out, print_json, run_loop
 from engine.commands.serving import run_watched, running_servers, term_as_interrupt
 from engine.commands.workers import Crew, WorkerCount, deal_shards, run_until_signal
 from engine.errors import ServerError
+from engine.flows.desk import Function
 from engine.servers import Servers
 
 WATCH_SECONDS: Final = 0.5
@@ -35,6 +38,7 @@ def up(
     ] = None,
     shards: ShardCount = None,
     workers: WorkerCount = 1,
+    flows: CodeFile = None,
     log_level: LogLevel = "info",
     json: Json = False,
 ) -> None:
@@ -52,13 +56,20 @@ def up(
         verb = "are" if len(given) > 1 else "is"
         err.print(f"{' and '.join(given)} {verb} set, but `up` starts servers of its own.")
     with term_as_interrupt(), running_servers(directory) as servers:
-        run_loop(_serve(servers, shards, workers, json=json))
+        run_loop(_serve(servers, shards, workers, functions_of(flows), json=json))
 
 
-async def _serve(servers: Servers, shards: int | None, workers: int, *, json: bool) -> None:
+async def _serve(
+    servers: Servers,
+    shards: int | None,
+    workers: int,
+    functions: Mapping[str, Function],
+    *,
+    json: bool,
+) -> None:
     addresses = servers.addresses
     _, count = await make_ledger(addresses.postgres_dsn, shards)
-    crew = Crew(addresses, deal_shards(None, workers))
+    crew = Crew(addresses, deal_shards(None, workers), [make_worker(addresses, functions)])
 
     def announce() -> None:
         if json:

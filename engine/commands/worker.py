@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
+from engine.commands.flows import CodeFile, functions_of, make_worker
 from engine.commands.logs import LogLevel, configure_logs
 from engine.commands.screen import Json, out, print_json, run_loop
 from engine.commands.workers import (
@@ -16,6 +17,7 @@ from engine.commands.workers import (
     run_until_signal,
 )
 from engine.errors import ConfigurationError
+from engine.flows.worker import FlowWorker
 from engine.servers import Addresses
 from engine.store.reports import open_reports
 
@@ -31,6 +33,7 @@ def worker(
             "the workers here; if not given, each takes its share of all.",
         ),
     ] = None,
+    flows: CodeFile = None,
     postgres_dsn: PostgresDsn = None,
     redis_url: RedisUrl = None,
     data: Data = None,
@@ -48,17 +51,23 @@ def worker(
     """
     configure_logs(log_level)
     addresses = find_addresses(postgres_dsn, redis_url, data)
-    run_loop(_work(addresses, parse_shards(shards), workers, json=json))
+    others = [] if flows is None else [make_worker(addresses, functions_of(flows))]
+    run_loop(_work(addresses, parse_shards(shards), workers, others, json=json))
 
 
 async def _work(
-    addresses: Addresses, wanted: list[int] | None, workers: int, *, json: bool
+    addresses: Addresses,
+    wanted: list[int] | None,
+    workers: int,
+    others: list[FlowWorker],
+    *,
+    json: bool,
 ) -> None:
     async with open_reports(addresses.postgres_dsn) as reports:
         count = await reports.shard_count()
     if wanted is not None and wanted[-1] >= count:
         raise ConfigurationError(f"no shard {wanted[-1]}: the ledger has {count}, from 0")
-    crew = Crew(addresses, deal_shards(wanted, workers))
+    crew = Crew(addresses, deal_shards(wanted, workers), others)
 
     def announce() -> None:
         if json:

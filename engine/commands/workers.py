@@ -13,6 +13,7 @@ import structlog
 import typer
 
 from engine.commands.addresses import stream_prefix
+from engine.flows.worker import FlowWorker
 from engine.ledger.nouns import SHARD_COUNT_MAX
 from engine.servers import Addresses
 from engine.store.worker_store import WorkerStore
@@ -72,9 +73,15 @@ class Crew:
     Args:
         addresses: The servers.
         deal: For each worker, its shards; None for its share.
+        others: Workers of flows, which share their shards by themselves.
     """
 
-    def __init__(self, addresses: Addresses, deal: Sequence[Sequence[int] | None]) -> None:
+    def __init__(
+        self,
+        addresses: Addresses,
+        deal: Sequence[Sequence[int] | None],
+        others: Sequence[FlowWorker] = (),
+    ) -> None:
         self._workers = [
             Worker(
                 WorkerStore(addresses.postgres_dsn, uuid.uuid4().bytes),
@@ -84,10 +91,11 @@ class Crew:
             )
             for shards in deal
         ]
+        self._everybody: list[Worker | FlowWorker] = [*self._workers, *others]
 
     def stop(self) -> None:
         """Let every worker finish what it has decided and give its shards back."""
-        for worker in self._workers:
+        for worker in self._everybody:
             worker.stop()
 
     async def run(self, on_ready: Callable[[], None]) -> None:
@@ -102,7 +110,7 @@ class Crew:
         async with anyio.create_task_group() as announcing:
             announcing.start_soon(self._announce, on_ready)
             async with anyio.create_task_group() as working:
-                for worker in self._workers:
+                for worker in self._everybody:
                     working.start_soon(worker.run)
             announcing.cancel_scope.cancel()
 
@@ -119,7 +127,7 @@ class Crew:
         on_ready()
 
     async def _all_ready(self) -> None:
-        for worker in self._workers:
+        for worker in self._everybody:
             await worker.ready.wait()
 
     def describe(self) -> list[dict[str, Any]]:

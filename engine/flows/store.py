@@ -142,6 +142,12 @@ class FlowStore:
             "flows_register", self.worker, socket.gethostname(), os.getpid(), lease_seconds
         )
 
+    async def shard_count(self) -> int:
+        """Into how many shards the ledger is cut."""
+        rows = await self._connections.read("shard_count")
+        count: int = rows[0]["shard_count"]
+        return count
+
     async def heartbeat(self, lease_seconds: float) -> int:
         """Stay alive; returns Postgres's clock."""
         rows = await self._connections.watch("flows_heartbeat", self.worker, lease_seconds)

@@ -29,7 +29,7 @@ class FlowWorker:
     Args:
         store: Its `worker` is this worker's id.
         streams: The streams.
-        shard_count: Of the ledger.
+        shard_count: Of the ledger; zero to ask it.
         functions: By name, what calls call.
         lease_seconds: How long its shards are not taken from it after its last heartbeat.
     """
@@ -67,6 +67,7 @@ class FlowWorker:
             try:
                 await self.store.open()
                 await self.streams.open()
+                self.shard_count = self.shard_count or await self.store.shard_count()
                 if not registered:
                     await self.store.register(self.lease_seconds)
                     registered = True
