@@ -49,8 +49,8 @@ class FlowDesk:
 
     async def start(self, name: str = "payout", **more: Any) -> str:
         """Start one payout of 500; returns its id."""
-        flow = str(uuid.uuid4())
-        written = {"id": flow, "wallet": "wallet", "amount": 500} | more
+        written = {"id": str(uuid.uuid4()), "wallet": "wallet", "amount": 500} | more
+        flow = str(written["id"])
         assert await self.client.start(name, [written], by="ann") == ["created"]
         return flow
 

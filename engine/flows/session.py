@@ -208,7 +208,11 @@ class FlowSession:
         if owned.sequence != self._sequence:
             raise TryAgainError("another wrote in this flow worker's chain: beginning again")
         changed = await self._store.change_owner(owned, shards, former, worker)
-        self._sequence += 1
+        # What is written for these shards from now on has a number above that of the change.
+        after = await self._store.load_ownership()
+        if after.sequence != self._sequence + 1:
+            raise TryAgainError("another wrote in this flow worker's chain: beginning again")
+        self._sequence, self._number = after.sequence, after.number
         if worker == self._store.worker:
             self._shards |= changed
             await self._load_due(changed, 0)
