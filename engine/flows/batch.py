@@ -12,6 +12,7 @@ import structlog
 from engine.errors import InputError
 from engine.flows.catalogue import Catalogue, account_texts, encode_input
 from engine.flows.entries import Request, Start, WrittenSignal
+from engine.flows.flush import FlowFlush, FlowRecord, Message, Review, ReviewEnd
 from engine.flows.happenings import (
     Ask,
     Begin,
@@ -29,7 +30,7 @@ from engine.flows.happenings import (
 from engine.flows.inputs import read_input
 from engine.flows.journal import Row, Signal, State
 from engine.flows.rules import advance
-from engine.flows.store import PLACES_SHIFT, FlowFlush, FlowRecord, Message, Review, ReviewEnd
+from engine.flows.store import PLACES_SHIFT
 from engine.wire.fields import id_of
 
 _log = structlog.get_logger()

@@ -6,9 +6,10 @@ from typing import Any
 import msgspec
 
 from engine.errors import InputError
+from engine.flows.flush import FlowRecord
 from engine.flows.happenings import Flow
 from engine.flows.inputs import INPUT_BYTES_MAX, read_input
-from engine.flows.store import FlowRecord, uuid_bytes
+from engine.flows.store import uuid_bytes
 from engine.flows.table import Table, read_table
 
 

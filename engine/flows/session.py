@@ -16,6 +16,7 @@ from engine.flows.batch import Batch, Known, Live
 from engine.flows.catalogue import Catalogue, account_texts
 from engine.flows.desk import Desk, Parts
 from engine.flows.entries import Request, Unreadable, answer_fields, read_entry
+from engine.flows.flush import FlowRecord
 from engine.flows.happenings import (
     Answered,
     Ask,
@@ -27,7 +28,7 @@ from engine.flows.happenings import (
 )
 from engine.flows.inputs import read_input
 from engine.flows.money import unpack
-from engine.flows.store import NOBODY, FlowRecord
+from engine.flows.ownership import NOBODY
 from engine.flows.streams import FlowEntry, flow_stream
 from engine.flows.table import MONEY
 from engine.flows.turn import LOOK_AGAIN
@@ -110,7 +111,7 @@ class FlowSession:
 
     async def _heartbeat(self) -> None:
         before = time.monotonic()
-        now = await self._store.heartbeat(self._worker.lease_seconds)
+        now = await self._store.ownership.heartbeat(self._worker.lease_seconds)
         # What is due is looked at a little late rather than early.
         self._clock = (now, max(before, time.monotonic()))
 
@@ -118,7 +119,7 @@ class FlowSession:
         while True:
             await asyncio.sleep(self._worker.lease_seconds / 5)
             await self._heartbeat()
-            await self._store.terminate_blockers()
+            await self._store.ownership.terminate_blockers()
             self._are_starts_read = (
                 await self._streams.backlog(range(self._worker.shard_count)) < BACKLOG_ENTRIES_MAX
             )
@@ -167,7 +168,7 @@ class FlowSession:
     # Shards.
 
     async def _load(self) -> None:
-        owned = await self._store.load_ownership()
+        owned = await self._store.ownership.load_ownership()
         self._sequence, self._number = owned.sequence, owned.number
         self._shards = owned.shards
         self._catalogue.add(await self._store.definitions(0))
@@ -184,7 +185,7 @@ class FlowSession:
         if time.monotonic() < self._looked_at + self._worker.lease_seconds / 5:
             return
         self._looked_at = time.monotonic()
-        rows = await self._store.look()
+        rows = await self._store.ownership.look()
         mine = {row["shard"] for row in rows if row["worker"] == self._store.worker}
         if mine != self._shards:
             raise TryAgainError("the shards of this flow worker are others now: beginning again")
@@ -204,12 +205,12 @@ class FlowSession:
             await self._load_due(self._shards, self._loaded_until)
 
     async def _change(self, shards: list[int], former: bytes, worker: bytes) -> None:
-        owned = await self._store.load_ownership()
+        owned = await self._store.ownership.load_ownership()
         if owned.sequence != self._sequence:
             raise TryAgainError("another wrote in this flow worker's chain: beginning again")
-        changed = await self._store.change_owner(owned, shards, former, worker)
+        changed = await self._store.ownership.change_owner(owned, shards, former, worker)
         # What is written for these shards from now on has a number above that of the change.
-        after = await self._store.load_ownership()
+        after = await self._store.ownership.load_ownership()
         if after.sequence != self._sequence + 1:
             raise TryAgainError("another wrote in this flow worker's chain: beginning again")
         self._sequence, self._number = after.sequence, after.number

@@ -13,8 +13,9 @@ import structlog
 
 from engine.errors import TryAgainError
 from engine.flows.desk import Function
+from engine.flows.ownership import NOBODY
 from engine.flows.session import FlowSession
-from engine.flows.store import NOBODY, FlowStore
+from engine.flows.store import FlowStore
 from engine.flows.streams import FlowStreams
 
 LEASE_SECONDS: Final = 5.0
@@ -69,7 +70,7 @@ class FlowWorker:
                 await self.streams.open()
                 self.shard_count = self.shard_count or await self.store.shard_count()
                 if not registered:
-                    await self.store.register(self.lease_seconds)
+                    await self.store.ownership.register(self.lease_seconds)
                     registered = True
                 await FlowSession(self).run()
             except TryAgainError as error:
@@ -87,10 +88,12 @@ class FlowWorker:
         """Give the shards back."""
         try:
             await self.store.open()
-            owned = await self.store.load_ownership()
+            owned = await self.store.ownership.load_ownership()
             if owned.shards:
-                await self.store.change_owner(owned, owned.shards, self.store.worker, NOBODY)
-            await self.store.expire()
+                await self.store.ownership.change_owner(
+                    owned, owned.shards, self.store.worker, NOBODY
+                )
+            await self.store.ownership.expire()
         except TryAgainError as error:
             _log.warning("flow_shards_not_released", reason=str(error))
         self.store.drop()

@@ -442,7 +442,7 @@ async def test_a_frozen_workers_flush_meets_a_taken_number(
             return await write(name, *args)
 
         frozen.store._connections.write = held  # type: ignore[method-assign]
-        frozen.store.heartbeat = lambda _: asyncio.sleep(3600, 0)  # type: ignore[method-assign, assignment]
+        frozen.store.ownership.heartbeat = lambda _: asyncio.sleep(3600, 0)  # type: ignore[method-assign, assignment]
         sending = asyncio.create_task(desk.signal(flow, "settled"))
         async with desk.working(second):
             await desk.ends(flow, "paid")
