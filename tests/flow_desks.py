@@ -11,6 +11,7 @@ from engine.flows.client import FlowClient, connect_flows
 from engine.flows.store import FlowStore
 from engine.flows.streams import FlowStreams
 from engine.flows.worker import FlowWorker
+from tests.bounds import CONDITION_SECONDS_MAX
 from tests.ledgers import Ledger, make_ledger, ready, until
 from tests.verifying import assert_verified
 
@@ -39,7 +40,7 @@ class FlowDesk:
         finally:
             for worker in running:
                 worker.stop()
-            done, stuck = await asyncio.wait(tasks, timeout=20)
+            done, stuck = await asyncio.wait(tasks, timeout=CONDITION_SECONDS_MAX)
             assert not stuck, "a flow worker does not stop"
             for task in done:
                 await task
@@ -72,14 +73,14 @@ class FlowDesk:
         found = await self.client.current([uuid.UUID(flow).bytes])
         return found[0] if found else {}
 
-    async def ends(self, flow: str, end: str, seconds_max: float = 20.0) -> None:
+    async def ends(self, flow: str, end: str, seconds_max: float = CONDITION_SECONDS_MAX) -> None:
         async def ended() -> bool:
             return (await self.current(flow)).get("end") is not None
 
         await until(ended, f"the end of flow {flow}: {await self.current(flow)}", seconds_max)
         assert (await self.current(flow))["end"] == end
 
-    async def waits(self, flow: str, what: str, seconds_max: float = 20.0) -> None:
+    async def waits(self, flow: str, what: str, seconds_max: float = CONDITION_SECONDS_MAX) -> None:
         async def waiting() -> bool:
             return (await self.current(flow)).get("waiting_for") == what
 

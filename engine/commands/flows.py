@@ -16,10 +16,10 @@ from engine.commands.logs import LogLevel, configure_logs
 from engine.commands.screen import Json, out, print_json_lines, print_table, run_loop
 from engine.commands.workers import run_until_signal
 from engine.errors import EngineError, InputError
+from engine.flows.calls import Function
 from engine.flows.charts import as_mermaid, as_text
 from engine.flows.client import FlowClient, connect_flows
 from engine.flows.definition import Flow
-from engine.flows.desk import Function
 from engine.flows.inputs import microseconds_of
 from engine.flows.store import FlowStore, uuid_bytes
 from engine.flows.streams import FlowStreams

@@ -17,7 +17,7 @@ from engine.commands.screen import Json, err, out, print_json, run_loop
 from engine.commands.serving import run_watched, running_servers, term_as_interrupt
 from engine.commands.workers import Crew, WorkerCount, deal_shards, run_until_signal
 from engine.errors import ServerError
-from engine.flows.desk import Function
+from engine.flows.calls import Function
 from engine.servers import Servers
 
 WATCH_SECONDS: Final = 0.5

@@ -207,11 +207,6 @@ class Flow:
         """
         return assemble(self, self._steps, self._ends)
 
-    def own(self, step: StepHandle) -> None:
-        """Take a step as this flow's. Raises InputError where it is another's."""
-        if step.flow is not self:
-            raise InputError(f"{step.label} is a step of flow {step.flow.name}, not {self.name}")
-
     def add(self, kind: str, name: str | None, **values: Any) -> StepHandle:
         """Add a step."""
         handle = StepHandle(self, kind, name, None, values)
@@ -229,7 +224,7 @@ class Flow:
         if not isinstance(step, StepHandle) or step.kind not in kinds:
             wanted = " or ".join(sorted(kinds))
             raise InputError(f"flow {self.name}: {kind}() takes a {wanted}, got {step!r}")
-        self.own(step)
+        step.check_flow(self)
         return step
 
     def _leg(self, written: Mapping[str, Any], kind: str) -> Leg:

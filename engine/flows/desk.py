@@ -1,22 +1,22 @@
-"""What is asked of others, and what they say: transfers, children, and calls of one's own code.
+"""What is asked of others, and what they say: transfers, children, and flows elsewhere.
 
 All of it is sent after the commit of the rows that ask for it, and may be sent again: ids are
 derived, requests are frozen. What is heard goes back as happenings.
 """
 
-import asyncio
-import inspect
 import itertools
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 import numpy as np
 import structlog
 
 from engine.errors import TryAgainError
+from engine.flows.batch import Live
+from engine.flows.calls import Hear
 from engine.flows.entries import Request, answer_fields
-from engine.flows.happenings import Answered, Ask, Begin, Call, ChildAnswered, Happening, Settled
+from engine.flows.happenings import Ask, Begin, ChildAnswered, ChildEnded, Settled
 from engine.flows.money import pack, read_answers, settle, spending, unpack
 from engine.flows.store import FlowStore
 from engine.flows.streams import FlowStreams, flow_stream
@@ -25,31 +25,8 @@ from engine.ledger.outcomes import Outcome
 from engine.wire.answers import decode_answer
 from engine.wire.requests import Format
 
-CALLS_MAX: Final = 16
-"""Batches of one function that run at the same time."""
-
-ITEMS_MAX: Final = 100
-"""Items that a function gets at once."""
-
-Hear = Callable[[bytes, Happening], None]
-Function = Callable[[list["Item"]], Awaitable[Any]]
-
 _OUTCOMES: Final = {int(outcome): outcome for outcome in Outcome}
 _log = structlog.get_logger()
-
-
-class Item(msgspec.Struct, frozen=True):
-    """What a function of a `call` gets for each flow.
-
-    Its answer is `done`, `refused`, `again` (nothing happened) or `unknown`, alone or as the first
-    of a pair with a dict that is kept.
-    """
-
-    flow: bytes
-    key: bytes
-    """Of idempotency: the same for all attempts."""
-    attempt: int
-    input: Mapping[str, Any]
 
 
 class Parts:
@@ -67,7 +44,6 @@ class Desk:
         store: To look into the ledger.
         streams: To send.
         shard_count: Of the ledger.
-        functions: What calls call.
         hear: Takes what happened to a flow.
     """
 
@@ -76,13 +52,11 @@ class Desk:
         store: FlowStore,
         streams: FlowStreams,
         shard_count: int,
-        functions: Mapping[str, Function],
         hear: Hear,
     ) -> None:
         self._store = store
         self._streams = streams
         self._shard_count = shard_count
-        self._functions = functions
         self._hear = hear
         self._tokens = itertools.count(1)
         self._sent: dict[bytes, list[Ask]] = {}
@@ -90,10 +64,6 @@ class Desk:
         self._begun: dict[bytes, Begin] = {}
         self._parts: dict[bytes, tuple[Parts, list[int]]] = {}
         self._in_doubt: dict[tuple[bytes, int], Ask] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._room: dict[str, asyncio.Semaphore] = {}
-        self.in_flight: set[tuple[bytes, int]] = set()
-        """Calls that this session has made and that have not come back."""
 
     # Transfers.
 
@@ -214,21 +184,42 @@ class Desk:
 
     # Children, and entries for flows elsewhere.
 
-    async def begin(
-        self, begins: Sequence[Begin], starters: Mapping[bytes, tuple[str, int]]
-    ) -> None:
+    async def look_at_children(
+        self, children: Sequence[Begin], live: Mapping[bytes, Live]
+    ) -> list[Begin]:
+        """See what became of children; returns those that are to be started again."""
+        if not children:
+            return []
+        ids = [begin.child for begin in children]
+        ends = await self._store.ends_of(ids)
+        records = await self._store.load_flows(ids)
+        refused = {r.id: r.outcome for r in records if r.outcome != "created"}
+        missing = []
+        for begin in children:
+            last = live[begin.flow].state.last
+            if begin.child in refused:
+                self._hear(begin.flow, ChildAnswered(begin.seq, refused[begin.child]))
+            elif begin.child not in ends:
+                missing.append(begin)
+            elif last is not None and last.state == "asked":
+                self._hear(begin.flow, ChildAnswered(begin.seq, "exists"))
+            elif ends[begin.child][0] == "ended":
+                self._hear(begin.flow, ChildEnded(ends[begin.child][1] or ""))
+        return missing
+
+    async def begin(self, begins: Sequence[Begin], live: Mapping[bytes, Live]) -> None:
         """Start children by the streams of their homes."""
         entries = []
         for begin in begins:
             token = b"b%d" % next(self._tokens)
             self._begun[token] = begin
-            by, depth = starters[begin.flow]
+            parent = live[begin.flow].flow
             written = msgspec.json.decode(begin.request) | {"id": _text(begin.child)}
             fields = {
                 b"json": msgspec.json.encode(written),
                 b"flow": begin.name.encode(),
-                b"by": by.encode(),
-                b"depth": b"%d" % (depth + 1),
+                b"by": parent.started_by.encode(),
+                b"depth": b"%d" % (parent.depth + 1),
                 b"reply": self._streams.reply.encode(),
                 b"request": token,
             }
@@ -265,56 +256,8 @@ class Desk:
         if len(outcomes) == len(parts.outcomes) and request.reply is not None:
             await self._streams.answer([(request.reply, answer_fields(request, outcomes))])
 
-    # Calls.
-
-    def call(self, calls: Sequence[Call], inputs: Mapping[bytes, Mapping[str, Any]]) -> None:
-        """Make attempts of calls, each function's together; they come back as happenings."""
-        by_function: dict[str, list[Call]] = {}
-        for call in calls:
-            self.in_flight.add((call.flow, call.seq))
-            by_function.setdefault(call.function, []).append(call)
-        for name, made in by_function.items():
-            for start in range(0, len(made), ITEMS_MAX):
-                piece = made[start : start + ITEMS_MAX]
-                task = asyncio.create_task(self._run(name, piece, inputs))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
-
-    async def _run(
-        self, name: str, calls: Sequence[Call], inputs: Mapping[bytes, Mapping[str, Any]]
-    ) -> None:
-        items = [Item(c.flow, c.key, c.attempt, inputs[c.flow]) for c in calls]
-        results: Sequence[Any] = ()
-        room = self._room.setdefault(name, asyncio.Semaphore(CALLS_MAX))
-        async with room:
-            try:
-                made: Any = self._functions[name](items)
-                found = await made if inspect.isawaitable(made) else made
-                if isinstance(found, list | tuple):
-                    results = found
-            except Exception as error:  # noqa: BLE001 - what came of it is unknown, for all items
-                _log.warning("call_raised", function=name, reason=repr(error))
-        for place, call in enumerate(calls):
-            outcome, detail = _result(results[place] if place < len(results) else None)
-            self.in_flight.discard((call.flow, call.seq))
-            self._hear(call.flow, Answered(call.seq, outcome, detail))
-
-    async def close(self) -> None:
-        """Wait for nothing any more."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
 
 _BURNT: Final = Ask(b"", 0, b"")
-
-
-def _result(written: Any) -> tuple[str, dict[str, Any]]:
-    detail: dict[str, Any] = {}
-    if isinstance(written, tuple) and len(written) == 2 and isinstance(written[1], dict):
-        written, detail = written
-    known = isinstance(written, str) and written in {"done", "refused", "again"}
-    return (str(written) if known else "unknown"), detail
 
 
 def _names(fields: Mapping[bytes, bytes]) -> list[str]:

@@ -55,7 +55,7 @@ class EventHandle:
             raise InputError(f"{self._label}: Expected a step, got {to!r}")
         if self._name in self._step.targets:
             raise InputError(f"{self._label} has a branch already; an event leads to one step")
-        self._step.flow.own(to.step if isinstance(to, Again) else to)
+        (to.step if isinstance(to, Again) else to).check_flow(self._step.flow)
         self._step.targets[self._name] = to
 
     def end(self, name: str) -> None:
@@ -102,6 +102,11 @@ class StepHandle:
     def label(self) -> str:
         """How messages call it."""
         return f"{self.kind} {self.given or self.variable or ''}".strip()
+
+    def check_flow(self, flow: "Flow") -> None:
+        """Refuse a step of another flow."""
+        if self.flow is not flow:
+            raise InputError(f"{self.label} is a step of flow {self.flow.name}, not {flow.name}")
 
     def __getattr__(self, name: str) -> EventHandle:
         if name.startswith("_"):

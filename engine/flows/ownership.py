@@ -12,7 +12,7 @@ from engine.errors import ChainMovedError
 from engine.ledger.nouns import ID_ZERO
 from engine.store.commit import commit_and_settle
 from engine.store.connections import Connections
-from engine.store.driver import statement, translated
+from engine.store.driver import translated
 
 NOBODY: Final = ID_ZERO
 """The worker that owns what nobody owns."""
@@ -26,12 +26,9 @@ class FlowConnections(Connections):
         self.name = f"engine flows {UUID(bytes=worker)}"
 
     def text(self, name: str) -> str:
-        """The text of a named statement."""
-        if name == "find_flush":
-            return statement("flows_find_flush")
-        if name == "reserve_number":
-            return statement("flows_reserve_number")
-        return super().text(name)
+        """The text of a named statement; that a flush is there is asked of the chains of flows."""
+        text = super().text(name)
+        return text.replace("ledger.", "flows.") if name == "find_flush" else text
 
 
 class Ownership(msgspec.Struct):

@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from engine.errors import TryAgainError
-from engine.flows.desk import Function
+from engine.flows.calls import Function
 from engine.flows.ownership import NOBODY
 from engine.flows.session import FlowSession
 from engine.flows.store import FlowStore

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from engine.flows import Account, Amount, Flow, Input
+from tests.bounds import CONDITION_SECONDS_MAX
 from tests.flow_desks import flow_desk
 from tests.ledgers import until
 
@@ -192,7 +193,7 @@ async def test_kills_at_random_under_load(postgres_dsn: str, redis_url: str) -> 
                 if not stopping.is_set():
                     # As a kill: everything is cut, nothing is given back.
                     task.cancel()
-                await asyncio.wait([task], timeout=1)
+                await asyncio.wait([task], timeout=CONDITION_SECONDS_MAX)
                 worker.store.drop()
                 await worker.streams.close()
 
@@ -215,7 +216,7 @@ async def test_kills_at_random_under_load(postgres_dsn: str, redis_url: str) -> 
                 rows = await desk.ledger.sql("SELECT count(*) AS n FROM flows.open")
                 return bool(rows[0]["n"] == 0)
 
-            await until(over, "all flows to end", 40)
+            await until(over, "all flows to end")
         ends = await desk.ledger.sql(
             'SELECT definition, "end", count(*) AS n FROM flows.current GROUP BY 1, 2 ORDER BY 1'
         )

@@ -10,6 +10,7 @@ import pytest
 from engine.errors import InputError
 from engine.flows import Flow
 from engine.flows.ids import transfer_id
+from tests.bounds import CONDITION_SECONDS_MAX
 from tests.flow_desks import FlowDesk, flow_desk
 from tests.flow_examples import Payout, begin, payout
 from tests.ledgers import until
@@ -448,7 +449,7 @@ async def test_a_frozen_workers_flush_meets_a_taken_number(
             await desk.ends(flow, "paid")
             gate.set()
             frozen.stop()
-            await asyncio.wait([task], timeout=20)
+            await asyncio.wait([task], timeout=CONDITION_SECONDS_MAX)
             with contextlib.suppress(Exception):
                 await sending
         rows = await rows_of(desk, flow)

@@ -1,2 +1,0 @@
--- Above the number of everything that was written before.
-SELECT nextval('flows.flush_numbers') AS number
