@@ -5,6 +5,7 @@ derived, requests are frozen. What is heard goes back as happenings.
 """
 
 import itertools
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -58,12 +59,17 @@ class Desk:
         self._streams = streams
         self._shard_count = shard_count
         self._hear = hear
+        # Answers to a former session stand in the same stream, and are not taken for these.
+        self._session = secrets.token_hex(8).encode()
         self._tokens = itertools.count(1)
         self._sent: dict[bytes, list[Ask]] = {}
         self._queued: dict[tuple[bytes, int], tuple[str, bytes]] = {}
         self._begun: dict[bytes, Begin] = {}
         self._parts: dict[bytes, tuple[Parts, list[int]]] = {}
         self._in_doubt: dict[tuple[bytes, int], Ask] = {}
+
+    def _token(self) -> bytes:
+        return self._session + b"-%d" % next(self._tokens)
 
     # Transfers.
 
@@ -83,7 +89,7 @@ class Desk:
         sent: list[list[Ask]] = []
         for shard, batches in by_shard.items():
             for batch in batches:
-                token = b"m%d" % next(self._tokens)
+                token = self._token()
                 payload = b"".join(
                     a.request
                     if burn is None
@@ -133,6 +139,9 @@ class Desk:
         asks = batch[:-1] if is_burn else batch
         if outcomes is None:
             raise TryAgainError(f"the ledger could not read our entry: {fields.get(b'error')!r}")
+        legs_asked = len(asks) if is_burn else sum(len(ask.request) for ask in asks) // 128
+        if len(outcomes) != legs_asked:
+            raise TryAgainError("an answer of the ledger has another length than what was asked")
         refused = []
         at = 0
         for ask in asks:
@@ -211,7 +220,7 @@ class Desk:
         """Start children by the streams of their homes."""
         entries = []
         for begin in begins:
-            token = b"b%d" % next(self._tokens)
+            token = self._token()
             self._begun[token] = begin
             parent = live[begin.flow].flow
             written = msgspec.json.decode(begin.request) | {"id": _text(begin.child)}
@@ -232,7 +241,7 @@ class Desk:
         request = parts.request
         entries = []
         for shard, places in homes.items():
-            token = b"p%d" % next(self._tokens)
+            token = self._token()
             self._parts[token] = (parts, places)
             fields = {b"reply": self._streams.reply.encode(), b"request": token}
             if kind == "flows":

@@ -456,3 +456,24 @@ async def test_a_frozen_workers_flush_meets_a_taken_number(
         assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1))
         assert await desk.balance("wallet") == (0, 500, 0, 0)
         await desk.verify()
+
+
+async def test_an_answer_to_a_former_session_is_not_taken_for_this_one(
+    postgres_dsn: str, redis_url: str
+) -> None:
+    """The same worker, after its servers were away, finds the old answers in its stream."""
+    async with flow_desk(postgres_dsn, redis_url) as desk:
+        await desk.define(payout())
+        worker = desk.worker()
+        async with desk.working(worker):
+            first = await desk.start()
+            await desk.waits(first, "signal bank")
+            worker.store.drop()  # the session ends, and another begins
+            await desk.ledger.sql(
+                "INSERT INTO ledger.accounts (id, ledger, code, name, flags) VALUES"
+                " ($1, 1, 1, 'poor', '{debits_must_not_exceed_credits}')",
+                uuid.uuid4(),
+            )
+            second = await desk.start(wallet="poor")
+            await desk.ends(second, "declined")
+            await desk.verify()
