@@ -21,7 +21,7 @@ WITH stripes AS (
     SELECT stripe >> 10 AS account, count(*) AS postings, min(version) AS first,
            max(version) AS last, sum(version) AS versions,
            sum(amount)::bigint AS balance, sum(pending_amount)::bigint AS pending
-    FROM ledger.posted GROUP BY stripe),
+    FROM ledger.legs GROUP BY stripe),
 balances AS (
     SELECT account, sum(balance) AS balance, sum(pending) AS pending
     FROM stripes GROUP BY account)

@@ -22,9 +22,10 @@ def bench(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="End in one line of JSON.")] = False,
 ) -> None:
-    """Measure durable transfers a second, beside bare COPY; exit 1 when it does not add up.
+    """Measure durable transfers a second, beside bare COPY.
 
-    On throw-away servers, with nothing read or left outside a temporary directory.
+    It ends with 1 when it does not add up. On throw-away servers, with nothing read
+    or left outside a temporary directory.
 
     Example: engine bench --quick
     """

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import hiredis
 import numpy as np
@@ -118,6 +118,9 @@ class Wire:
         self._socket = socket.create_connection((address.hostname, address.port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reader = hiredis.Reader()
+        if address.password:
+            self.write([("AUTH", address.username or "default", unquote(address.password))])
+            self.read()
 
     def write(self, commands: Sequence[tuple[Any, ...]]) -> None:
         """Send commands, at once."""

@@ -44,6 +44,10 @@ class TryAgainError(EngineError):
     """
 
 
+class OutcomeUnknownError(TryAgainError):
+    """It was sent, and what became of it is not known: ask again with the same ids."""
+
+
 class BackpressureError(TryAgainError):
     """The backlog is over its configured size; nothing was sent."""
 
@@ -77,7 +81,11 @@ class FundsArrivedError(BookStandsError):
 
 
 class LockHeldError(BookStandsError):
-    """Another holds a lock for longer than is waited for at once: it may be waited for again."""
+    """A lock could not be had in time, or not without a deadlock: wait, and decide again."""
+
+
+class RefusedError(TryAgainError):
+    """Postgres refuses a value of what was to be written, or what follows from it."""
 
 
 class InvariantBroken(EngineError):  # noqa: N818 - a statement, not an error among others

@@ -1,8 +1,36 @@
-"""What can be set. Every maximum has a name; every duration its unit."""
+"""What can be set: every setting, and each default, once. A duration or size ends in its unit.
+
+The commands and `engine.connect` read the same variables of the environment, by the functions
+here and in `engine.addresses`.
+"""
+
+import os
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from engine.errors import ConfigurationError
 from engine.ledger.nouns import BATCH_TRANSFERS_MAX
+
+POSTGRES_VARIABLE: Final = "ENGINE_POSTGRES_DSN"
+REDIS_VARIABLE: Final = "ENGINE_REDIS_URL"
+DATA_VARIABLE: Final = "ENGINE_DATA"
+PREFIX_VARIABLE: Final = "ENGINE_PREFIX"
+LOG_LEVEL_VARIABLE: Final = "ENGINE_LOG_LEVEL"
+
+DATA_DIRECTORY: Final = Path(".engine")
+"""Where `engine up` keeps its data."""
+
+PREFIX: Final = "engine"
+"""Before the names of the streams."""
+
+SHARD_COUNT: Final = 16
+"""Of a new ledger."""
+
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+WhenFull: TypeAlias = Literal["error", "wait"]
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
@@ -27,3 +55,39 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     """Longest wait between attempts to reach a server that is away."""
     horizon_seconds: int = 60
     """Holds that lapse within it are watched in memory."""
+
+
+class ClientSettings(msgspec.Struct, frozen=True):
+    """How a producer's client works."""
+
+    timeout_seconds: float = 30.0
+    """Longest wait for the outcome of what was sent, or for a look-up."""
+    backlog_entries_max: int = 1000
+    """Most entries that may wait in the stream of a shard."""
+    when_full: WhenFull = "error"
+    """With more, whether to raise BackpressureError at once, or to wait for room."""
+
+
+def read_variable(name: str) -> str | None:
+    """What a variable of the environment says; None where it is not set, or empty."""
+    return os.environ.get(name) or None
+
+
+def stream_prefix(given: str | None = None) -> str:
+    """Before the names of the streams: as given, as the environment says, or the default.
+
+    Raises:
+        ConfigurationError: It could not stand in the name of a stream.
+    """
+    prefix = given or read_variable(PREFIX_VARIABLE) or PREFIX
+    if not prefix.isascii() or not prefix.isprintable() or set(prefix) & set("{} "):
+        raise ConfigurationError(
+            f"{prefix!r} cannot be the prefix of streams: give printable ASCII without braces and "
+            f"spaces in {PREFIX_VARIABLE}"
+        )
+    return prefix
+
+
+def data_directory(given: Path | None = None) -> Path:
+    """The data directory of `engine up`: as given, as the environment says, or the default."""
+    return given or Path(read_variable(DATA_VARIABLE) or DATA_DIRECTORY)

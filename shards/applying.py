@@ -63,19 +63,19 @@ def check_topology(
         InputError: One is not: the plan is of another topology.
     """
     planned = {place.shard: place.worker for place in plan.topology}
-    if planned.keys() != {one.shard for one in shards}:
+    if planned.keys() != {seat.shard for seat in shards}:
         raise InputError("the plan is for another ledger: it has other shards")
-    for one in shards:
-        record = records.get(one.shard)
-        right = {planned[one.shard]}
+    for seat in shards:
+        record = records.get(seat.shard)
+        right = {planned[seat.shard]}
         if record is not None and record.state == "done":
             right = {record.target}
         elif record is not None and record.is_open:
             right |= {NOBODY, record.target}
-        if one.worker not in right:
+        if seat.worker not in right:
             raise InputError(
-                f"the plan is of another topology: shard {one.shard} was worker "
-                f"{planned[one.shard]}'s and is {one.worker}'s by now; make a new plan"
+                f"the plan is of another topology: shard {seat.shard} was worker "
+                f"{planned[seat.shard]}'s and is {seat.worker}'s by now; make a new plan"
             )
 
 
@@ -120,7 +120,7 @@ async def apply_plan(
 async def _check_targets(
     operations: Operations, plan: Plan, records: Mapping[int, MoveRecord]
 ) -> None:
-    alive = {one.worker for one in await operations.workers()}
+    alive = {live.worker for live in await operations.workers()}
     for step in plan.moves:
         record = records.get(step.shard)
         if step.target not in alive and (record is None or record.state != "done"):
@@ -194,8 +194,8 @@ async def _not_behind(
     if lag_seconds_max is None:
         return list(steps)
     wanted = {step.shard for step in steps}
-    seats = [one for one in await operations.shards() if one.shard in wanted]
-    waiting = await streams.waiting({one.shard: one.position for one in seats})
+    seats = [seat for seat in await operations.shards() if seat.shard in wanted]
+    waiting = await streams.waiting({seat.shard: seat.position for seat in seats})
     ready = [
         step for step in steps if (waiting[step.shard].oldest_seconds or 0.0) <= lag_seconds_max
     ]
@@ -206,6 +206,6 @@ async def _not_behind(
 
 def _applied(plan: Plan, records: Mapping[int, MoveRecord]) -> PlanResult:
     moved = [records[step.shard] for step in plan.moves if step.shard in records]
-    pauses = [one.pause_seconds * 1000 for one in moved if one.pause_seconds is not None]
+    pauses = [record.pause_seconds * 1000 for record in moved if record.pause_seconds is not None]
     median = statistics.median(pauses) if pauses else None
     return PlanResult(plan.plan, moved, median, max(pauses, default=None))

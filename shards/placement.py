@@ -3,7 +3,8 @@
 A worker that was told its shards has those and only those. All others share what is left:
 each takes free shards up to its share, and one that joins while the others have more asks
 the richest of them, until it has its share, once. From then on only an operator moves shards
-between living workers.
+between living workers. One that is drained takes none, but where all others are gone it takes
+over, and gives up all of it to the next that joins.
 """
 
 import math
@@ -76,11 +77,17 @@ def next_step(
         workers: All that are alive.
         joined: Whether it had its share before: then it does not ask others for theirs.
     """
-    alive = {one.worker: one for one in workers}
-    step = Step(owned={one.shard for one in holdings if one.worker == me})
-    left = [one.seconds_left for one in holdings if one.worker != me and one.seconds_left > 0]
+    alive = {live.worker: live for live in workers}
+    step = Step(owned={holding.shard for holding in holdings if holding.worker == me})
+    left = [
+        holding.seconds_left
+        for holding in holdings
+        if holding.worker != me and holding.seconds_left > 0
+    ]
     step.look_again_seconds = min(left, default=math.inf) + MARGIN_SECONDS
-    step.is_moving = any(one.move and me in (one.worker, one.move.target) for one in holdings)
+    step.is_moving = any(
+        holding.move and me in (holding.worker, holding.move.target) for holding in holdings
+    )
     if me not in alive:  # until the next heartbeat
         return step
     _let_go(step, me, holdings, alive)
@@ -94,12 +101,12 @@ def next_step(
 def _let_go(
     step: Step, me: bytes, holdings: Sequence[Holding], alive: Mapping[bytes, LiveWorker]
 ) -> None:
-    for one in holdings:
-        move = one.move
-        if move is None or move.state != "asked" or me not in {one.worker, move.target}:
+    for holding in holdings:
+        move = holding.move
+        if move is None or move.state != "asked" or me not in {holding.worker, move.target}:
             continue
-        if one.worker != me:
-            if not may_have(alive[me], one.shard):
+        if holding.worker != me:
+            if not may_have(alive[me], holding.shard):
                 step.refuse[move.move] = "the target was told to work on other shards"
             continue
         target = alive.get(move.target)
@@ -107,10 +114,10 @@ def _let_go(
             step.refuse[move.move] = "the shard has another owner by now"
         elif target is None:
             step.refuse[move.move] = "the target is not alive"
-        elif not may_have(target, one.shard):
+        elif not may_have(target, holding.shard):
             step.refuse[move.move] = "the target was told to work on other shards"
         else:
-            step.release.append(one.shard)
+            step.release.append(holding.shard)
 
 
 def may_have(worker: LiveWorker, shard: int) -> bool:
@@ -118,25 +125,25 @@ def may_have(worker: LiveWorker, shard: int) -> bool:
     return worker.listed is None or shard in worker.listed
 
 
-def _is_free(one: Holding, me: bytes, alive: Mapping[bytes, LiveWorker]) -> bool:
+def _is_free(holding: Holding, me: bytes, alive: Mapping[bytes, LiveWorker]) -> bool:
     """Whether a shard is to be had, and not kept free for another."""
-    if one.worker == me or one.seconds_left > 0:
+    if holding.worker == me or holding.seconds_left > 0:
         return False
-    target = alive.get(one.move.target) if one.move is not None else None
-    return target is None or target.worker == me or not may_have(target, one.shard)
+    target = alive.get(holding.move.target) if holding.move is not None else None
+    return target is None or target.worker == me or not may_have(target, holding.shard)
 
 
 def _take_listed(
     step: Step, me: bytes, holdings: Sequence[Holding], alive: Mapping[bytes, LiveWorker]
 ) -> None:
-    for one in holdings:
-        if not may_have(alive[me], one.shard) or one.worker == me:
+    for holding in holdings:
+        if not may_have(alive[me], holding.shard) or holding.worker == me:
             continue
-        owner = alive.get(one.worker)
-        if _is_free(one, me, alive):
-            step.claim.append(one.shard)
-        elif owner is not None and owner.listed is None and one.move is None:
-            step.ask[one.shard] = one.worker
+        owner = alive.get(holding.worker)
+        if _is_free(holding, me, alive):
+            step.claim.append(holding.shard)
+        elif owner is not None and owner.listed is None and holding.move is None:
+            step.ask[holding.shard] = holding.worker
     listed = alive[me].listed or frozenset()
     step.complete = listed <= step.owned
 
@@ -150,39 +157,53 @@ def _take_share(
     joined: bool,
 ) -> None:
     listed = {shard for worker in alive.values() for shard in worker.listed or ()}
-    fixed = {one.shard for one in holdings if one.worker in alive and alive[one.worker].listed}
-    pool = [one for one in holdings if one.shard not in listed | fixed]
-    sharing = sorted(one.worker for one in alive.values() if one.listed is None and not one.drained)
-    mine = len([one for one in pool if one.worker == me and one.shard not in step.release])
-    for_me = [one.shard for one in holdings if one.move and one.move.target == me != one.worker]
-    free = [one.shard for one in holdings if _is_free(one, me, alive)]
+    fixed = {
+        holding.shard
+        for holding in holdings
+        if holding.worker in alive and alive[holding.worker].listed
+    }
+    pool = [holding for holding in holdings if holding.shard not in listed | fixed]
+    unlisted = sorted(live.worker for live in alive.values() if live.listed is None)
+    sharing = [worker for worker in unlisted if not alive[worker].drained] or unlisted
+    mine = len(
+        [holding for holding in pool if holding.worker == me and holding.shard not in step.release]
+    )
+    for_me = [
+        holding.shard
+        for holding in holdings
+        if holding.move and holding.move.target == me != holding.worker
+    ]
+    free = [holding.shard for holding in holdings if _is_free(holding, me, alive)]
     step.claim = [shard for shard in free if shard in for_me]
     if me not in sharing:  # drained
         step.complete = True
         return
-    candidates = [one.shard for one in pool if one.shard in free and one.shard not in for_me]
+    candidates = [
+        holding.shard for holding in pool if holding.shard in free and holding.shard not in for_me
+    ]
     # Each begins elsewhere, so that not all try for the same ones.
     start = len(candidates) * sharing.index(me) // len(sharing)
     room = math.ceil(len(pool) / len(sharing)) - mine - len(for_me)
     step.claim += (candidates[start:] + candidates[:start])[: max(room, 0)]
     least = len(pool) // len(sharing)
     step.complete = mine >= least and not step.claim
-    planned = any(one.move is not None and one.move.planned for one in holdings)
+    planned = any(holding.move is not None and holding.move.planned for holding in holdings)
     missing = least - mine - len(set(step.claim) | set(for_me))
     if not joined and not planned and missing > 0:
-        step.ask = _ask_richest(pool, [one for one in sharing if one != me], missing, least)
+        keeps = {worker: least if worker in sharing else 0 for worker in unlisted if worker != me}
+        step.ask = _ask_richest(pool, keeps, missing)
 
 
 def _ask_richest(
-    pool: Sequence[Holding], others: Sequence[bytes], missing: int, least: int
+    pool: Sequence[Holding], keeps: Mapping[bytes, int], missing: int
 ) -> dict[int, bytes]:
-    """Of whom to ask for which shards: always of who has most, and never below the share."""
-    settled = [one for one in pool if one.move is None and one.worker in others]
-    has = Counter(one.worker for one in settled)
+    """Of whom to ask for which shards: always of who has most, and never below what it keeps."""
+    settled = [holding for holding in pool if holding.move is None and holding.worker in keeps]
+    has = Counter(holding.worker for holding in settled)
     asked: dict[int, bytes] = {}
     while len(asked) < missing and has:
-        richest = max(has, key=lambda worker: (has[worker], worker))
-        if has[richest] <= least:
+        richest = max(has, key=lambda worker: (has[worker] - keeps[worker], worker))
+        if has[richest] <= keeps[richest]:
             break
         shard = max(s.shard for s in settled if s.worker == richest and s.shard not in asked)
         asked[shard] = richest

@@ -61,9 +61,9 @@ def name_worker(name: str, workers: Sequence[LiveSeat]) -> LiveSeat:
     Raises:
         InputError: There is none, or there are several.
     """
-    found = [one for one in workers if one.worker.startswith(name.lower())]
+    found = [live for live in workers if live.worker.startswith(name.lower())]
     if len(name) < PREFIX_MIN or len(found) != 1:
-        known = ", ".join(one.worker for one in workers) or "none"
+        known = ", ".join(live.worker for live in workers) or "none"
         raise InputError(f"{name!r} names {len(found)} living workers; there are: {known}")
     return found[0]
 
@@ -75,7 +75,7 @@ def weigh(shards: Sequence[ShardSeat], weights: Mapping[int, float]) -> dict[int
         shards: All, as measured.
         weights: Said by an operator, which count instead.
     """
-    measured = {one.shard: one.transfers_per_second for one in shards} | dict(weights)
+    measured = {seat.shard: seat.transfers_per_second for seat in shards} | dict(weights)
     mean = sum(measured.values()) / max(len(measured), 1)
     least = mean * IDLE_SHARE if mean else 1.0
     return {shard: max(weight, least) for shard, weight in measured.items()}
@@ -125,16 +125,16 @@ def make_plan(
         InputError: What is asked for cannot be done.
     """
     weighed = weigh(shards, weights or {})
-    before = {one.shard: one.worker for one in shards}
+    before = {seat.shard: seat.worker for seat in shards}
     owners = dict(before)
-    alive = {one.worker: one for one in workers}
-    sharing = [one.worker for one in workers if one.shards is None and not one.drained]
+    alive = {live.worker: live for live in workers}
+    sharing = [live.worker for live in workers if live.shards is None and not live.drained]
     takers = [worker for worker in sharing if worker not in drain]
     for shard, target in (moves or {}).items():
         _check_move(shard, target, before, alive)
         owners[shard] = target
     leaving = [shard for shard in owners if owners[shard] in drain]
-    for shard in sorted(leaving, key=lambda one: -weighed[one]):
+    for shard in sorted(leaving, key=lambda place: -weighed[place]):
         if not takers:
             raise InputError("no other worker could take the shards; start one, then drain")
         loads = _loads(owners, weighed, takers)

@@ -1,8 +1,9 @@
 """Flushes written row by row into the tables, and the histories that must come of them."""
 
+import itertools
 import random
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -13,6 +14,8 @@ from tests.ledgers import Ledger
 COUNTERS: Final = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
 COLUMNS: Final = ("number", "stripe", "version", "amount", "pending_amount", *COUNTERS,
                   "transfer_id", "run")  # fmt: skip
+EARLIER: Final = ("earlier_transfers", "earlier_amounts", "earlier_pending", "debit")
+RUN_POSTINGS_MAX: Final = 48
 BEGAN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 WORKERS: Final = (uuid.UUID(int=7), uuid.UUID(int=5), uuid.UUID(int=6))
 
@@ -25,6 +28,25 @@ class Written(NamedTuple):
     flush: Row
     spent: list[Row]
     posted: list[Row]
+
+
+def pack(rows: Sequence[Row], debits: Collection[uuid.UUID]) -> list[Row]:
+    """Rows of one posting each as rows of whole runs, given which transfers are debits."""
+    packed = []
+    for _, neighbours in itertools.groupby(rows, key=lambda row: row["stripe"]):
+        of_stripe = list(neighbours)
+        for start in range(0, len(of_stripe), RUN_POSTINGS_MAX):
+            run = of_stripe[start : start + RUN_POSTINGS_MAX]
+            *earlier, last = run
+            row = last | dict.fromkeys(EARLIER) | {"run": len(run)}
+            if earlier:
+                row["earlier_transfers"] = [each["transfer_id"] for each in earlier]
+                row["earlier_amounts"] = [each["amount"] for each in earlier]
+            if earlier and any(each["pending_amount"] for each in run):
+                row["earlier_pending"] = [each["pending_amount"] for each in earlier]
+                row["debit"] = [each["transfer_id"] in debits for each in run]
+            packed.append(row)
+    return packed
 
 
 class Author:
@@ -42,10 +64,20 @@ class Author:
         self._flushes = 0
         self._sequences = dict.fromkeys(WORKERS, 0)
         self._draw = random.Random(5)
+        self._debits: set[uuid.UUID] = set()
 
-    def write(self, worker: uuid.UUID, seconds: int, runs: dict[int, int]) -> Written:
+    def write(
+        self, worker: uuid.UUID, seconds: int, runs: dict[int, int], *, packed: bool = False
+    ) -> Written:
         """A flush with runs of some lengths, by stripe. Its debits and credits are of one account;
-        those of the other side, which are of no interest here, are left out."""
+        those of the other side, which are of no interest here, are left out.
+
+        Args:
+            worker: Whose it is.
+            seconds: When, after `BEGAN`.
+            runs: How many postings, by stripe.
+            packed: Whether a run is one row, as they are written today, or a row a posting.
+        """
         self._flushes += 1
         self._sequences[worker] += 1
         time = BEGAN + timedelta(seconds=seconds)
@@ -55,20 +87,30 @@ class Author:
         for stripe, length in sorted(runs.items()):
             for place in range(length):
                 self._add(written, stripe, length if place == length - 1 else 0)
-        return written
+        return written._replace(posted=pack(written.posted, self._debits)) if packed else written
 
     def _add(self, written: Written, stripe: int, run: int) -> None:
         account = stripe >> 10
         other = self._draw.choice([n for n in self._ids if n != account])
-        amount = self._draw.choice([-1, 1]) * self._draw.randint(1, 99)
+        amount = self._draw.choice([-1, 1]) * self._draw.randint(0, 99)
+        pending = self._draw.choice([0] * 9 + [-5, 5])
         row = dict(self._newest.get(stripe) or dict.fromkeys(COLUMNS, 0) | {"stripe": stripe})
         row["number"] = (written.flush["number"] << 20) + len(written.posted)
         row["version"] += 1
-        row["credits_posted" if amount > 0 else "debits_posted"] += abs(amount)
-        row |= {"amount": amount, "transfer_id": uuid.UUID(int=self._draw.getrandbits(128))}
+        is_debit = amount < 0
+        row["debits_posted" if is_debit else "credits_posted"] += abs(amount)
+        side, sign = ("debits_pending", -1) if is_debit else ("credits_pending", 1)
+        row[side] += sign * pending
+        row |= {
+            "amount": amount,
+            "pending_amount": pending,
+            "transfer_id": uuid.UUID(int=self._draw.getrandbits(128)),
+        }
         self._newest[stripe] = row
+        if is_debit:
+            self._debits.add(row["transfer_id"])
         written.posted.append(row | {"run": run})
-        debit, credit = (other, account) if amount > 0 else (account, other)
+        debit, credit = (account, other) if is_debit else (other, account)
         written.spent.append({"id": row["transfer_id"], "number": row["number"],
                               "debit_account": debit, "credit_account": credit,
                               "amount": abs(amount), "code": 1, "flags": 0, "shard": 0,

@@ -18,6 +18,9 @@ NODE_TIMEOUT_MS = 60_000
 """Failing over is the tests' to do, not that of a busy machine."""
 
 
+PASSWORD = "of-all-nodes"
+
+
 class Cluster:
     """Three primaries, and a replica of the first.
 
@@ -37,12 +40,12 @@ class Cluster:
             "cluster-node-timeout": str(NODE_TIMEOUT_MS),
             "repl-diskless-sync-delay": "0",
         }
-        return ValkeyServer(directory, settings=settings)
+        return ValkeyServer(directory, settings=settings, password=PASSWORD)
 
     @property
     def url(self) -> str:
         hosts = [f"127.0.0.1:{_port(node)}" for node in self.nodes[:3]]
-        return f"redis+cluster://{','.join(hosts)}"
+        return f"redis+cluster://:{PASSWORD}@{','.join(hosts)}"
 
     def primary_of(self, key: str) -> ValkeyServer:
         """The node that holds a key at first."""

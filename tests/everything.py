@@ -35,6 +35,10 @@ ACCOUNTS: dict[str, tuple[int, str]] = {
     "earned": (1, DEBITS),
     "payer": (1, ""),
     "paid": (2, ""),
+    "run 1": (1, ""),
+    "run 2": (2, ""),
+    "swings": (1, ""),
+    "swung": (2, ""),
 }
 
 
@@ -117,6 +121,23 @@ AFTER_THE_LAPSE: Entries = [
             (transfer("zero again", "twice 1", "twice 2", 0), "exists"),
         ],
     ),
+    (
+        1,
+        [
+            (transfer("run a", "run 1", "run 2", 10), "created"),
+            (transfer("run b", "run 1", "run 2", 4, flags=pending()), "created"),
+            (transfer("run c", "run 1", "run 2", 3), "created"),
+            (transfer("run d", "run 1", "run 2", 0), "created"),
+            (transfer("run e", "run 1", "run 2", 1), "created"),
+        ],
+    ),
+    (
+        1,
+        [
+            (transfer("swing out", "swings", "swung", 8), "created"),
+            (transfer("swing back", "swung", "swings", 8), "created"),
+        ],
+    ),
     (1, [(transfer("full", "full 1", "full 2", 5), "created")]),
     (1, [(transfer("fuller", "full 1", "full 2", 5, flags=pending()), "created")]),
     (1, [(transfer("earns", "payer", "earned", 10), "created")]),
@@ -158,6 +179,18 @@ async def fill(ledger: Ledger) -> None:
         await until(has_lapsed, "a hold to lapse")
         await send_all(ledger, AFTER_THE_LAPSE)
         assert b"error" in await send(ledger, 1, {"json": "no json"})
+    await ledger.sql("DO $$ BEGIN SET LOCAL session_replication_role = replica;"
+                     f"{fill_in(OF_OLD)} END $$")  # fmt: skip
+
+
+# The postings of `zero` and `zero again` as they were kept before migration 6: a row each.
+OF_OLD = """
+    INSERT INTO ledger.posted (stripe, version, run, number, transfer_id)
+    SELECT stripe, version - 1, 0, number - 1, earlier_transfers[1]
+    FROM ledger.posted WHERE transfer_id = <zero again>;
+    UPDATE ledger.posted SET earlier_transfers = NULL, earlier_amounts = NULL
+    WHERE transfer_id = <zero again>;
+"""
 
 
 def fill_in(sql: str) -> str:

@@ -5,8 +5,9 @@ import contextlib
 import inspect
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import redis.asyncio
@@ -34,11 +35,14 @@ class Ledger:
         self.shard_count = shard_count
 
     def worker(
-        self, shards: Sequence[int] | None = None, settings: WorkerSettings | None = None
+        self,
+        shards: Sequence[int] | None = None,
+        settings: WorkerSettings | None = None,
+        tell_time: Callable[[], int] = clock,
     ) -> Worker:
         """A worker over this ledger, not yet running."""
         store = WorkerStore(self.dsn, uuid.uuid4().bytes)
-        return Worker(store, Streams(self.redis_url, self.prefix), shards, clock, settings)
+        return Worker(store, Streams(self.redis_url, self.prefix), shards, tell_time, settings)
 
     @contextlib.asynccontextmanager
     async def working(self, *workers: Worker) -> AsyncIterator[list[Worker]]:
@@ -97,6 +101,13 @@ async def make_ledger(dsn: str, redis_url: str, shard_count: int = 16) -> Ledger
     own = dsn.rsplit("/", 1)[0] + "/" + name
     await migrate(own, shard_count)
     return Ledger(own, redis_url, name, shard_count)
+
+
+def as_user(redis_url: str, name: str, password: str = "secret") -> str:
+    """The same address, for another user."""
+    parts = urlsplit(redis_url)
+    place = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{name}:{password}@{place}"))
 
 
 async def until(condition: Any, what: str, seconds_max: float = CONDITION_SECONDS_MAX) -> Any:

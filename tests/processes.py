@@ -14,13 +14,15 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import structlog
 
+from engine.ledger.nouns import MICROSECONDS
 from engine.settings import WorkerSettings
 from tests.bounds import PROCESS_SECONDS_MAX
-from tests.ledgers import Ledger, ready
+from tests.ledgers import Ledger, clock, ready
 
 PR_SET_PDEATHSIG = 1
 
@@ -36,6 +38,9 @@ class WorkerProcess:
         shards: Which; None for its share of all.
         settings: Of the worker.
         dsn: How it reaches Postgres, where not as the ledger says.
+        redis_url: How it reaches Redis, where not as the ledger says.
+        clock_ahead_seconds: How far its clock is from that of this machine.
+        log: A file that gets what it logs, where not standard error.
     """
 
     def __init__(
@@ -44,14 +49,23 @@ class WorkerProcess:
         shards: Sequence[int] | None = None,
         settings: WorkerSettings | None = None,
         dsn: str | None = None,
+        redis_url: str | None = None,
+        clock_ahead_seconds: float = 0.0,
+        log: Path | None = None,
     ) -> None:
         self._words, words = _context.Pipe(duplex=False)
-        addresses = dsn or ledger.dsn, ledger.redis_url, ledger.prefix
+        addresses = dsn or ledger.dsn, redis_url or ledger.redis_url, ledger.prefix
+        how = settings or WorkerSettings(), shards, round(clock_ahead_seconds * MICROSECONDS)
         self._process = _context.Process(
-            target=_run, args=(words, addresses, settings or WorkerSettings(), shards), daemon=True
+            target=_run, args=(log, words, addresses, *how), daemon=True
         )
         self.worker = uuid.UUID(int=0)
         """Its id, once it is started."""
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended; None while it runs, and before."""
+        return self._process.exitcode
 
     @property
     def is_running(self) -> bool:
@@ -110,15 +124,18 @@ async def working(*processes: WorkerProcess) -> AsyncIterator[None]:
 
 
 def _run(
+    log: Path | None,
     words: Connection,
     addresses: tuple[str, str, str],
     settings: WorkerSettings,
     shards: Sequence[int] | None,
+    ahead: int,
 ) -> None:
     if sys.platform == "linux":  # so that none outlives the tests, however these end
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    asyncio.run(_work(words, addresses, settings, shards))
+    where = sys.stderr if log is None else log.open("a", buffering=1)
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(where))
+    asyncio.run(_work(words, addresses, settings, shards, ahead))
 
 
 async def _work(
@@ -126,8 +143,9 @@ async def _work(
     addresses: tuple[str, str, str],
     settings: WorkerSettings,
     shards: Sequence[int] | None,
+    ahead: int,
 ) -> None:
-    worker = Ledger(*addresses, 0).worker(shards, settings)
+    worker = Ledger(*addresses, 0).worker(shards, settings, lambda: clock() + ahead)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
     words.send(uuid.UUID(bytes=worker.store.worker))
     running = asyncio.create_task(worker.run())

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
+import hiredis
+
 Loss = Literal["request", "answer", "late"]
 
 
@@ -13,7 +15,7 @@ class _Trap(NamedTuple):
     """What happens, once, to the next message with a marker in it."""
 
     marker: bytes
-    what: Loss | Literal["hold"]
+    what: Loss | Literal["hold", "mute"]
     passing: int = 0
 
 
@@ -32,13 +34,21 @@ class Proxy:
     cut. `lose("answer", marker)`: the server acts on it, and the connection is cut instead
     of its answer being passed on. `lose("late", marker)`: the client is cut off, the server
     is not, and gets the message by `deliver`. `hold(marker)`: it is kept until `release`,
-    and nobody is cut off. `silent`: nothing passes any more, and nobody is told.
+    and nobody is cut off. `mute(marker)`: the server acts on it, and nothing of that connection
+    passes back any more, which nobody is told. `silent`: nothing passes at all, and nobody is
+    told.
+    `bytes_per_second`: how fast answers pass, over all connections. `refusal`: what Redis says to
+    every command, which does not reach it.
     """
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
         self._trap: _Trap | None = None
         self._late: _Late | None = None
+        self.bytes_per_second: float | None = None
+        self.refusal: str | None = None
+        self._link = asyncio.Lock()
+        self._serving: set[asyncio.Task[None]] = set()
         self._passing = asyncio.Event()
         self._passing.set()
         self._released = asyncio.Event()
@@ -55,6 +65,11 @@ class Proxy:
         self._trap = _Trap(marker, "hold", passing)
         self.held.clear()
         self._released.clear()
+
+    def mute(self, marker: bytes) -> None:
+        """Pass on the next message with `marker`, and never an answer: the link is dead."""
+        self._trap = _Trap(marker, "mute")
+        self.lost.clear()
 
     def release(self) -> None:
         """Let go of what is held back."""
@@ -76,6 +91,21 @@ class Proxy:
             answer = answer[1 + int.from_bytes(answer[1:5], "big") :]
         return b"C" in kinds  # CommandComplete
 
+    async def end(self) -> None:
+        """Cut all connections."""
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+
+    @staticmethod
+    def _refuse(data: bytes, refusal: str) -> bytes:
+        commands = hiredis.Reader()
+        commands.feed(data)
+        count = 0
+        while commands.gets() is not False:
+            count += 1
+        return f"-{refusal}\r\n".encode() * count
+
     @property
     def silent(self) -> bool:
         """Whether nothing passes, without anybody being told."""
@@ -88,15 +118,26 @@ class Proxy:
     async def serve(
         self, client_in: asyncio.StreamReader, client_out: asyncio.StreamWriter
     ) -> None:
-        server_in, server_out = await asyncio.open_connection(self._host, self._port)
-        losing = False
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        try:
+            server_in, server_out = await asyncio.open_connection(self._host, self._port)
+        except OSError:  # the server is away, and so are we
+            client_out.close()
+            return
+        losing = muted = False
         kept: set[asyncio.StreamWriter] = set()
         tail = b""
 
         async def to_server() -> None:
-            nonlocal losing, tail
+            nonlocal losing, muted, tail
             while data := await client_in.read(65536):
                 await self._passing.wait()
+                if self.refusal is not None:
+                    client_out.write(self._refuse(data, self.refusal))
+                    continue
                 trap = self._trap
                 # A marker may come in two pieces, but not wholly from before the trap was set.
                 if trap is not None and trap.marker in tail[1 - len(trap.marker) :] + data:
@@ -111,10 +152,13 @@ class Proxy:
                     if trap.what == "late":
                         self._late = _Late(data, server_in, server_out)
                         kept.add(server_out)
-                    if trap.what != "answer":
+                    if trap.what == "mute":
+                        muted = True
+                    elif trap.what != "answer":
                         self.lost.set()
                         return
-                    losing = True
+                    else:
+                        losing = True
                 tail = data[-64:]
                 server_out.write(data)
                 await server_out.drain()
@@ -122,9 +166,15 @@ class Proxy:
         async def to_client() -> None:
             while data := await server_in.read(65536):
                 await self._passing.wait()
+                if muted:
+                    self.lost.set()
+                    continue
                 if losing:
                     self.lost.set()
                     return
+                if self.bytes_per_second is not None:
+                    async with self._link:
+                        await asyncio.sleep(len(data) / self.bytes_per_second)
                 client_out.write(data)
                 await client_out.drain()
 
@@ -156,3 +206,4 @@ async def proxied(url: str) -> AsyncIterator[tuple[Proxy, str]]:
         yield proxy, through
     finally:
         server.close()
+        await proxy.end()

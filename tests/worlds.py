@@ -12,14 +12,15 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from engine.book.book import Book
+from engine.book.book import LARGE, NEAR_OVERFLOW, Book
 from engine.book.columns import AccountRow, Decision, Postings
-from engine.book.postings import post_decisions
+from engine.book.postings import RUN_POSTINGS_MAX, post_decisions
 from engine.deciding.batch import Batch
 from engine.deciding.decider import Decider
 from engine.deciding.missing import Found
 from engine.ledger.nouns import (
     AMOUNT_MAX,
+    COUNTER_MAX,
     ID_ZERO,
     MICROSECONDS,
     AccountFlags,
@@ -33,6 +34,8 @@ from engine.wire.layout import transfers_to_rows
 
 START = 1_700_000_000 * MICROSECONDS
 SHARDS = 4
+
+EDGES = (LARGE, LARGE, NEAR_OVERFLOW // 2, NEAR_OVERFLOW, 2**61, 2**62, COUNTER_MAX)
 
 Entry = tuple[int, list[Transfer]]
 """The shard by whose stream it comes, and its transfers."""
@@ -52,6 +55,8 @@ class Profile(msgspec.Struct):
     """Share of plain transfers that are linked to the next."""
     elsewhere: float = 0.08
     """Share of accounts in another ledger."""
+    edges: float = 0.0
+    """Share of amounts about which something changes: who decides, and what overflows."""
 
 
 class World:
@@ -105,6 +110,9 @@ class World:
             ledger=debit.ledger,
             code=7,
         )
+        if self.profile.edges and draw.random() < self.profile.edges:
+            amount = draw.choice(EDGES) + draw.choice([-1, 0, 1])
+            transfer = msgspec.structs.replace(transfer, amount=amount)
         if draw.random() < self.profile.special:
             transfer = self._special(transfer)
         elif draw.random() < self.profile.linked:
@@ -325,16 +333,20 @@ class ByColumns:
         self.book.end_flush()
 
     def _check_postings(self, posted: Postings) -> None:
-        """Versions are dense and counters follow from the posting before."""
-        columns = (posted.stripe, posted.version, posted.amount, posted.pending_amount)
+        """Versions are dense and counters follow from the run before."""
         counters = zip(*posted.counters.tolist(), strict=True)
-        rows = zip(*(column.tolist() for column in columns), counters, strict=True)
-        for stripe, version, amount, pending_amount, after in rows:
+        runs = zip(posted.starts, posted.ends, posted.stripe, posted.version, counters, strict=True)
+        for start, end, stripe, version, after in runs:
             newest, before = self.versions.get(stripe, (0, (0, 0, 0, 0)))
-            assert version == newest + 1
-            moved = [b - a for a, b in zip(before, after, strict=True)]
-            assert amount == moved[3] - moved[1]
-            assert pending_amount == moved[2] - moved[0]
+            assert 0 < end - start <= RUN_POSTINGS_MAX
+            assert version == newest + end - start
+            moved = list(before)
+            for place in range(start, end):
+                pending, posted_ = (0, 1) if posted.is_debit[place] else (2, 3)
+                sign = -1 if posted.is_debit[place] else 1
+                moved[pending] += sign * int(posted.pending_amount[place])
+                moved[posted_] += sign * int(posted.amount[place])
+            assert tuple(moved) == after
             self.versions[stripe] = (version, after)
 
     def _commit(self, flight: Sequence[Decision]) -> None:

@@ -32,6 +32,16 @@ NEAR_OVERFLOW: Final = 2**60
 LARGE: Final = 2**40
 """Amounts from here on go to the sequential rules too, so that no flush adds up unnoticed."""
 
+FOREIGN_STRIPE_MAX: Final = 2**51
+"""No counter of a stripe away from its account's home passes this, or falls below zero: what would
+goes to the home stripe, under the lock of its owner. So all of them together stay below 2^61, and
+however they stand the home stripe stays within 64 bits as long as the account's sums do."""
+
+UNLOCKED_MAX: Final = 2**61
+"""What could bring a counter of an account past this locks the owners of all shards, so that every
+book learns of it. Below it, whatever a book does not know of other stripes brings no counter to its
+end."""
+
 PENDING: Final = int(TransferFlags.pending)
 
 DEBITS_PENDING, DEBITS_POSTED, CREDITS_PENDING, CREDITS_POSTED = range(4)
@@ -132,10 +142,15 @@ class Book:
         at = self.find_accounts(other._table.words(slots))  # noqa: SLF001 - another of its kind
         here = np.flatnonzero(at >= 0)
         self.closed[at[here]] = other.closed[here]
-        here = here[self.stripe[at[here]] == other.stripe[here]]
-        self.version[at[here]] = other.version[here]
-        self.own[:, at[here]] = other.own[:, here]
-        self.others[:, at[here]] = other.others[:, here]
+        same = self.stripe[at[here]] == other.stripe[here]
+        # Written at home there and through another stripe here: its sum counts all the same.
+        apart = here[~same]
+        total = other.own[:, apart] + other.others[:, apart]
+        self.others[:, at[apart]] = total - self.own[:, at[apart]]
+        same = here[same]
+        self.version[at[same]] = other.version[same]
+        self.own[:, at[same]] = other.own[:, same]
+        self.others[:, at[same]] = other.others[:, same]
         self.mark_near_overflow(at[here])
         # All that was under way is committed: what is looked up from now on is newer.
         self.uncommitted.forget_all()
@@ -164,8 +179,9 @@ class Book:
         if not self.owned[self.writing_shard]:
             self.writing_shard = min(owned, default=0)
             stays &= self.mine[: self.accounts]
-        if self.owns_all:
-            # From now on nobody is asked what others have brought: all of that is loaded anew.
+        if (self.owned & ~before).any():
+            # What others brought by these shards is this book's to end from now on, and nobody
+            # may be asked any more what it was: all is loaded anew.
             stays[:] = False
         self._keep(np.flatnonzero(stays))
         self.holds.forget_shards(np.flatnonzero(before & ~self.owned).tolist())
@@ -181,7 +197,9 @@ class Book:
 
     def mark_near_overflow(self, slots: Slots) -> None:
         """Note which of these accounts the fast path must leave alone."""
-        total = np.abs(self.own[:, slots]) + np.abs(self.others[:, slots])
+        # By floats, which do not wrap, whatever somebody has written into a stripe.
+        total = np.abs(self.own[:, slots].astype(np.float64))
+        total += np.abs(self.others[:, slots].astype(np.float64))
         self.near_overflow[slots] = (total > NEAR_OVERFLOW).any(axis=0)
 
     def refresh_others(self, numbers: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> None:
@@ -192,7 +210,8 @@ class Book:
 
     def account_at(self, slot: int) -> Account:
         """An account as an object for the rules."""
-        totals = (self.own[:, slot] + self.others[:, slot]).tolist()
+        own, others = self.own[:, slot].tolist(), self.others[:, slot].tolist()
+        totals = [here + elsewhere for here, elsewhere in zip(own, others, strict=True)]
         return Account(
             self._table.words(np.array([slot])).tobytes(),
             int(self.number[slot]),

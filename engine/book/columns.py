@@ -46,25 +46,39 @@ SpentRows: TypeAlias = npt.NDArray[np.void]
 
 
 class Postings(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """Postings in columns, sorted by stripe and version."""
+    """The postings of a flush in columns, by stripe and version, and the runs they are in."""
 
-    stripe: npt.NDArray[np.int64]
-    version: npt.NDArray[np.int64]
-    run: npt.NDArray[np.int64]
-    """The length of its run where it is the last of it, else 0."""
     transfer_id: npt.NDArray[np.void]
     amount: npt.NDArray[np.int64]
     pending_amount: npt.NDArray[np.int64]
+    is_debit: npt.NDArray[np.bool_]
+    ends: npt.NDArray[np.int64]
+    """Of each run: the place behind its last posting. What follows is of each run too."""
+    stripe: npt.NDArray[np.int64]
+    version: npt.NDArray[np.int64]
+    """Of its last posting."""
     counters: npt.NDArray[np.int64]
-    """Those of the stripe after the posting, shape (4, n)."""
+    """Those of the stripe after its last posting, shape (4, runs)."""
 
     def __len__(self) -> int:
-        return len(self.stripe)
+        """How many postings there are."""
+        return len(self.transfer_id)
+
+    @property
+    def starts(self) -> npt.NDArray[np.int64]:
+        """Of each run: the place of its first posting."""
+        starts = np.zeros_like(self.ends)
+        starts[1:] = self.ends[:-1]
+        return starts
 
 
 _NO_NUMBERS: Final = np.empty(0, np.int64)
 NO_POSTINGS: Final = Postings(
-    *(_NO_NUMBERS,) * 3, np.empty(0, "V16"), *(_NO_NUMBERS,) * 2, np.empty((4, 0), np.int64)
+    np.empty(0, "V16"),
+    *(_NO_NUMBERS,) * 2,
+    np.empty(0, bool),
+    *(_NO_NUMBERS,) * 3,
+    np.empty((4, 0), np.int64),
 )
 
 

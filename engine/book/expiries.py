@@ -32,6 +32,9 @@ class Expiries:
         for row in taken(decision.spent, np.flatnonzero(decision.spent["expires_at"])):
             self.add_hold(int(row["expires_at"]), row["id"].tobytes())
 
+    def __len__(self) -> int:
+        return len(self._heap)
+
     def is_due(self, now: int) -> bool:
         """Whether a hold expires by now, or may, beyond the horizon."""
         return now > self.horizon or bool(self._heap and self._heap[0][0] <= now)
@@ -40,11 +43,21 @@ class Expiries:
         """When the next hold expires."""
         return self._heap[0][0] if self._heap else None
 
-    def take_expired(self, time: int) -> list[bytes]:
-        """The ids of those that expire up to `time`, earliest first; they are inside no more."""
-        expired = []
-        while self._heap and self._heap[0][0] <= time:
-            _, hold_id = heapq.heappop(self._heap)
-            self._here.discard(hold_id)
-            expired.append(hold_id)
-        return expired
+    def take_expired(self, time: int, count_max: int) -> list[tuple[int, bytes]]:
+        """When and which expire up to `time`, earliest first; they are inside no more.
+
+        Args:
+            time: Microseconds since 1970.
+            count_max: How many at most; the others stay.
+        """
+        due: list[tuple[int, bytes]] = []
+        while self._heap and self._heap[0][0] <= time and len(due) < count_max:
+            expiry = heapq.heappop(self._heap)
+            self._here.discard(expiry[1])
+            due.append(expiry)
+        return due
+
+    def resolved_until(self, time: int) -> int:
+        """Up to when, and not beyond `time`, no hold is left that was not taken."""
+        earliest = self._heap[0][0] - 1 if self._heap else time
+        return min(time, earliest, self.horizon)

@@ -15,9 +15,9 @@ Words: TypeAlias = npt.NDArray[np.uint64]
 Slots: TypeAlias = npt.NDArray[np.int64]
 """Places of ids, shape (n,); -1 where an id is not in the table."""
 
-_MIX_HIGH: Final = np.uint64(0x9E3779B97F4A7C15)
-_MIX_LOW: Final = np.uint64(0xC2B2AE3D27D4EB4F)
-_SLOT_BITS: Final = np.uint64(32)
+_MIX: Final = np.uint64(0x9E3779B97F4A7C15)
+_HALF_BITS: Final = np.uint64(32)
+_HALF_MASK: Final = np.uint64(0xFFFFFFFF)
 _SLOT_MASK: Final = np.uint64(0xFFFFFFFF)
 _EMPTY: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
 _HASH_MASK: Final = np.uint64(0x7FFFFFFFFFFFFFFF)
@@ -28,14 +28,39 @@ def words_of(ids: npt.NDArray[np.void]) -> Words:
     return np.ascontiguousarray(ids).view(np.uint64).reshape(-1, 2)
 
 
+_key: Final = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
+
+
+def key_hashes(secret: bytes) -> None:
+    """Hash by another key from now on: before the first table is filled, or never.
+
+    Ids come from producers. Whoever knew the key could choose ids that all hash alike, and each
+    look-up would go through all of them.
+
+    Args:
+        secret: 16 bytes, random at the start of a process.
+    """
+    _key[:] = np.frombuffer(secret, np.uint64)
+
+
 def hash_words(words: Words) -> npt.NDArray[np.uint64]:
-    """A 63-bit hash of each id; whatever is regular in ids made one after the other is mixed."""
-    mixed = words[:, 0] * _MIX_HIGH
-    mixed ^= words[:, 1] * _MIX_LOW
+    """A 63-bit hash of each id, by the key of the process.
+
+    Of each word the halves, keyed, are multiplied: by how much a product changes with one half
+    depends on the key of the other. Then whatever is regular in ids made one after the other is
+    mixed. Source: NH, the universal hash of UMAC (RFC 4418), with xor in place of its addition.
+    """
+    high, low = words[:, 0] ^ _key[0], words[:, 1] ^ _key[1]
+    mixed: npt.NDArray[np.uint64] = high & _HALF_MASK
+    mixed *= high >> _HALF_BITS
+    other = low & _HALF_MASK
+    other *= low >> _HALF_BITS
+    mixed += other
     mixed ^= mixed >> np.uint64(29)
-    mixed *= _MIX_HIGH
+    mixed *= _MIX
     mixed ^= mixed >> np.uint64(32)
-    return mixed & _HASH_MASK  # so that none looks like an empty place
+    mixed &= _HASH_MASK  # so that none looks like an empty place
+    return mixed
 
 
 class IdTable:

@@ -1,6 +1,7 @@
-"""From decisions to postings: each leg with its version and the counters after it."""
+"""From decisions to postings: the legs of each stripe in runs, with the counters after each."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
@@ -12,7 +13,10 @@ from engine.book.book import (
     Book,
 )
 from engine.book.columns import NO_POSTINGS, Decision, Postings
-from engine.book.runs import joined, run_lengths, run_starts
+from engine.book.runs import Ints, joined, run_lengths, run_starts
+
+RUN_POSTINGS_MAX: Final = 48
+"""Postings of one run, which is a row: so many with pending amounts stay below 2,000 bytes."""
 
 
 def post_decisions(book: Book, decisions: Sequence[Decision]) -> Postings:
@@ -33,33 +37,42 @@ def post_decisions(book: Book, decisions: Sequence[Decision]) -> Postings:
     # One sort of plain integers: by slot, then in the order in which it was decided.
     keys = np.sort((slots << 24) | np.arange(count))
     order = keys & 0xFFFFFF
-    slots = keys >> 24
-    first = run_starts(slots)
-    run = run_lengths(first, count)
-    last = first + run - 1
-    heads = slots[first]
-    runs = np.zeros(count, np.int64)
-    runs[last] = run
-    versions = np.arange(1, count + 1) + np.repeat(book.version[heads] - first, run)
-    book.version[heads] += run
-    # The book is at the end of the flush: the counters before it follow backwards.
+    first = run_starts(keys >> 24)
+    length = run_lengths(first, count)
+    slots = (keys >> 24)[first]
+    versions = book.version[slots]
+    book.version[slots] += length
+    ends, stripes = _cut(first, length)
+    # The book is at the end of the flush: what was before follows backwards.
+    last = (first + length - 1)[stripes]
     changes = np.zeros((4, count), np.int64)
-    counters = np.empty((4, count), np.int64)
+    counters = book.own[:, slots[stripes]]
     for kind in range(4):
-        after = book.own[kind, heads]
         if deltas[kind].any():
             changes[kind] = deltas[kind, order]
             sums = np.cumsum(changes[kind])
-            counters[kind] = sums + np.repeat(after - sums[last], run)
-        else:
-            counters[kind] = np.repeat(after, run)
-    book.mark_near_overflow(heads)
+            counters[kind] -= sums[last] - sums[ends - 1]
+    book.mark_near_overflow(slots)
     return Postings(
-        stripe=book.stripe[slots],
-        version=versions,
-        run=runs,
         transfer_id=transfers[order],
         amount=changes[CREDITS_POSTED] - changes[DEBITS_POSTED],
         pending_amount=changes[CREDITS_PENDING] - changes[DEBITS_PENDING],
+        is_debit=order & 1 == 0,  # legs come in pairs, the debit first
+        ends=ends,
+        stripe=book.stripe[slots][stripes],
+        version=(versions - first)[stripes] + ends,
         counters=counters,
     )
+
+
+def _cut(first: Ints, length: Ints) -> tuple[Ints, Ints]:
+    """Runs of no more than `RUN_POSTINGS_MAX`: where they end, and of which stripe each is.
+
+    Args:
+        first: Where the postings of each stripe begin.
+        length: How many they are.
+    """
+    pieces = -(-length // RUN_POSTINGS_MAX)
+    stripes = np.repeat(np.arange(len(first)), pieces)
+    piece = np.arange(1, len(stripes) + 1) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    return first[stripes] + np.minimum(piece * RUN_POSTINGS_MAX, length[stripes]), stripes

@@ -3,21 +3,21 @@
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
+from engine.client.patience import Patience
 from engine.errors import BackpressureError
 from engine.ledger.nouns import stream_name
+from engine.settings import WhenFull
 from engine.streams.connection import pack_command
 
 if TYPE_CHECKING:
-    from engine.streams.cluster_connection import Fast
+    from engine.streams.cluster_connection import AnyConnection
 FRESH_SECONDS: Final = 0.05
 """How old the known length of a stream may be."""
 
 WAIT_SECONDS: Final = 0.05
 """How long to wait before a stream that is full is looked at again."""
-
-WhenFull: TypeAlias = Literal["error", "wait"]
 
 
 class Backpressure:
@@ -28,15 +28,22 @@ class Backpressure:
         shard_count: Of the ledger.
         entries_max: Most entries that may wait in one stream.
         when_full: Whether to refuse at once, or when the time limit has passed.
+        patience: The clock of time limits.
     """
 
     def __init__(
-        self, prefix: str, shard_count: int, entries_max: int, when_full: WhenFull
+        self,
+        prefix: str,
+        shard_count: int,
+        entries_max: int,
+        when_full: WhenFull,
+        patience: Patience,
     ) -> None:
-        self.connection: Callable[[], Fast | None] = lambda: None
+        self.connection: Callable[[], AnyConnection | None] = lambda: None
         """Set by whoever keeps the connection."""
         self.waits: Final = when_full == "wait"
         self._max = entries_max
+        self._patience = patience
         self._loop = asyncio.get_running_loop()
         self._commands = [
             pack_command(b"XLEN", stream_name(prefix, shard).encode())
@@ -70,7 +77,7 @@ class Backpressure:
             self.check(shard, partial(_resolve, answer))
             if await answer:
                 return
-            if not self.waits or self._loop.time() + WAIT_SECONDS > deadline:
+            if not self.waits or self._patience.time() + WAIT_SECONDS > deadline:
                 raise self.full(shard)
             await asyncio.sleep(WAIT_SECONDS)
 

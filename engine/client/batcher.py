@@ -1,6 +1,6 @@
-"""Single transfers of many callers, gathered into entries, one lane a shard. No timer.
+"""Single transfers of many callers, gathered into entries, one batcher a shard. No timer.
 
-While entries of a lane are unanswered, further transfers queue; when one is answered, all
+While entries of a shard are unanswered, further transfers queue; when one is answered, all
 that queued go out together. So a lone caller waits for nobody, and a thousand share entries.
 """
 
@@ -18,7 +18,7 @@ from engine.ledger.nouns import BATCH_TRANSFERS_MAX
 from engine.ledger.outcomes import Outcome
 
 IN_FLIGHT_MAX: Final = 2
-"""Entries of one lane that may be unanswered."""
+"""Entries of one batcher that may be unanswered."""
 
 OUTCOMES: Final[list[Outcome]] = [Outcome.created] * 256
 for _outcome in Outcome:
@@ -44,7 +44,7 @@ class Batcher:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Single] = deque()
         self._in_flight = 0
-        self._is_called = False
+        self._is_scheduled = False
         self._is_full = False
 
     def __len__(self) -> int:
@@ -55,17 +55,17 @@ class Batcher:
 
         Args:
             transfer: Not linked, and nobody else's to change.
-            deadline: By the loop's clock.
+            deadline: By the client's clock.
 
         Returns:
             Gets its outcome, or the error that says why there is none.
         """
         future: asyncio.Future[Outcome] = self._loop.create_future()
         self._queue.append((transfer, future, deadline))
-        if not self._is_called and self._in_flight < IN_FLIGHT_MAX:
+        if not self._is_scheduled and self._in_flight < IN_FLIGHT_MAX:
             # Soon and not now: whoever else calls in this turn of the loop comes along.
-            self._is_called = True
-            self._loop.call_soon(self._go)
+            self._is_scheduled = True
+            self._loop.call_soon(self._ask_for_room)
         return future
 
     def expire(self, now: float) -> None:
@@ -88,25 +88,25 @@ class Batcher:
         for _, future, _ in queue:
             _fail(future, error)
 
-    def _go(self) -> None:
+    def _ask_for_room(self) -> None:
         if self._queue and self._in_flight < IN_FLIGHT_MAX:
-            self._is_called = True
-            self._backpressure.check(self._shard, self._checked)
+            self._is_scheduled = True
+            self._backpressure.check(self._shard, self._send_entry)
         else:
-            self._is_called = False
+            self._is_scheduled = False
 
-    def _checked(self, is_open: bool) -> None:  # noqa: FBT001 - the answer of the gate
+    def _send_entry(self, is_open: bool) -> None:  # noqa: FBT001 - as `Backpressure.check` says
         self._is_full = not is_open
         if not is_open:
             if self._backpressure.waits:
-                self._loop.call_later(WAIT_SECONDS, self._go)
+                self._loop.call_later(WAIT_SECONDS, self._ask_for_room)
                 return
-            self._is_called = False
+            self._is_scheduled = False
             self.fail(self._backpressure.full(self._shard))
             return
-        singles = self._take()
+        singles = self._take_singles()
         payload = _pack(singles)
-        if payload is None:  # One cannot be read; its caller is told, the others go on.
+        if payload is None:  # A transfer cannot be read; its caller is told, the others go on.
             singles = [single for single in singles if _is_readable(single)]
             payload = _pack(singles)
         if payload:
@@ -114,11 +114,11 @@ class Batcher:
             deadline = min(deadline for _, _, deadline in singles)
             self._in_flight += 1
             self._delivery.send(
-                Outgoing(self._shard, payload, deadline, partial(self._landed, futures))
+                Outgoing(self._shard, payload, deadline, partial(self._hand_out_outcomes, futures))
             )
-        self._go()
+        self._ask_for_room()
 
-    def _take(self) -> list[Single]:
+    def _take_singles(self) -> list[Single]:
         """As many as fit an entry; those whose callers have gone are left out."""
         singles: list[Single] = []
         while self._queue and len(singles) < BATCH_TRANSFERS_MAX:
@@ -127,7 +127,7 @@ class Batcher:
                 singles.append(single)
         return singles
 
-    def _landed(
+    def _hand_out_outcomes(
         self,
         futures: "list[asyncio.Future[Outcome]]",
         _: Outgoing,
@@ -141,9 +141,9 @@ class Batcher:
         else:
             for future in futures:
                 _fail(future, result)
-        if not self._is_called and self._queue:
-            self._is_called = True
-            self._loop.call_soon(self._go)
+        if not self._is_scheduled and self._queue:
+            self._is_scheduled = True
+            self._loop.call_soon(self._ask_for_room)
 
 
 def _pack(singles: list[Single]) -> bytes | None:

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from engine.client.backpressure import Backpressure
 from engine.client.delivery import Delivery
 from engine.client.outgoing import Outgoing
+from engine.client.patience import Patience
 from engine.client.routes import Places, Routes, cut
-from engine.errors import EngineError, TryAgainError
+from engine.errors import EngineError, OutcomeUnknownError, TryAgainError
 from engine.wire.layout import Rows
 
 PARTS_IN_FLIGHT_MAX: Final = 4
@@ -27,15 +28,22 @@ class Calls:
         routes: Where they go.
         backpressure: Whether they may.
         delivery: How they go.
+        patience: The clock of time limits.
         timeout_seconds: For each entry.
     """
 
     def __init__(
-        self, routes: Routes, backpressure: Backpressure, delivery: Delivery, timeout_seconds: float
+        self,
+        routes: Routes,
+        backpressure: Backpressure,
+        delivery: Delivery,
+        patience: Patience,
+        timeout_seconds: float,
     ) -> None:
         self._routes = routes
         self._backpressure = backpressure
         self._delivery = delivery
+        self._patience = patience
         self._timeout_seconds = timeout_seconds
         self._loop = asyncio.get_running_loop()
 
@@ -45,7 +53,8 @@ class Calls:
         Raises:
             InputError: A chain is too long; nothing was sent.
             BackpressureError: Nothing was sent.
-            TryAgainError: Some outcomes did not come, or some entries could not be sent.
+            OutcomeUnknownError: Some outcomes did not come.
+            TryAgainError: Some entries could not be sent.
         """
         outcomes = np.zeros(len(rows), np.uint8)
         groups: list[tuple[int | None, Places | slice]] = (
@@ -69,15 +78,18 @@ class Calls:
                     told[start:end] = np.frombuffer(await self.deliver(to, part), np.uint8)
                     decided += end - start
 
-            await _all(send_some() for _ in range(1 if ordered else PARTS_IN_FLIGHT_MAX))
+            await _run_all(send_some() for _ in range(1 if ordered else PARTS_IN_FLIGHT_MAX))
             outcomes[places] = told
 
         try:
-            await _all(send_group(*piece, ends) for piece, ends in zip(pieces, parts, strict=True))
+            await _run_all(
+                send_group(*piece, ends) for piece, ends in zip(pieces, parts, strict=True)
+            )
         except EngineError as error:
             if not decided:
                 raise
-            raise TryAgainError(
+            kind = OutcomeUnknownError if isinstance(error, OutcomeUnknownError) else TryAgainError
+            raise kind(
                 f"{decided} of {len(rows)} transfers are decided, then: {error}; sending all "
                 "again with the same ids is safe"
             ) from error
@@ -85,7 +97,7 @@ class Calls:
 
     async def deliver(self, shard: int, rows: Rows) -> bytes:
         """Send one entry and wait for the numbers of its outcomes. Raises as `send`."""
-        deadline = self._loop.time() + self._timeout_seconds
+        deadline = self._patience.time() + self._timeout_seconds
         await self._backpressure.admit(shard, deadline)
         done: asyncio.Future[bytes] = self._loop.create_future()
 
@@ -101,8 +113,10 @@ class Calls:
         return await done
 
 
-async def _all(works: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run all to their ends, then raise the first error, if any."""
-    for result in await asyncio.gather(*works, return_exceptions=True):
-        if isinstance(result, BaseException):
-            raise result
+async def _run_all(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run all to their ends; of several errors raise that an outcome is unknown before others."""
+    results = await asyncio.gather(*works, return_exceptions=True)
+    errors = [result for result in results if isinstance(result, BaseException)]
+    errors.sort(key=lambda error: not isinstance(error, OutcomeUnknownError))
+    if errors:
+        raise errors[0]

@@ -26,6 +26,7 @@ from engine.client.inputs import (
     peek_home,
 )
 from engine.client.outgoing import Outgoing
+from engine.client.patience import Patience
 from engine.client.resends import ids_in_doubt, resend
 from engine.client.routes import Routes
 from engine.errors import InputError, TryAgainError
@@ -62,15 +63,16 @@ class Client:
         routes: Routes,
         backpressure: Backpressure,
         delivery: Delivery,
+        patience: Patience,
         timeout_seconds: float,
     ) -> None:
         self._store = store
         self._routes = routes
         self._backpressure = backpressure
         self._delivery = delivery
+        self._patience = patience
         self._timeout_seconds = timeout_seconds
-        self._loop = asyncio.get_running_loop()
-        self._calls = Calls(routes, backpressure, delivery, timeout_seconds)
+        self._calls = Calls(routes, backpressure, delivery, patience, timeout_seconds)
         self._batchers = [
             Batcher(shard, delivery, backpressure) for shard in range(routes.shard_count)
         ]
@@ -116,10 +118,11 @@ class Client:
         Raises:
             InputError: It cannot be read; nothing was sent.
             BackpressureError: Too much waits to be decided; nothing was sent.
-            TryAgainError: No outcome within the time limit; it may still be created. Sending
-                it again with the same id is safe.
+            OutcomeUnknownError: No outcome within the time limit; it may still be created.
+                Sending it again with the same id is safe, and tells.
+            TryAgainError: It was not sent.
         """
-        deadline = self._loop.time() + self._timeout_seconds
+        deadline = self._patience.time() + self._timeout_seconds
         if isinstance(transfer, dict) and (home := peek_home(transfer)) is not None:
             batcher = self._batchers[home & (self._routes.shard_count - 1)]
             return await batcher.add({**transfer}, deadline)
@@ -164,8 +167,9 @@ class Client:
         Raises:
             InputError: A transfer cannot be read, or a chain is too long; nothing was sent.
             BackpressureError: Too much waits to be decided; nothing was sent.
-            TryAgainError: Not all outcomes came within the time limit; what was sent may
-                still be created. Sending all again with the same ids is safe.
+            OutcomeUnknownError: Not all outcomes came within the time limit; what was sent may
+                still be created. Sending all again with the same ids is safe, and tells.
+            TryAgainError: Nothing was sent, or the rest was not.
         """
         rows = parse_transfers(transfers)
         outcomes = await self._calls.send(rows, ordered=ordered, by_shard=by_shard)

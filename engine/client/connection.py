@@ -1,19 +1,21 @@
 """Opening a client."""
 
 import contextlib
-import os
 from collections.abc import AsyncIterator
-from typing import Final
+from pathlib import Path
+from uuid import UUID
 
-from engine.client.backpressure import Backpressure, WhenFull
+from engine.addresses import find_addresses
+from engine.client.backpressure import Backpressure
 from engine.client.client import Client
 from engine.client.delivery import Delivery
+from engine.client.patience import Patience
 from engine.client.routes import Routes
 from engine.errors import ConfigurationError
+from engine.settings import ClientSettings, WhenFull, stream_prefix
 from engine.store.client_store import ClientStore
 
-BACKLOG_ENTRIES_MAX: Final = 1000
-"""Most entries that may wait in the stream of a shard, unless told otherwise."""
+_DEFAULT = ClientSettings()
 
 
 @contextlib.asynccontextmanager
@@ -21,46 +23,50 @@ async def connect(
     postgres_dsn: str | None = None,
     redis_url: str | None = None,
     *,
-    prefix: str = "engine",
-    timeout_seconds: float = 30.0,
-    backlog_entries_max: int = BACKLOG_ENTRIES_MAX,
-    when_full: WhenFull = "error",
+    prefix: str | None = None,
+    data: Path | str | None = None,
+    timeout_seconds: float = _DEFAULT.timeout_seconds,
+    backlog_entries_max: int = _DEFAULT.backlog_entries_max,
+    when_full: WhenFull = _DEFAULT.when_full,
 ) -> AsyncIterator[Client]:
     """Open a client for the length of an `async with`.
 
+    What is not given is read from the environment, as the commands do: the addresses from
+    `ENGINE_POSTGRES_DSN` and `ENGINE_REDIS_URL`, else those of the `engine up` that runs in
+    `ENGINE_DATA`; the prefix from `ENGINE_PREFIX`.
+
     Args:
-        postgres_dsn: Where the ledger is; None for `ENGINE_POSTGRES_DSN`.
-        redis_url: Where the streams are; None for `ENGINE_REDIS_URL`.
+        postgres_dsn: Where the ledger is.
+        redis_url: Where the streams are.
         prefix: Of the names of the streams.
+        data: The data directory of a running `engine up`, instead of both addresses.
         timeout_seconds: Longest wait for the outcome of what was sent, or for a look-up.
         backlog_entries_max: Most entries that may wait in the stream of a shard.
         when_full: With more, whether to raise BackpressureError at once, or to wait for room.
 
     Raises:
-        ConfigurationError: An address is missing or wrong, a server refuses us, or there is
-            no ledger.
+        ConfigurationError: An address is missing, wrong or given twice, a server refuses us, or
+            there is no ledger.
         TryAgainError: A server is out of reach.
     """
     if timeout_seconds <= 0 or backlog_entries_max < 1 or when_full not in {"error", "wait"}:
         raise ConfigurationError(
             "Expected timeout_seconds > 0, backlog_entries_max >= 1 and when_full error or wait"
         )
-    dsn = _address(postgres_dsn, "ENGINE_POSTGRES_DSN", "postgres_dsn")
-    url = _address(redis_url, "ENGINE_REDIS_URL", "redis_url")
-    store = ClientStore(dsn, timeout_seconds)
+    directory = None if data is None else Path(data)
+    addresses = find_addresses(postgres_dsn, redis_url, directory)
+    prefix = stream_prefix(prefix)
+    store = ClientStore(addresses.postgres_dsn, timeout_seconds)
     try:
         routes = Routes(await store.shard_count())
-        backpressure = Backpressure(prefix, routes.shard_count, backlog_entries_max, when_full)
-        delivery = Delivery(url, prefix, backpressure, routes)
-        client = Client(store, routes, backpressure, delivery, timeout_seconds)
+        ledger_id = str(UUID(bytes=await store.ledger_identity()))
+        patience = Patience()
+        backpressure = Backpressure(
+            prefix, routes.shard_count, backlog_entries_max, when_full, patience
+        )
+        delivery = Delivery(addresses.redis_url, prefix, backpressure, routes, patience, ledger_id)
+        client = Client(store, routes, backpressure, delivery, patience, timeout_seconds)
         async with client.opened():
             yield client
     finally:
         await store.close()
-
-
-def _address(given: str | None, variable: str, argument: str) -> str:
-    found = given or os.environ.get(variable)
-    if not found:
-        raise ConfigurationError(f"Set {variable}, or give {argument}: the address is not known")
-    return found

@@ -76,7 +76,7 @@ def parse_ids(written: Sequence[Id]) -> list[bytes]:
     """The 16 bytes of each. Raises InputError when one is no id."""
     if isinstance(written, str | bytes):
         raise InputError("Expected a list of ids, got one")
-    return [parse_id(one, path_of(index)) for index, one in enumerate(written)]
+    return [parse_id(written_id, path_of(index)) for index, written_id in enumerate(written)]
 
 
 def parse_transfer(written: TransferLike) -> Transfer:
@@ -119,14 +119,16 @@ def parse_transfers(written: Sequence[TransferLike] | Rows) -> Rows:
         return written
     if isinstance(written, str | bytes | Mapping):
         raise InputError(f"Expected a list of transfers, got `{type(written).__name__}`")
-    structs = [isinstance(one, Transfer) for one in written]
+    structs = [isinstance(transfer, Transfer) for transfer in written]
     if not any(structs):
         return rows_of(_converted(list(written), list[JsonTransfer]))
     try:
         return transfers_to_rows(
             [
-                one if isinstance(one, Transfer) else transfer_of(_converted(one, JsonTransfer), i)
-                for i, one in enumerate(written)
+                transfer
+                if isinstance(transfer, Transfer)
+                else transfer_of(_converted(transfer, JsonTransfer), i)
+                for i, transfer in enumerate(written)
             ]
         )
     except TypeError as error:
@@ -141,7 +143,7 @@ def parse_accounts(written: Sequence[AccountLike]) -> list[NewAccount]:
     """
     if isinstance(written, str | bytes | Mapping):
         raise InputError(f"Expected a list of accounts, got `{type(written).__name__}`")
-    return [_account_of(one, index) for index, one in enumerate(written)]
+    return [_account_of(account, index) for index, account in enumerate(written)]
 
 
 def _account_of(written: AccountLike, index: int) -> NewAccount:
@@ -205,7 +207,9 @@ def _converted(written: Any, kind: Any) -> Any:
     """Read as from JSON; Python's own ids and flags are put into JSON's form first."""
     try:
         many = isinstance(written, list)
-        return msgspec.convert([_plain(one) for one in written] if many else _plain(written), kind)
+        return msgspec.convert(
+            [_plain(value) for value in written] if many else _plain(written), kind
+        )
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
         raise InputError(str(error)) from None
 

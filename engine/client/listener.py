@@ -1,12 +1,11 @@
-"""The way back: reads the client's stream of answers for ever."""
+"""The listener: reads the client's stream of answers for ever, whatever stands in it."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from engine.client.reconnecting import SILENT_SECONDS_MAX, back_off
+from engine.client.reconnecting import SILENT_SECONDS_MAX, Silence, back_off
 from engine.errors import ConfigurationError, InputError, TryAgainError
-from engine.streams.cluster_connection import Fast, open_fast
+from engine.streams.cluster_connection import AnyConnection, open_connection
 from engine.streams.connection import pack_command
 from engine.wire.answers import Answer, decode_answer
 from engine.wire.requests import Format
@@ -33,15 +32,25 @@ class Listener:
         self._stream = stream
         self._on_answer = on_answer
         self._after = b"0-0"
-        self._connection: Fast | None = None
+        self._connection: AnyConnection | None = None
+        self._silence = Silence()
 
     async def open(self) -> None:
         """Connect. Raises ConfigurationError or TryAgainError."""
-        self._connection = await open_fast(self._url)
+        self._connection = await open_connection(self._url)
 
     def abort(self) -> None:
         """Cut the connection."""
         if self._connection is not None:
+            self._connection.abort()
+
+    def cut_if_silent(self, passed_seconds: float) -> None:
+        """Cut a connection over which nothing comes; see `ReconnectingConnection`."""
+        if self._connection is None:
+            return
+        silent_seconds = self._silence.lasts(self._connection, passed_seconds)
+        if silent_seconds > BLOCK_SECONDS + SILENT_SECONDS_MAX:
+            self.trouble = f"Redis was silent for {SILENT_SECONDS_MAX:.0f} s"
             self._connection.abort()
 
     async def run(self) -> None:
@@ -54,33 +63,32 @@ class Listener:
                 else:
                     await self._read(self._connection)
                     backoff = 0.0
-            except (TryAgainError, ConfigurationError, TimeoutError) as error:
+            except (TryAgainError, ConfigurationError) as error:
                 self.trouble = str(error) or "Redis does not answer"
                 self.abort()
                 self._connection = None
                 backoff = await back_off(backoff)
 
-    async def _read(self, connection: Fast) -> None:
+    async def _read(self, connection: AnyConnection) -> None:
         read = 0
         while read < ANSWERS_PER_TRIM:
-            async with asyncio.timeout(BLOCK_SECONDS + SILENT_SECONDS_MAX):
-                found = await connection.ask(
-                    b"XREAD",
-                    b"COUNT",
-                    b"%d" % ANSWERS_PER_READ,
-                    b"BLOCK",
-                    b"%d" % (BLOCK_SECONDS * 1000),
-                    b"STREAMS",
-                    self._stream,
-                    self._after,
-                )
+            found = await connection.ask(
+                b"XREAD",
+                b"COUNT",
+                b"%d" % ANSWERS_PER_READ,
+                b"BLOCK",
+                b"%d" % (BLOCK_SECONDS * 1000),
+                b"STREAMS",
+                self._stream,
+                self._after,
+            )
             for entry_id, fields in found[0][1] if found else ():
                 self._after = entry_id
                 read += 1
-                self._hear(fields)
+                self._read_answer(fields)
         connection.send(pack_command(b"XTRIM", self._stream, b"MINID", self._after), _ignore)
 
-    def _hear(self, fields: list[bytes]) -> None:
+    def _read_answer(self, fields: list[bytes]) -> None:
         try:
             answer = decode_answer(dict(zip(fields[::2], fields[1::2], strict=True)), Format.bin)
         except (InputError, ValueError) as error:

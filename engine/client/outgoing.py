@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from engine.errors import EngineError
+from engine.errors import EngineError, OutcomeUnknownError, TryAgainError
 from engine.wire.layout import TRANSFER, TRANSFER_BYTES, Rows
 
 OnDone: TypeAlias = Callable[["Outgoing", bytes | EngineError], None]
@@ -18,16 +18,16 @@ class Outgoing:
     Args:
         shard: The stream that it goes to.
         payload: The transfers, as `bin`.
-        deadline: By the loop's clock.
+        deadline: By the client's clock.
         on_done: Called once.
 
     Attributes:
-        number: Its own, given by the road.
+        number: Its own, given by the delivery.
         attempt: How often it was sent.
         entry_id: The id of the entry of the last attempt, once Redis has told it.
         doubt: The first attempt that Redis may have taken although no answer was heard.
         first_sent: Microseconds since 1970.
-        looked_at: When its stream was last looked at, by the loop's clock.
+        looked_at: When its stream was last looked at, by the client's clock.
     """
 
     __slots__ = (
@@ -88,15 +88,18 @@ class Outgoing:
             self.is_done = True
             self.on_done(self, result)
 
-    def story(self, stream: str, waited: str, trouble: str) -> str:
+    def unanswered(self, stream: str, waited: str, trouble: str) -> EngineError:
         """What to say where no outcomes came."""
         if not self.attempt:
-            state = f"was never added to {stream} ({trouble or 'no connection to Redis'})"
-        elif self.entry_id is None:
+            return TryAgainError(
+                f"{len(self)} transfers were not sent within {waited}: their entry was never added "
+                f"to {stream} ({trouble or 'no connection to Redis'}); try again"
+            )
+        if self.entry_id is None:
             state = f"was sent to {stream}, and whether it is there is not known ({trouble})"
         else:
             state = f"is in {stream}; is a worker of this shard running?"
-        return (
+        return OutcomeUnknownError(
             f"no outcomes of {len(self)} transfers within {waited}: their entry {state}; "
             "sending the same ids again is safe"
         )

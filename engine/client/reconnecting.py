@@ -1,16 +1,30 @@
 """A connection to Redis that is made again whenever it is lost."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
 
 from engine.errors import ConfigurationError, TryAgainError
-from engine.streams.cluster_connection import Fast, open_fast
+from engine.streams.cluster_connection import AnyConnection, open_connection
 
 SILENT_SECONDS_MAX: Final = 5.0
 """How long Redis may keep a reply waiting before the connection is cut."""
 
 BACKOFF_SECONDS_MAX: Final = 0.5
+
+Check: TypeAlias = Callable[[AnyConnection], Awaitable[None]]
+
+
+class Silence:
+    """For how long something waits for a reply over a connection, while we listen."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+
+    def lasts(self, connection: AnyConnection, passed_seconds: float) -> float:
+        """How long it lasts, so much time having passed since the last call."""
+        self._seconds = min(connection.silent_seconds(), self._seconds + passed_seconds)
+        return self._seconds
 
 
 class ReconnectingConnection:
@@ -19,26 +33,35 @@ class ReconnectingConnection:
     Args:
         url: `redis://...`
         on_again: Called when it is there again.
+        check: Asks over each new connection whether it may be used; raises where not.
     """
 
-    def __init__(self, url: str, on_again: Callable[[], None]) -> None:
+    def __init__(self, url: str, on_again: Callable[[], None], check: Check) -> None:
         self.reconnects = 0
         self.trouble = ""
         """What was last in the way."""
         self._url = url
         self._on_again = on_again
-        self._connection: Fast | None = None
+        self._check = check
+        self._connection: AnyConnection | None = None
         self._lost = asyncio.Event()
+        self._silence = Silence()
 
     @property
-    def connection(self) -> Fast | None:
+    def connection(self) -> AnyConnection | None:
         """The connection, while there is one."""
         connection = self._connection
         return None if connection is None or connection.is_lost else connection
 
     async def open(self) -> None:
         """Connect. Raises ConfigurationError or TryAgainError."""
-        self._connection = await open_fast(self._url, self._lost.set)
+        connection = await open_connection(self._url, self._lost.set)
+        try:
+            await self._check(connection)
+        except BaseException:
+            connection.abort()
+            raise
+        self._connection = connection
 
     def close(self, last: bytes) -> None:
         """Send a last command and close."""
@@ -46,9 +69,15 @@ class ReconnectingConnection:
             self._connection.send(last, lambda _: None)
             self._connection.close()
 
-    def cut_if_silent(self) -> None:
-        """Cut a connection over which no reply comes any more."""
-        if self._connection and self._connection.silent_seconds() > SILENT_SECONDS_MAX:
+    def cut_if_silent(self, passed_seconds: float) -> None:
+        """Cut a connection over which no reply comes any more.
+
+        Args:
+            passed_seconds: How much time has passed since the last call in which we listened.
+        """
+        if self._connection is None:
+            return
+        if self._silence.lasts(self._connection, passed_seconds) > SILENT_SECONDS_MAX:
             self.trouble = f"Redis was silent for {SILENT_SECONDS_MAX:.0f} s"
             self._connection.abort()
 

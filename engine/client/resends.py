@@ -58,7 +58,10 @@ def resend(
     starts = [*chain_starts(rows).tolist(), len(rows)]
     for start, end in pairwise(starts):
         chain = ids[start:end]
-        found = [kept.get(one, (None, 0)) if one not in seen else (None, 0) for one in chain]
+        found = [
+            kept.get(transfer_id, (None, 0)) if transfer_id not in seen else (None, 0)
+            for transfer_id in chain
+        ]
         whole = len({time for _, time in found}) == 1  # A chain is created in one flush.
         if whole and all(o is Outcome.created and time >= since for o, time in found):
             if all(o in _FROM_BEFORE for o in outcomes[start:end]):

@@ -1,5 +1,6 @@
 """`engine accounts`: create, list, show."""
 
+import json as json_module
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
@@ -8,18 +9,26 @@ import typer
 
 from engine.client import connect
 from engine.client.inputs import parse_accounts
+from engine.commands.account_names import find_accounts
 from engine.commands.addresses import (
     Data,
     PostgresDsn,
     RedisUrl,
     find_addresses,
     find_postgres,
-    stream_prefix,
 )
 from engine.commands.feed import feed
-from engine.commands.naming import find_accounts
-from engine.commands.screen import Json, out, print_json, print_json_lines, print_table, run_loop
+from engine.commands.screen import (
+    LIMIT_MAX,
+    Json,
+    out,
+    print_json,
+    print_json_lines,
+    print_table,
+    run_loop,
+)
 from engine.commands.sources import File, Source
+from engine.commands.words import printable
 from engine.errors import InputError
 from engine.ledger.nouns import NewAccount
 from engine.servers import Addresses
@@ -27,11 +36,15 @@ from engine.store.reports import AccountReport, BalanceReport, open_reports
 from engine.wire.csv_rows import read_row
 
 accounts_app = typer.Typer(
-    name="accounts", help="Create accounts and look at them.", no_args_is_help=True
+    name="accounts",
+    help="Create accounts and look at them.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
 )
 
 _NUMBERS: Final = frozenset({"ledger", "code", "user_data_64", "user_data_32"})
-_COLUMNS: Final = _NUMBERS | {"id", "flags", "name", "user_data_128"}
+COLUMNS: Final = _NUMBERS | {"id", "flags", "name", "user_data_128"}
 
 
 @accounts_app.command()
@@ -42,7 +55,9 @@ def create(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Create accounts from a file; 0 when every line was decided, whatever the outcome.
+    """Create accounts from a file.
+
+    It ends with 0 when every line was decided, whatever the outcome.
 
     A line has id (a uuid of your choice), ledger (the currency) and code (the
     kind); it may have name, user_data_128, user_data_64, user_data_32 and one
@@ -54,19 +69,21 @@ def create(
 
     Example: engine accounts create accounts.jsonl
     """
-    source = Source(file, _parse_json, _parse_row)
+    source = Source(file, _parse_json, _parse_row, COLUMNS)
     addresses = find_addresses(postgres_dsn, redis_url, data)
     run_loop(_create(addresses, source, json=json))
 
 
 async def _create(addresses: Addresses, source: Source[NewAccount], *, json: bool) -> None:
-    async with connect(*addresses, prefix=stream_prefix()) as client:
+    async with connect(*addresses) as client:
         await feed(source, client.create_accounts, nouns="accounts", json=json)
 
 
 @accounts_app.command("list")
 def list_(
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 100,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=LIMIT_MAX, help="At most so many.")
+    ] = 100,
     postgres_dsn: PostgresDsn = None,
     data: Data = None,
     json: Json = False,
@@ -114,7 +131,7 @@ def show(
         print_json(document)
         return
     for name, value in document.items():
-        text = ", ".join(value) if isinstance(value, list) else str(value)
+        text = printable(", ".join(value) if isinstance(value, list) else str(value))
         out.print(f"{name:>16}  {text if value is not None else ''}")
 
 
@@ -135,15 +152,25 @@ def _marks(account: AccountReport) -> list[str]:
 def _parse_json(line: bytes) -> NewAccount:
     try:
         fields = msgspec.json.decode(line)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise InputError(f"no JSON: {error}") from None
+    twice = _named_twice(line)
+    if twice is not None:
+        raise InputError(f"Object contains field `{twice}` twice - at `$`")
     if not isinstance(fields, dict):
         raise InputError('Expected an object, as {"id": ..., "ledger": ..., "code": ...}')
     return _parse(fields)
 
 
+def _named_twice(line: bytes) -> str | None:
+    """A field of an object that stands twice: its last value would count silently."""
+    pairs = json_module.loads(line, object_pairs_hook=list)
+    names = [pair[0] for pair in pairs if isinstance(pair, tuple)] if pairs else []
+    return next((name for name in names if names.count(name) > 1), None)
+
+
 def _parse_row(row: Mapping[str | None, str | None]) -> NewAccount:
-    return _parse(read_row(row, _COLUMNS, _NUMBERS))
+    return _parse(read_row(row, COLUMNS, _NUMBERS))
 
 
 def _parse(fields: dict[str, Any]) -> NewAccount:

@@ -6,9 +6,10 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
+from engine.commands.account_names import find_accounts
 from engine.commands.addresses import Data, PostgresDsn, find_postgres
-from engine.commands.naming import find_accounts
-from engine.commands.screen import Json, out, print_json_lines, print_table, run_loop
+from engine.commands.screen import LIMIT_MAX, Json, out, print_json_lines, print_table, run_loop
+from engine.commands.words import printable
 from engine.store.reports import (
     TIME_MAX,
     AccountReport,
@@ -28,7 +29,9 @@ def balance(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Show the balances of accounts, in minor units; pending is what holds have reserved.
+    """Show the balances of accounts, in minor units.
+
+    Pending is what holds have reserved.
 
     Example: engine balance alice bakery
     """
@@ -67,7 +70,9 @@ def print_balances(found: list[BalanceReport], title: str | None = None) -> None
 
 def history(
     account: Annotated[str, typer.Argument(metavar="ACCOUNT", help="Its id or its name.")],
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 20,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=LIMIT_MAX, help="At most so many.")
+    ] = 20,
     before: Annotated[
         str | None,
         typer.Option(
@@ -76,13 +81,17 @@ def history(
     ] = None,
     before_number: Annotated[
         int | None,
-        typer.Option("--before-number", min=0, help="Before the posting of this number."),
+        typer.Option(
+            "--before-number", min=0, max=2**63 - 1, help="Before the posting of this number."
+        ),
     ] = None,
     postgres_dsn: PostgresDsn = None,
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Show the last postings of an account, newest first; a credit is positive.
+    """Show the last postings of an account, newest first.
+
+    A credit is positive.
 
     Example: engine history alice --limit 5
     """
@@ -92,7 +101,7 @@ def history(
     if json:
         print_json_lines(postings)
         return
-    out.print(f"{found.name or 'account'}  {found.id}  ledger {found.ledger}")
+    out.print(f"{printable(found.name or 'account')}  {found.id}  ledger {found.ledger}")
     print_postings(postings)
     if len(postings) == limit:
         out.print(f"There may be more: --limit, or --before-number {postings[-1].number}")

@@ -13,13 +13,13 @@ import msgspec
 import typer
 
 from engine.client import connect
-from engine.commands.addresses import stream_prefix
 from engine.commands.demo_run import Measured, Run, WorkerProcess
 from engine.commands.demo_story import Story
 from engine.commands.init import make_ledger
 from engine.commands.logs import LogLevel, configure_logs
-from engine.commands.screen import Json, out, print_json, run_loop, spinner
-from engine.commands.serving import run_watched, running_servers, term_as_interrupt
+from engine.commands.own_servers import run_watched, running_servers, term_as_interrupt
+from engine.commands.progress import spinner
+from engine.commands.screen import Json, out, print_json, run_busy_loop
 from engine.commands.verify import print_report, run_verify
 from engine.errors import InvariantBroken
 from engine.servers import Servers
@@ -29,7 +29,7 @@ from engine.verify.report import Report
 
 def demo(
     transfers: Annotated[
-        int, typer.Option("--transfers", min=1000, help="How many the load has.")
+        int, typer.Option("--transfers", min=1000, max=10**9, help="How many the load has.")
     ] = 200_000,
     accounts: Annotated[
         int, typer.Option("--accounts", min=200, max=1_000_000, help="Between how many accounts.")
@@ -41,18 +41,20 @@ def demo(
     log_level: LogLevel = "error",
     json: Json = False,
 ) -> None:
-    """Watch it work: a few payments to follow, then many, a worker killed amid them.
+    """Watch it work, on servers that are thrown away.
 
-    Starts its own servers in a fresh directory and throws them away. It takes
+    A few payments to follow, then many, and a worker killed amid them. It takes
     less than a minute.
 
     Example: engine demo --transfers 100000 --keep ./demo
     """
     configure_logs(log_level)
+    if keep is not None and keep.exists() and not keep.is_dir():
+        raise typer.BadParameter(f"--keep {keep}: it is no directory")
     if keep is not None and keep.exists() and any(keep.iterdir()):
         raise typer.BadParameter(f"--keep {keep}: it is not empty; the demo begins with nothing")
     with term_as_interrupt(), _directory(keep) as directory, running_servers(directory) as servers:
-        report = run_loop(_demo(servers, transfers, accounts, silent=json))
+        report = run_busy_loop(_demo(servers, transfers, accounts, silent=json))
     if json:
         print_json(report)
     else:
@@ -80,7 +82,7 @@ async def _demo(servers: Servers, transfers: int, accounts: int, *, silent: bool
         with spinner("Starting a worker"):
             await worker.wait_ready()
         async with (
-            connect(*addresses, prefix=stream_prefix(), when_full="wait") as client,
+            connect(*addresses, when_full="wait") as client,
             open_reports(addresses.postgres_dsn) as reports,
         ):
             run = Run(client, reports, servers.directory, worker, silent=silent)

@@ -62,8 +62,10 @@ class Population:
     def accounts(self) -> list[NewAccount]:
         """All of them, to be created."""
         return [
-            NewAccount(one, LEDGER, 2, _LIMITED) if pays else NewAccount(one, LEDGER, 3)
-            for one, pays in zip(self.ids.tolist(), self._pays.tolist(), strict=True)
+            NewAccount(account_id, LEDGER, 2, _LIMITED)
+            if pays
+            else NewAccount(account_id, LEDGER, 3)
+            for account_id, pays in zip(self.ids.tolist(), self._pays.tolist(), strict=True)
         ]
 
     def funding(self) -> Rows:

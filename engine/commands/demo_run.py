@@ -14,7 +14,8 @@ import numpy as np
 
 from engine.client import Client
 from engine.commands.demo_load import LEDGER, Lane, Load, Population, new_ids
-from engine.commands.screen import err, out, progress_bar
+from engine.commands.progress import progress_bar
+from engine.commands.screen import err, out
 from engine.errors import InvariantBroken
 from engine.ledger.outcomes import Outcome
 from engine.servers.process import ServerProcess

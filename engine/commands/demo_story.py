@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from engine.client import Client
+from engine.commands.account_names import new_id
 from engine.commands.demo_load import LEDGER
-from engine.commands.naming import new_id
 from engine.commands.screen import out, print_table
 from engine.errors import InvariantBroken
 from engine.ledger.outcomes import Outcome
@@ -79,7 +79,9 @@ class Story:
             [pay_in],
             [Outcome.exists],
         )
-        balances = await self._reports.balances([uuid_of(one) for one in self._ids.values()])
+        balances = await self._reports.balances(
+            [uuid_of(account_id) for account_id in self._ids.values()]
+        )
         self._say("What everybody has now; SELECT * FROM ledger.balances gives the same.")
         self._table(
             ["account", "balance", "held"],

@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from enum import IntEnum
 from typing import Final, TypeVar
 
-from engine.commands.screen import out, print_json_lines, progress_bar
+from engine.commands.progress import progress_bar
+from engine.commands.screen import out, print_json_lines
 from engine.commands.sources import Source
-from engine.errors import InputError, TryAgainError
+from engine.errors import InputError, OutcomeUnknownError, TryAgainError
 from engine.ledger.nouns import BATCH_TRANSFERS_MAX, NewAccount, Transfer
 from engine.wire.fields import uuid_text
 
@@ -34,7 +35,8 @@ async def feed(
 
     Raises:
         InputError: When a line cannot be read; those before it are decided.
-        TryAgainError: When an outcome could not be had.
+        OutcomeUnknownError: When an outcome could not be had.
+        TryAgainError: When something could not be sent.
     """
     tally = Tally()
     label = f"Sending {source.name}"
@@ -44,7 +46,14 @@ async def feed(
         try:
             async for chunk in source.chunks(BATCH_TRANSFERS_MAX):
                 first = chunk[0].number
-                outcomes = await _send(send, [line.value for line in chunk], source, first)
+                try:
+                    outcomes = await _send(send, [line.value for line in chunk], source, first)
+                except OutcomeUnknownError:
+                    if json:
+                        print_json_lines(
+                            {"id": uuid_text(line.value.id), "outcome": None} for line in chunk
+                        )
+                    raise
                 last = chunk[-1].number
                 if json:
                     print_json_lines(
@@ -71,10 +80,14 @@ async def _send(
     try:
         return await send(values)
     except TryAgainError as error:
+        if isinstance(error, OutcomeUnknownError):
+            raise OutcomeUnknownError(
+                f"{error}. Lines of {source.name} before {first} are decided; what became of the "
+                "next ones is not known. Send the same file again: what is done already is "
+                "answered `exists`"
+            ) from error
         raise TryAgainError(
-            f"{error}. Lines of {source.name} before {first} are decided; what became of the "
-            "next ones is not known. Send the same file again: what is done already is answered "
-            "`exists`",
+            f"{error}. Lines of {source.name} from {first} on were not sent: send it again"
         ) from error
 
 

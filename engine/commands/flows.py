@@ -11,10 +11,10 @@ from typing import Annotated, Any, Final, TypeAlias
 import msgspec
 import typer
 
-from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses, stream_prefix
+from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
+from engine.commands.crew import run_until_signal
 from engine.commands.logs import LogLevel, configure_logs
-from engine.commands.screen import Json, out, print_json_lines, print_table, run_loop
-from engine.commands.workers import run_until_signal
+from engine.commands.screen import Json, out, print_json_lines, print_table, run_busy_loop, run_loop
 from engine.errors import EngineError, InputError
 from engine.flows.calls import Function
 from engine.flows.charts import as_mermaid, as_text
@@ -25,6 +25,7 @@ from engine.flows.store import FlowStore, uuid_bytes
 from engine.flows.streams import FlowStreams
 from engine.flows.worker import FlowWorker
 from engine.servers import Addresses
+from engine.settings import stream_prefix
 
 LINES_MAX: Final = 8000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -471,4 +472,4 @@ def worker(
     made = make_worker(find_addresses(postgres_dsn, redis_url, data), functions_of(flows))
     if json:
         print_json_lines([{"event": "started", "worker": str(uuid.UUID(bytes=made.store.worker))}])
-    run_loop(run_until_signal(made.run, made.stop))
+    run_busy_loop(run_until_signal(made.run, made.stop))

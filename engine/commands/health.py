@@ -1,15 +1,19 @@
 """Is all well? What `engine status` gathers, and what it makes of it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from engine.commands.addresses import stream_prefix
-from engine.errors import EngineError
-from engine.ledger.nouns import Position
+from engine.commands.words import describe_seconds
+from engine.errors import EngineError, TryAgainError
+from engine.ledger.nouns import Position, stream_name
 from engine.servers import Addresses
+from engine.settings import stream_prefix
 from engine.store.reports import Reports, ServerReport, ShardReport, WorkerReport, open_reports
+from engine.streams.strays import find_strays
 from engine.streams.streams import Streams, Waiting
+
+STRAYS_SHOWN = 3
 
 MEMORY_SHARE_MAX = 0.9
 """Of its `maxmemory`, beyond which Redis is about to refuse requests."""
@@ -41,7 +45,7 @@ class ShardStatus(msgspec.Struct, frozen=True):
     host: str | None
     process: int | None
     state: str
-    """alive, dead or free (its worker); moving where it is on its way to another."""
+    """alive, waiting, dead or free (its worker); moving where it is on its way to another."""
     position: str
     decided_at: str | None
     transfers_per_second: float
@@ -66,10 +70,15 @@ class Status(msgspec.Struct):
     workers: list[WorkerReport] = []
     shards: list[ShardStatus] = []
 
+    strays: dict[str, int] = {}
+    """By name, the entries of streams that nobody reads."""
+
     @property
-    def waiting(self) -> int:
-        """Entries that wait, over all shards."""
-        return sum(shard.waiting or 0 for shard in self.shards)
+    def waiting(self) -> int | None:
+        """Entries that wait, over all shards; None where that is not known of all."""
+        counts = [shard.waiting for shard in self.shards]
+        known = [count for count in counts if count is not None]
+        return sum(known) if known and len(known) == len(counts) else None
 
 
 async def gather_status(addresses: Addresses, waiting_seconds_max: float) -> Status:
@@ -85,28 +94,53 @@ async def gather_status(addresses: Addresses, waiting_seconds_max: float) -> Sta
         async with open_reports(addresses.postgres_dsn) as reports:
             shards = await _ask_postgres(reports, status)
     except EngineError as error:
-        action = "start Postgres, or correct the address; nothing is decided until then"
-        status.problems.append(Problem(str(error), action))
+        status.problems.append(Problem(str(error), _action_for(error, "Postgres")))
     waiting: dict[int, Waiting] = {}
-    streams = Streams(addresses.redis_url, stream_prefix())
+    prefix = stream_prefix()
+    streams = Streams(addresses.redis_url, prefix)
     try:
         await streams.open()
         status.redis = _redis_report(await streams.describe())
         positions = {s.shard: Position(s.generation, s.ms, s.seq) for s in shards}
         waiting = await streams.waiting(positions)
+        if shards:
+            status.strays = await find_strays(addresses.redis_url, prefix, len(shards))
     except EngineError as error:
-        action = "start Redis, or correct the address; producers cannot send until then"
-        status.problems.append(Problem(str(error), action))
+        status.problems.append(Problem(str(error), _action_for(error, "Redis")))
     finally:
         await streams.close()
-    status.shards = [_shard_status(shard, waiting.get(shard.shard)) for shard in shards]
+    workers = {worker.worker: worker for worker in status.workers}
+    status.shards = [
+        _shard_status(shard, workers, _known(waiting.get(shard.shard))) for shard in shards
+    ]
     status.problems += [
-        *_unowned(shards),
+        *_free_shards(shards),
+        *_dead_workers(status.workers),
+        *_waiting_workers(status.workers),
+        *_unreadable(waiting),
+        *_strays(status.strays, prefix),
         *_late(status.shards, waiting_seconds_max),
         *_server_problems(status),
     ]
     status.healthy = not status.problems
     return status
+
+
+def _known(waiting: Waiting | None) -> Waiting | None:
+    return None if waiting is None or waiting.fault is not None else waiting
+
+
+def _unreadable(waiting: Mapping[int, Waiting]) -> Iterable[Problem]:
+    by_fault: dict[str, list[int]] = {}
+    for shard, found in waiting.items():
+        if found.fault is not None:
+            by_fault.setdefault(found.fault, []).append(shard)
+    for fault, shards in by_fault.items():
+        yield Problem(
+            f"the streams of shards {describe_shards(shards)} cannot be read: {fault}",
+            "rename or delete what has their names, or let the engine's user touch them; their "
+            "workers then go on by themselves, and others' shards are as before",
+        )
 
 
 def describe_shards(shards: Iterable[int]) -> str:
@@ -118,15 +152,6 @@ def describe_shards(shards: Iterable[int]) -> str:
         else:
             runs.append([shard])
     return ",".join("-".join(map(str, run)) for run in runs)
-
-
-def describe_seconds(seconds: float) -> str:
-    """A duration in the unit that one would say it in."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
 
 
 async def _ask_postgres(reports: Reports, status: Status) -> list[ShardReport]:
@@ -145,14 +170,26 @@ def _redis_report(facts: dict[str, str]) -> RedisReport:
     )
 
 
-def _shard_status(shard: ShardReport, waiting: Waiting | None) -> ShardStatus:
+def _action_for(error: EngineError, server: str) -> str:
+    """What to do about a server that did not tell."""
+    if "engine init" in str(error):
+        return "run `engine init`: it makes the ledger in this database"
+    if isinstance(error, TryAgainError):
+        until = "nothing is decided" if server == "Postgres" else "producers cannot send"
+        return f"start {server}, or correct its address; {until} until then"
+    return f"correct the address or the settings of {server}, as the message says"
+
+
+def _shard_status(
+    shard: ShardReport, workers: Mapping[str, WorkerReport], waiting: Waiting | None
+) -> ShardStatus:
     return ShardStatus(
         shard.shard,
         shard.worker,
         shard.alive,
         shard.host,
         shard.process,
-        _state(shard),
+        _state(shard, workers),
         shard.position,
         shard.decided_at,
         shard.transfers_per_second,
@@ -163,33 +200,59 @@ def _shard_status(shard: ShardReport, waiting: Waiting | None) -> ShardStatus:
     )
 
 
-def _state(shard: ShardReport) -> str:
+def _state(shard: ShardReport, workers: Mapping[str, WorkerReport]) -> str:
     if shard.target is not None:
         return "moving"
     if shard.worker is None:
         return "free"
-    return "alive" if shard.alive else "dead"
+    if shard.alive:
+        return "alive"
+    owner = workers.get(shard.worker)
+    return "dead" if owner is None else owner.state
 
 
-def _unowned(shards: Sequence[ShardReport]) -> Iterable[Problem]:
+def _free_shards(shards: Sequence[ShardReport]) -> Iterable[Problem]:
     free = [shard.shard for shard in shards if shard.worker is None and shard.target is None]
     if free:
-        names = describe_shards(free)
         yield Problem(
-            f"no worker has shards {names}: what is sent to them waits",
-            f"start one: engine worker --shards {names}",
+            f"no worker has shards {describe_shards(free)}: what is sent to them waits",
+            "start one: engine worker",
         )
-    dead: dict[str, list[ShardReport]] = {}
-    for shard in shards:
-        if shard.worker is not None and not shard.alive:
-            dead.setdefault(shard.worker, []).append(shard)
-    for lost in dead.values():
-        names = describe_shards(shard.shard for shard in lost)
-        since = describe_seconds(max(lost[0].expired_seconds or 0, 0))
+
+
+def _dead_workers(workers: Iterable[WorkerReport]) -> Iterable[Problem]:
+    for worker in workers:
+        if worker.state == "dead":
+            since = describe_seconds(max(-worker.lease_seconds_left, 0))
+            pinned = "" if worker.pinned is None else f" --shards {describe_shards(worker.pinned)}"
+            yield Problem(
+                f"the worker of shards {describe_shards(worker.shards)} is dead (process "
+                f"{worker.process} on {worker.host}; its lease ended {since} ago)",
+                f"start another, it takes them over at once: engine worker{pinned}",
+            )
+
+
+def _waiting_workers(workers: Iterable[WorkerReport]) -> Iterable[Problem]:
+    for worker in workers:
+        if worker.waits_for is not None:
+            since = describe_seconds(worker.waits_seconds or 0)
+            yield Problem(
+                f"worker {worker.worker[:8]} (process {worker.process} on {worker.host}) lives and "
+                f"has waited for {since}: {worker.waits_for}",
+                "see to what it waits for; it goes on by itself",
+            )
+
+
+def _strays(strays: Mapping[str, int], prefix: str) -> Iterable[Problem]:
+    if strays:
+        some = ", ".join(
+            f"{name} ({count:,})" for name, count in list(strays.items())[:STRAYS_SHOWN]
+        )
+        more = f" and {len(strays) - STRAYS_SHOWN} more" if len(strays) > STRAYS_SHOWN else ""
         yield Problem(
-            f"the worker of shards {names} is dead (process {lost[0].process} on "
-            f"{lost[0].host}; its lease ended {since} ago)",
-            f"start another, it takes them over at once: engine worker --shards {names}",
+            f"nobody reads the entries of {some}{more}",
+            f"correct the producer: a stream is named {stream_name(prefix, 7)}, with braces and "
+            "four digits; send those entries again by the right stream, then delete these",
         )
 
 

@@ -35,7 +35,9 @@ def init(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Make the ledger in Postgres, or bring it up to date. Safe to repeat.
+    """Make the ledger in Postgres, or bring it up to date.
+
+    Safe to repeat.
 
     Example: engine init --shards 16
     """

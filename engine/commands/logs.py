@@ -1,20 +1,24 @@
-"""Logs: to standard error, for people on a terminal, else a JSON object a line."""
+"""Logs: to standard error, for people on a terminal, else a JSON object a line.
+
+Most commands log nothing, and structlog takes longer to import than they take to answer: it is
+imported where it is used.
+"""
 
 import logging
-import os
 import sys
 from typing import Annotated, Any, Final, TypeAlias
 
-import structlog
 import typer
 
-LEVELS: Final = ("debug", "info", "warning", "error")
-VARIABLE: Final = "ENGINE_LOG_LEVEL"
+from engine.settings import LOG_LEVEL_VARIABLE, LOG_LEVELS, read_variable
+
+LEVEL_OF_COMMANDS: Final = "warning"
+"""Of those that do not say another."""
 
 
 def _check_level(level: str) -> str:
-    if level.lower() not in LEVELS:
-        raise typer.BadParameter(f"{level!r} is none of {', '.join(LEVELS)}")
+    if level.lower() not in LOG_LEVELS:
+        raise typer.BadParameter(f"{level!r} is none of {', '.join(LOG_LEVELS)}")
     return level.lower()
 
 
@@ -22,26 +26,33 @@ LogLevel: TypeAlias = Annotated[
     str,
     typer.Option(
         "--log-level",
-        envvar=VARIABLE,
+        envvar=LOG_LEVEL_VARIABLE,
         metavar="LEVEL",
         callback=_check_level,
-        help=f"What is logged to standard error: {', '.join(LEVELS)}.",
+        help=f"What is logged to standard error: {', '.join(LOG_LEVELS)}.",
     ),
 ]
 
 
-def default_level(otherwise: str) -> str:
-    """The level of the environment, where that is one."""
-    level = os.environ.get(VARIABLE, "").lower()
-    return level if level in LEVELS else otherwise
+def configure_by_default() -> None:
+    """Set up what logs, where something does and nobody has set it up."""
+    if "structlog" not in sys.modules:
+        return
+    import structlog  # noqa: PLC0415 - as the module says
+
+    if not structlog.is_configured():
+        level = (read_variable(LOG_LEVEL_VARIABLE) or "").lower()
+        configure_logs(level if level in LOG_LEVELS else LEVEL_OF_COMMANDS)
 
 
 def configure_logs(level: str) -> None:
     """Set up structlog for this process.
 
     Args:
-        level: One of `LEVELS`.
+        level: One of `LOG_LEVELS`.
     """
+    import structlog  # noqa: PLC0415 - as the module says
+
     terminal = sys.stderr.isatty()
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,

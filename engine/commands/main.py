@@ -1,93 +1,69 @@
-"""The program `engine`: its commands, and how their errors look."""
+"""The program `engine`: its commands."""
 
-import sys
-from collections.abc import Iterable
-from importlib import import_module
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
-import typer
-
-from engine.commands.logs import configure_logs, default_level
-from engine.commands.screen import err
-from engine.errors import EngineError, InvariantBroken
+from engine.commands.ends import EPILOG
+from engine.commands.program import Command, make_program, run_program
 
 COMMANDS: Final = {
-    "demo": "engine.commands.demo:demo",
-    "up": "engine.commands.up:up",
-    "init": "engine.commands.init:init",
-    "worker": "engine.commands.worker:worker",
-    "accounts": "engine.commands.accounts:accounts_app",
-    "submit": "engine.commands.submit:submit",
-    "transfer": "engine.commands.transfer:transfer",
-    "balance": "engine.commands.balance:balance",
-    "history": "engine.commands.balance:history",
-    "status": "engine.commands.status:status",
-    "flows": "engine.commands.flows:flows_app",
-    "review": "engine.commands.review:review_app",
-    "verify": "engine.commands.verify:verify",
-    "bench": "benchmarks.command:bench",
+    "demo": Command("engine.commands.demo:demo", "Watch it work, on servers that are thrown away."),
+    "up": Command(
+        "engine.commands.up:up", "Start a Postgres, a Valkey, the ledger and workers, all here."
+    ),
+    "init": Command(
+        "engine.commands.init:init", "Make the ledger in Postgres, or bring it up to date."
+    ),
+    "worker": Command(
+        "engine.commands.worker:worker", "Run workers: read the streams, decide, write to Postgres."
+    ),
+    "accounts": Command(
+        "engine.commands.accounts:accounts_app", "Create accounts and look at them."
+    ),
+    "submit": Command("engine.commands.submit:submit", "Send transfers from a file, in its order."),
+    "transfer": Command(
+        "engine.commands.transfer:transfer", "Make one transfer and print its outcome."
+    ),
+    "balance": Command(
+        "engine.commands.balance:balance", "Show the balances of accounts, in minor units."
+    ),
+    "history": Command(
+        "engine.commands.balance:history", "Show the last postings of an account, newest first."
+    ),
+    "status": Command(
+        "engine.commands.status:status",
+        "Show servers, workers, shards, what waits and what is wrong.",
+    ),
+    "doctor": Command(
+        "engine.commands.doctor:doctor", "Check everything, say what is wrong and what to do next."
+    ),
+    "where": Command("engine.commands.where:where", "Tell an id's whole life, or where it waits."),
+    "events": Command("engine.commands.events:events", "Tell what happened lately."),
+    "letters": Command(
+        "engine.commands.letters:letters_app", "Show, repair, resend and dismiss dead letters."
+    ),
+    "flows": Command("engine.commands.flows:flows_app", "Money movement in several steps."),
+    "review": Command("engine.commands.review:review_app", "What flows ask people."),
+    "verify": Command(
+        "engine.commands.verify:verify",
+        "Check every posting, balance, id and position of the ledger.",
+    ),
+    "bench": Command(
+        "benchmarks.command:bench", "Measure durable transfers a second, beside bare COPY."
+    ),
 }
-"""Where each command is, in the order of `engine --help`."""
+"""In the order of `engine --help`."""
+
+program = make_program(
+    "engine",
+    "Payment transfers: pushed to Redis streams, decided in memory, kept in Postgres.",
+    f"Start with `engine demo`. Each command has a --help with an example. {EPILOG}",
+    COMMANDS,
+)
 
 
-def run() -> None:
-    """Run the command of the command line and exit: 0 done, 1 failed, 2 wrong usage."""
-    # Only the command that is wanted is imported: drivers and numpy take their time.
-    wanted = [name for name in sys.argv[1:2] if name in COMMANDS]
-    run_app(build_app(wanted or COMMANDS))
-
-
-def build_app(names: Iterable[str]) -> typer.Typer:
-    """The program with some of its commands."""
-    app = typer.Typer(
-        name="engine",
-        epilog="Start with `engine demo`. Each command has a --help with an example.",
-        no_args_is_help=True,
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        rich_markup_mode="rich",
-    )
-
-    @app.callback()
-    def engine() -> None:
-        """Payment transfers: pushed to Redis streams, decided in memory, kept in Postgres."""
-
-    for name in names:
-        module, _, attribute = COMMANDS[name].partition(":")
-        command: Any = getattr(import_module(module), attribute)
-        if isinstance(command, typer.Typer):
-            app.add_typer(command)
-        else:
-            app.command(name)(command)
-    return app
-
-
-def run_app(program: typer.Typer) -> NoReturn:
-    """Run a program; an error of ours is one clear line and exit code 1."""
-    configure_logs(default_level("warning"))
-    try:
-        program()
-    except* EngineError as group:
-        error = _first(group)
-        title = "INVARIANT BROKEN" if isinstance(error, InvariantBroken) else "error"
-        err.print(f"{title}: {error}", style="red")
-        if isinstance(error, InvariantBroken):
-            err.print("Nothing of it was committed. Run `engine verify`, and keep the logs.")
-        sys.exit(1)
-    sys.exit(0)
-
-
-def _first(group: BaseExceptionGroup[EngineError]) -> EngineError:
-    """The error to act upon: a broken invariant before all others."""
-    errors: list[EngineError] = []
-    stack: list[BaseException] = [group]
-    while stack:
-        one = stack.pop()
-        if isinstance(one, BaseExceptionGroup):
-            stack.extend(one.exceptions)
-        elif isinstance(one, EngineError):
-            errors.append(one)
-    return next((e for e in errors if isinstance(e, InvariantBroken)), errors[0])
+def run() -> NoReturn:
+    """Run the command of the command line and exit."""
+    run_program(program)
 
 
 if __name__ == "__main__":

@@ -1,30 +1,30 @@
 """What commands print: data on standard output; progress and errors on standard error."""
 
+import asyncio
 import sys
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Annotated, Any, Final, TypeAlias, TypeVar
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 import typer
-import uvloop
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
 from rich.table import Table
+
+from engine.commands.logs import configure_by_default
+from engine.commands.words import printable
 
 T = TypeVar("T")
 
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+LIMIT_MAX: Final = 100_000
+"""Rows that a command shows at most; who wants more asks Postgres."""
+
+WHOLE: Final = frozenset({"id", "transfer"})
+"""Columns that are copied by hand: never broken, as numbers, however narrow the terminal."""
+
+_WIDTH_MIN: Final = 4
+"""Of a column."""
 
 _WIDTH: Final = 200
 """Of tables that no terminal limits: ids shall not be broken."""
@@ -48,20 +48,34 @@ err: Final = _console(stderr=True)
 
 
 def run_loop(main: Coroutine[Any, Any, T]) -> T:
-    """Run a command's coroutine on uvloop, to its end."""
+    """Run the coroutine of a command that asks a few questions, to its end."""
+    configure_by_default()
+    return asyncio.run(main)
+
+
+def run_busy_loop(main: Coroutine[Any, Any, T]) -> T:
+    """Run the coroutine of a command with much to do, on uvloop, to its end."""
+    import uvloop  # noqa: PLC0415 - who asks one question does not wait for it
+
+    configure_by_default()
     return uvloop.run(main)
 
 
 def print_json(document: object) -> None:
     """Print one JSON document on one line, at once."""
-    sys.stdout.write(_encode.encode(document).decode() + "\n")
-    sys.stdout.flush()
+    _write_json(_encode.encode(document) + b"\n")
 
 
 def print_json_lines(documents: Iterable[object]) -> None:
     """Print JSON documents, one a line."""
-    sys.stdout.write("".join(_encode.encode(one).decode() + "\n" for one in documents))
+    _write_json(b"".join(_encode.encode(document) + b"\n" for document in documents))
+
+
+def _write_json(lines: bytes) -> None:
+    """JSON is UTF-8, whatever the terminal is."""
     sys.stdout.flush()
+    sys.stdout.buffer.write(lines)
+    sys.stdout.buffer.flush()
 
 
 def print_table(
@@ -81,70 +95,36 @@ def print_table(
         numbers: The columns to align to the right.
         to: Where to.
     """
+    shown = [[None if cell == "" else cell for cell in row] for row in rows]
+    empty = {
+        place
+        for place, column in enumerate(columns)
+        if shown and column not in numbers and all(row[place] is None for row in shown)
+    }
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for column in columns:
+    for place, column in enumerate(columns):
+        if place in empty:  # A narrow terminal has no room for it.
+            continue
         right = column in numbers
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*("" if cell is None else _cell(cell) for cell in row))
+        justify: Literal["left", "right"] = "right" if right else "left"
+        cells = [_text(row[place]) for row in shown] if right else []
+        width = max([_WIDTH_MIN, *map(len, cells)])
+        table.add_column(
+            column,
+            justify=justify,
+            overflow="fold",
+            min_width=width,
+            no_wrap=column in WHOLE,
+        )
+    for row in shown:
+        kept = [cell for place, cell in enumerate(row) if place not in empty]
+        table.add_row(*map(_text, kept))
     to.print(table)
 
 
-def _cell(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-class Bar:
-    """How far long work got; use `progress_bar`."""
-
-    def __init__(self, progress: Progress, task: TaskID) -> None:
-        self._progress = progress
-        self._task = task
-
-    def advance(self, done: int) -> None:
-        """So much more is done."""
-        self._progress.advance(self._task, done)
-
-    def relabel(self, label: str) -> None:
-        """Something else is under way."""
-        self._progress.update(self._task, description=label)
-
-
-@contextmanager
-def progress_bar(
-    label: str, total: int | None = None, *, of_bytes: bool = False, hidden: bool = False
-) -> Iterator[Bar]:
-    """Show how far long work got, on a terminal only.
-
-    Args:
-        label: What is under way.
-        total: How much there is to do; None where nobody knows.
-        of_bytes: Whether it is counted in bytes.
-        hidden: Show nothing.
-    """
-    columns = [
-        SpinnerColumn(),
-        *([BarColumn(), TaskProgressColumn()] if total else []),
-        DownloadColumn() if of_bytes else MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    ]
-    with Progress(
-        *columns,
-        console=err,
-        transient=True,
-        disable=hidden or not err.is_terminal,
-        # What is printed meanwhile shall stand above the bar, unless it goes elsewhere.
-        redirect_stdout=sys.stdout.isatty(),
-    ) as progress:
-        yield Bar(progress, progress.add_task(label, total=total))
-
-
-@contextmanager
-def spinner(label: str) -> Iterator[None]:
-    """Show that something is under way, on a terminal only."""
-    if not err.is_terminal:
-        yield
-        return
-    with err.status(label):
-        yield
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return printable(str(value))

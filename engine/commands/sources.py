@@ -6,7 +6,7 @@ import os
 import select
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO, Annotated, Final, Generic, NamedTuple, TypeAlias, TypeVar
@@ -43,6 +43,7 @@ class Source(Generic[T]):
         path: Where to read; CSV where it ends in `.csv`.
         parse_json: Reads a line; raises InputError.
         parse_csv: Reads a row, as `csv.DictReader` gives it; raises InputError.
+        columns: What the header of a CSV may name; `id` is among them always.
         continues: Whether a thing and the next one must stay in one chunk.
 
     Raises:
@@ -54,6 +55,7 @@ class Source(Generic[T]):
         path: str,
         parse_json: Callable[[bytes], T],
         parse_csv: Callable[[Mapping[str | None, str | None]], T],
+        columns: Collection[str],
         continues: Callable[[T], bool] = lambda _: False,
     ) -> None:
         self.name = "standard input" if path == "-" else path
@@ -63,9 +65,12 @@ class Source(Generic[T]):
         self._path = path
         self._parse_json = parse_json
         self._parse_csv = parse_csv if path.lower().endswith(".csv") else None
+        self._known = columns
         self._continues = continues
         self._columns: list[str] | None = None
         self._number = 0
+        if path == "-" and sys.stdin is None:
+            raise typer.BadParameter("standard input is closed: give a file, or open it")
         if path != "-":
             file = Path(path)
             if not file.exists() or file.is_dir():
@@ -150,9 +155,7 @@ class Source(Generic[T]):
             return Line(self._number, self._parse_json(text))
         cells = _cells(text)
         if self._columns is None:
-            self._columns = [cell.strip() for cell in cells]
-            if len(set(self._columns)) < len(self._columns):
-                raise InputError("a column stands twice in the header")
+            self._columns = self._read_header(cells)
             return None
         row: dict[str | None, str | None] = dict(zip(self._columns, cells, strict=False))
         if len(cells) > len(self._columns):
@@ -160,6 +163,19 @@ class Source(Generic[T]):
         for column in self._columns[len(cells) :]:
             row[column] = None
         return Line(self._number, self._parse_csv(row))
+
+    def _read_header(self, cells: Sequence[str]) -> list[str]:
+        columns = [cell.strip() for cell in cells]
+        unknown = [column for column in columns if column not in self._known]
+        if unknown or "id" not in columns:
+            wrong = f"{unknown[0]!r} is no column" if unknown else "it has no column id"
+            raise InputError(
+                f"line {self._number} is no header: {wrong}. A CSV begins with the names of its "
+                f"columns, some of: {', '.join(sorted(self._known))}"
+            )
+        if len(set(columns)) < len(columns):
+            raise InputError("a column stands twice in the header")
+        return columns
 
 
 def _cells(text: bytes) -> list[str]:

@@ -8,12 +8,14 @@ from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresse
 from engine.commands.health import (
     ShardStatus,
     Status,
-    describe_seconds,
     describe_shards,
     gather_status,
 )
 from engine.commands.screen import Json, out, print_json, print_table, run_loop
+from engine.commands.words import describe_seconds, printable
 from engine.store.reports import WorkerReport
+
+NOT_USABLE: Final = "not usable, see below"
 
 MIB: Final = 1024 * 1024
 SHARDS_SHOWN_MAX: Final = 32
@@ -31,9 +33,9 @@ def status(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Show servers, workers, shards and what waits; exit 1 when something is wrong.
+    """Show servers, workers, shards, what waits and what is wrong.
 
-    The last lines say what is wrong and what to do.
+    It ends with 1 when something is wrong. The last lines say what is wrong and what to do.
 
     Example: engine status --data ./ledger
     """
@@ -59,9 +61,9 @@ def _as_dict(found: Status) -> dict[str, object]:
 
 def _show_servers(found: Status) -> None:
     postgres, redis = found.postgres, found.redis
-    out.print(f"Postgres  {f'version {postgres.version}' if postgres else 'out of reach'}")
+    out.print(f"Postgres  {f'version {postgres.version}' if postgres else NOT_USABLE}")
     if redis is None:
-        out.print("Redis     out of reach")
+        out.print(f"Redis     {NOT_USABLE}")
     else:
         memory = f"{redis.used_memory_bytes / MIB:,.0f} MiB in use"
         if redis.maxmemory_bytes:
@@ -69,7 +71,8 @@ def _show_servers(found: Status) -> None:
         out.print(f"Redis     version {redis.version}, {memory}")
     if postgres is not None:
         out.print(f"Now       {found.transfers_per_second:,.0f} transfers a second (last 10 s)")
-        out.print(f"Waiting   {found.waiting:,} entries in the streams")
+        waiting = "unknown" if found.waiting is None else f"{found.waiting:,}"
+        out.print(f"Waiting   {waiting} entries in the streams")
         holds = f"{postgres.holds_pending:,}{'+' if postgres.holds_pending >= 100_000 else ''}"
         out.print(f"Holds     {holds} with a timeout, {postgres.holds_overdue:,} overdue")
         if postgres.dead_letters:
@@ -87,18 +90,26 @@ def _show_workers(workers: list[WorkerReport]) -> None:
         ["worker", "host", "process", "state", "shards", "last flush"],
         [
             (
-                worker.worker,
+                worker.worker[:8],
                 worker.host,
                 str(worker.process),
-                "alive" if worker.alive else "DEAD",
-                describe_shards(worker.shards) or "none, standing by",
-                worker.last_flush_at,
+                worker.state if worker.state != "dead" else "DEAD",
+                describe_shards(worker.shards) or _why_none(worker),
+                None if worker.last_flush_at is None else _to_the_second(worker.last_flush_at),
             )
             for worker in workers
         ],
         numbers=["process"],
     )
     out.print()
+
+
+def _to_the_second(time: str) -> str:
+    return time[:19].replace("T", " ")
+
+
+def _why_none(worker: WorkerReport) -> str:
+    return "none, drained" if worker.drained else "none, standing by"
 
 
 def show_shards(shards: list[ShardStatus]) -> None:
@@ -111,11 +122,11 @@ def show_shards(shards: list[ShardStatus]) -> None:
             (
                 shard.shard,
                 shard.worker[:8] if shard.worker else "-",
-                shard.state if shard.state in {"alive", "moving"} else shard.state.upper(),
+                shard.state.upper() if shard.state in {"dead", "free"} else shard.state,
                 shard.position,
                 f"{shard.transfers_per_second:,.0f}",
                 shard.locked_flushes,
-                shard.waiting,
+                "?" if shard.waiting is None else shard.waiting,
                 None
                 if shard.oldest_waiting_seconds is None
                 else describe_seconds(shard.oldest_waiting_seconds),
@@ -132,5 +143,5 @@ def show_verdict(found: Status) -> None:
     if found.healthy:
         out.print("All is well.", style="green")
     for problem in found.problems:
-        out.print(f"WRONG: {problem.problem}", style="bold red")
-        out.print(f"   DO: {problem.action}")
+        out.print(f"WRONG: {printable(problem.problem)}", style="bold red")
+        out.print(f"   DO: {printable(problem.action)}")

@@ -1,13 +1,13 @@
 """`engine submit`: send the transfers of a file."""
 
 from engine.client import connect
-from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses, stream_prefix
+from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
 from engine.commands.feed import feed
-from engine.commands.screen import Json, run_loop
+from engine.commands.screen import Json, run_busy_loop
 from engine.commands.sources import File, Source
 from engine.ledger.nouns import Transfer, TransferFlags
 from engine.servers import Addresses
-from engine.wire.entries import parse_transfer_csv_row, parse_transfer_json
+from engine.wire.entries import CSV_COLUMNS, parse_transfer_csv_row, parse_transfer_json
 
 _LINKED = int(TransferFlags.linked)
 
@@ -19,7 +19,9 @@ def submit(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Send transfers from a file, in its order; 0 when every line was decided.
+    """Send transfers from a file, in its order.
+
+    It ends with 0 when every line was decided, whatever the outcome.
 
     A line has id (a uuid of your choice: sending it twice is harmless),
     debit_account_id, credit_account_id, amount, ledger and code; it may have
@@ -37,12 +39,13 @@ def submit(
         file,
         parse_transfer_json,
         parse_transfer_csv_row,
+        CSV_COLUMNS,
         continues=lambda transfer: transfer.flags & _LINKED != 0,
     )
     addresses = find_addresses(postgres_dsn, redis_url, data)
-    run_loop(_submit(addresses, source, json=json))
+    run_busy_loop(_submit(addresses, source, json=json))
 
 
 async def _submit(addresses: Addresses, source: Source[Transfer], *, json: bool) -> None:
-    async with connect(*addresses, prefix=stream_prefix()) as client:
+    async with connect(*addresses) as client:
         await feed(source, client.create_transfers, nouns="transfers", json=json)

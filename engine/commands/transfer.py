@@ -1,18 +1,23 @@
 """`engine transfer`: one transfer, by hand."""
 
-from typing import Annotated, Any
+import shlex
+import sys
+from typing import Annotated, Any, Final
 
 import typer
 
 from engine.client import connect
-from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses, stream_prefix
-from engine.commands.naming import find_accounts, new_id, parse_id
-from engine.commands.screen import Json, out, print_json, run_loop
-from engine.ledger.nouns import TransferFlags
+from engine.commands.account_names import find_accounts, new_id, parse_id
+from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
+from engine.commands.screen import Json, err, out, print_json, run_loop
+from engine.errors import OutcomeUnknownError
+from engine.ledger.nouns import AMOUNT_MAX, TransferFlags
 from engine.ledger.outcomes import SPENDS_ID, Outcome
 from engine.servers import Addresses
 from engine.store.reports import open_reports
 from engine.wire.fields import uuid_text
+
+U32_MAX: Final = 2**32 - 1
 
 
 def transfer(
@@ -22,15 +27,22 @@ def transfer(
         str | None, typer.Option(metavar="N", help="In the ledger's minor unit, or max.")
     ] = None,
     ledger: Annotated[
-        int | None, typer.Option(min=0, help="If not given, that of the debit account.")
+        int | None,
+        typer.Option(min=0, max=U32_MAX, help="If not given, that of the debit account."),
     ] = None,
-    code: Annotated[int, typer.Option(min=0, max=65535, help="The kind of transfer.")] = 0,
+    code: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="The kind of transfer; of a post or void, that of its hold."
+        ),
+    ] = None,
     id_: Annotated[
         str | None, typer.Option("--id", metavar="UUID", help="If not given, a new one.")
     ] = None,
     pending: Annotated[bool, typer.Option("--pending", help="Hold the amount only.")] = False,
     timeout: Annotated[
-        int | None, typer.Option(min=1, metavar="SECONDS", help="When a hold lapses.")
+        int | None,
+        typer.Option(min=1, max=U32_MAX, metavar="SECONDS", help="When a hold lapses."),
     ] = None,
     post: Annotated[
         str | None, typer.Option(metavar="ID", help="Capture this hold: all, or --amount of it.")
@@ -44,34 +56,44 @@ def transfer(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Make one transfer and print its outcome; 0 when it was decided, whatever the outcome.
+    """Make one transfer and print its outcome.
+
+    It ends with 0 when it was decided, whatever the outcome, and with 3 when it was
+    sent and the outcome is not known: ask again with the same --id, which never pays
+    twice.
 
     Example: engine transfer --debit alice --credit bakery --amount 2400 --code 1
     """
     if post and void:
         raise typer.BadParameter("a hold is captured or released: give --post or --void, not both")
-    if not (post or void) and not (debit and credit and amount and code):
-        raise typer.BadParameter("give --debit, --credit, --amount and --code")
+    if not (post or void):
+        _check_given({"--debit": debit, "--credit": credit, "--amount": amount, "--code": code})
+    transfer_id = uuid_text(_uuid(id_, "--id") if id_ else new_id())
     fields: dict[str, Any] = {
-        "id": uuid_text(_uuid(id_, "--id") if id_ else new_id()),
-        "code": code,
+        "id": transfer_id,
         "flags": _flags(flag or [], pending=pending, post=bool(post), void=bool(void)),
     }
     if amount is not None:
         fields["amount"] = _amount(amount)
     if post or void:
-        fields["pending_id"] = uuid_text(_uuid(post or void or "", "--post and --void"))
-    if timeout is not None:
-        fields["timeout"] = timeout
-    if ledger is not None:
-        fields["ledger"] = ledger
+        fields["pending_id"] = uuid_text(_uuid(post or void or "", "--post" if post else "--void"))
+    numbers = {"timeout": timeout, "ledger": ledger, "code": code}
+    fields |= {name: value for name, value in numbers.items() if value is not None}
     sides = {"debit_account_id": debit, "credit_account_id": credit}
     addresses = find_addresses(postgres_dsn, redis_url, data)
-    outcome = run_loop(_transfer(addresses, fields, sides))
+    try:
+        outcome = run_loop(_transfer(addresses, fields, sides))
+    except OutcomeUnknownError as error:
+        again = _command_again(transfer_id)
+        if json:
+            print_json({"id": transfer_id, "outcome": None, "error": str(error), "again": again})
+        raise OutcomeUnknownError(
+            f"transfer {transfer_id}: {error}. This asks again and never pays twice:\n  {again}"
+        ) from error
     if json:
-        print_json({"id": fields["id"], "outcome": outcome.name})
+        print_json({"id": transfer_id, "outcome": outcome.name})
         return
-    out.print(f"{outcome.name}  {fields['id']}", style=None if outcome else "green")
+    out.print(f"{outcome.name}  {transfer_id}", style=None if outcome else "green")
     if outcome in SPENDS_ID:
         out.print("The id is spent: to try again, give another.")
 
@@ -80,8 +102,26 @@ async def _transfer(
     addresses: Addresses, fields: dict[str, Any], sides: dict[str, str | None]
 ) -> Outcome:
     await _name_accounts(addresses.postgres_dsn, fields, sides)
-    async with connect(*addresses, prefix=stream_prefix()) as client:
+    async with connect(*addresses) as client:
+        # Whatever becomes of this command, who called it can ask for this id.
+        err.print(f"Sending transfer {fields['id']}")
         return await client.create_transfer(fields)
+
+
+def _command_again(transfer_id: str) -> str:
+    """The command that asks what became of a transfer: the same with its id; no passwords."""
+    words = ["engine", *sys.argv[1:]]
+    if "--id" not in words and not any(word.startswith("--id=") for word in words):
+        words += ["--id", transfer_id]
+    return shlex.join(_without_password(word) for word in words)
+
+
+def _without_password(word: str) -> str:
+    """An address without its password, which shall not stand in a log."""
+    scheme, slashes, rest = word.partition("://")
+    credentials, at, host = rest.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    return f"{scheme}://{user}:...@{host}" if slashes and at and colon else word
 
 
 async def _name_accounts(
@@ -99,6 +139,16 @@ async def _name_accounts(
     for side, account in zip(given, found, strict=True):
         fields[side] = account.id
     fields.setdefault("ledger", found[0].ledger)
+
+
+def _check_given(options: dict[str, object]) -> None:
+    """Name the options that a transfer needs and that are not given."""
+    missing = [name for name, value in options.items() if value in {None, ""}]
+    if missing:
+        raise typer.BadParameter(
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: a transfer "
+            "needs --debit, --credit, --amount and --code; one that ends a hold --post or --void"
+        )
 
 
 def _flags(names: list[str], *, pending: bool, post: bool, void: bool) -> list[str]:
@@ -127,4 +177,6 @@ def _amount(text: str) -> int | str:
         return text
     if not (text.isascii() and text.isdigit()):
         raise typer.BadParameter(f"--amount {text}: give a whole number of minor units, or max")
+    if len(text) > len(str(AMOUNT_MAX)) or int(text) > AMOUNT_MAX:
+        raise typer.BadParameter(f"--amount: {AMOUNT_MAX} is the most, or max for all of it")
     return int(text)

@@ -9,16 +9,30 @@ from typing import Annotated, Final
 import structlog
 import typer
 
-from engine.commands.addresses import DATA, DIRECTORY, POSTGRES, REDIS, choose_directory
+from engine.commands.crew import (
+    Crew,
+    MetricsAddress,
+    WorkerCount,
+    deal_shards,
+    parse_listen,
+    run_until_signal,
+)
 from engine.commands.flows import CodeFile, functions_of, make_worker
 from engine.commands.init import ShardCount, make_ledger
 from engine.commands.logs import LogLevel, configure_logs
-from engine.commands.screen import Json, err, out, print_json, run_loop
-from engine.commands.serving import run_watched, running_servers, term_as_interrupt
-from engine.commands.workers import Crew, WorkerCount, deal_shards, run_until_signal
+from engine.commands.own_servers import run_watched, running_servers, term_as_interrupt
+from engine.commands.screen import Json, err, out, print_json, run_busy_loop
 from engine.errors import ServerError
 from engine.flows.calls import Function
 from engine.servers import Servers
+from engine.settings import (
+    DATA_DIRECTORY,
+    DATA_VARIABLE,
+    POSTGRES_VARIABLE,
+    REDIS_VARIABLE,
+    data_directory,
+    read_variable,
+)
 
 WATCH_SECONDS: Final = 0.5
 RESTARTS_MAX: Final = 5
@@ -33,43 +47,48 @@ def up(
         typer.Option(
             "--data",
             metavar="DIR",
-            help=f"Where everything is kept. Else {DATA} from the environment, else {DIRECTORY}.",
+            help=f"Where everything is kept. Else {DATA_VARIABLE} from the environment, else "
+            f"{DATA_DIRECTORY}.",
         ),
     ] = None,
     shards: ShardCount = None,
     workers: WorkerCount = 1,
     flows: CodeFile = None,
+    metrics: MetricsAddress = None,
     log_level: LogLevel = "info",
     json: Json = False,
 ) -> None:
-    """Start a Postgres, a Valkey, the ledger and workers, all here. Until Ctrl-C or TERM.
+    """Start a Postgres, a Valkey, the ledger and workers, all here.
 
-    What is in the directory from the last time is there again. Other commands
+    Until Ctrl-C or TERM. What is in the directory from the last time is there again. Other commands
     find these servers by the same --data.
 
     Example: engine up --data ./ledger
     """
     configure_logs(log_level)
-    directory = choose_directory(data)
-    given = [name for name in (POSTGRES, REDIS) if os.environ.get(name)]
+    listen = parse_listen(metrics)
+    directory = data_directory(data)
+    given = [name for name in (POSTGRES_VARIABLE, REDIS_VARIABLE) if read_variable(name)]
     if given:
         verb = "are" if len(given) > 1 else "is"
         err.print(f"{' and '.join(given)} {verb} set, but `up` starts servers of its own.")
     with term_as_interrupt(), running_servers(directory) as servers:
-        run_loop(_serve(servers, shards, workers, functions_of(flows), json=json))
+        run_busy_loop(_serve(servers, shards, workers, listen, functions_of(flows), json=json))
 
 
 async def _serve(
     servers: Servers,
     shards: int | None,
     workers: int,
+    listen: tuple[str, int] | None,
     functions: Mapping[str, Function],
     *,
     json: bool,
 ) -> None:
     addresses = servers.addresses
     _, count = await make_ledger(addresses.postgres_dsn, shards)
-    crew = Crew(addresses, deal_shards(None, workers), [make_worker(addresses, functions)])
+    others = [make_worker(addresses, functions)]
+    crew = Crew(addresses, deal_shards(None, workers), listen, others)
 
     def announce() -> None:
         if json:
@@ -81,12 +100,15 @@ async def _serve(
                     "shards": count,
                     "workers": workers,
                     "data": str(servers.directory),
+                    "metrics": crew.metrics_address,
                 }
             )
         else:
             _greet(servers, count, workers)
 
-    await run_until_signal(lambda: run_watched(crew.run(announce), _watch(servers)), crew.stop)
+    await run_until_signal(
+        lambda: run_watched(crew.run(announce), _watch(servers)), crew.stop, crew.abandon
+    )
 
 
 async def _watch(servers: Servers) -> None:
@@ -112,7 +134,7 @@ async def _watch(servers: Servers) -> None:
 def _greet(servers: Servers, shards: int, workers: int) -> None:
     addresses = servers.addresses
     directory = os.path.relpath(servers.directory)
-    option = "" if Path(directory) == DIRECTORY else f" --data {directory}"
+    option = "" if Path(directory) == DATA_DIRECTORY else f" --data {directory}"
     out.print("The engine is up.", style="bold green")
     out.print(f"  Postgres  {addresses.postgres_dsn}")
     out.print(f"  Redis     {addresses.redis_url}")

@@ -10,9 +10,11 @@ from engine.commands.addresses import (
     RedisUrl,
     find_addresses,
     find_postgres,
-    stream_prefix,
 )
-from engine.commands.screen import Json, out, print_json, print_table, progress_bar, run_loop
+from engine.commands.progress import progress_bar
+from engine.commands.screen import Json, out, print_json, print_table, run_loop
+from engine.operating.verifications import record_verification
+from engine.settings import stream_prefix
 from engine.streams.streams import Streams
 from engine.verify.report import CheckResult, Report
 from engine.verify.run import verify as verify_ledger
@@ -29,9 +31,9 @@ def verify(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Check every posting, balance, id and position of the ledger; exit 1 when one is wrong.
+    """Check every posting, balance, id and position of the ledger.
 
-    On one snapshot, while everything goes on working.
+    It ends with 1 when one is wrong. On one snapshot, while everything goes on working.
 
     Example: engine verify
     """
@@ -63,16 +65,21 @@ async def run_verify(postgres_dsn: str, redis_url: str | None, *, hidden: bool) 
                 bar.advance(1)
 
         if redis_url is None:
-            return await verify_ledger(postgres_dsn, None, on_progress=on_progress)
+            report = await verify_ledger(postgres_dsn, None, on_progress=on_progress)
+            await record_verification(postgres_dsn, report)
+            return report
         streams = Streams(redis_url, stream_prefix())
         try:
             await streams.open()
-            return await verify_ledger(
+            report = await verify_ledger(
                 postgres_dsn,
                 streams.ends,
                 entries_below=streams.read_below,
+                prefix=streams.prefix,
                 on_progress=on_progress,
             )
+            await record_verification(postgres_dsn, report)
+            return report
         finally:
             await streams.close()
 

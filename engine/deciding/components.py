@@ -11,7 +11,7 @@ ROUNDS_MAX: Final = 32
 gone through one by one."""
 
 
-def find_components(count: int, one: Ints, other: Ints) -> Ints:
+def find_components(count: int, here_end: Ints, there_end: Ints) -> Ints:
     """Of each of `count` places, the first of all that hang together with it.
 
     In each round every component takes the name of the least of its neighbours, and names are
@@ -19,19 +19,20 @@ def find_components(count: int, one: Ints, other: Ints) -> Ints:
 
     Args:
         count: How many places there are.
-        one: Of each tie, the place at one end.
-        other: Of each tie, the place at its other end.
+        here_end: Of each tie, the place at one end.
+        there_end: Of each tie, the place at its other end.
     """
     label = np.arange(count)
     for _ in range(ROUNDS_MAX):
-        here, there = label[one], label[other]
+        here, there = label[here_end], label[there_end]
         apart = here != there
         if not apart.any():
             return label
-        one, other, here, there = one[apart], other[apart], here[apart], there[apart]
+        here_end, there_end = here_end[apart], there_end[apart]
+        here, there = here[apart], there[apart]
         np.minimum.at(label, np.maximum(here, there), np.minimum(here, there))
         label = _follow(label)
-    return _one_by_one(label, one, other)
+    return _one_by_one(label, here_end, there_end)
 
 
 def _follow(label: Ints) -> Ints:
@@ -43,7 +44,7 @@ def _follow(label: Ints) -> Ints:
         label = further
 
 
-def _one_by_one(label: Ints, one: Ints, other: Ints) -> Ints:
+def _one_by_one(label: Ints, here_end: Ints, there_end: Ints) -> Ints:
     names = label.tolist()
 
     def end_of(place: int) -> int:
@@ -52,7 +53,7 @@ def _one_by_one(label: Ints, one: Ints, other: Ints) -> Ints:
             place = names[place]
         return place
 
-    for here, there in zip(one.tolist(), other.tolist(), strict=True):
+    for here, there in zip(here_end.tolist(), there_end.tolist(), strict=True):
         ends = end_of(here), end_of(there)
         names[max(ends)] = min(ends)
     return _follow(np.array(names, np.int64))

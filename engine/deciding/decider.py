@@ -29,7 +29,8 @@ A batch goes through these steps, and back to an earlier one whenever something 
 - Where columns find no answer (`find_refusals` returns None) the rules take all that touches a
   limit: slow, and seldom.
 - Sorting may ask for cuts, or for locks. Then nothing is decided here: the caller decides the
-  `parts` one after the other, or all of it under lock.
+  `parts` one after the other, or all of it under lock. A draft asks for locks too, where it would
+  bring a stripe past its bounds (`bounds`).
 
 Nothing is waited for, and nothing changes in the book until `finish_batch`, except that accounts
 which were looked up come in.
@@ -46,11 +47,12 @@ from engine.book.book import Book
 from engine.book.columns import Decision, kept_rows
 from engine.book.id_table import Slots, words_of
 from engine.deciding.batch import BALANCING, Batch, Mask
+from engine.deciding.bounds import find_locks_by_sums
 from engine.deciding.forms import Forms
 from engine.deciding.limits import find_moves, find_refusals
 from engine.deciding.missing import Found, Missing
 from engine.deciding.resolutions import given_legs
-from engine.deciding.results import Draft, lay_out
+from engine.deciding.results import Draft, all_legs, lay_out
 from engine.deciding.sequential import run_rules
 from engine.deciding.sorting import Sorted, Sorter
 from engine.errors import InvariantBroken
@@ -100,6 +102,7 @@ class Decider:
         self._sorted: Sorted | None = None
         self._draft: Draft | None = None
         self._checked = False
+        self._locks_by_sums: dict[int, set[int]] = {}
         # Requests that went to the rules since columns found no answer.
         self._given_up = np.zeros(len(batch.rows), bool)
 
@@ -114,6 +117,8 @@ class Decider:
 
         Empty where all can be decided here.
         """
+        if self._checked:
+            return self._locks_by_sums
         return {} if self._sorted is None else self._sorted.locks
 
     def advance(self) -> Missing | None:
@@ -263,12 +268,15 @@ class Decider:
         outcomes[resolves.rows[~ended]] = Outcome.pending_transfer_not_found
         outcomes[found.repeats] = Outcome.exists
         self._repeat_outcomes(outcomes, ~found.rules)
+        created = moves.part(limited.outcomes == 0)
+        legs, order = all_legs(created, given.part(given.happening(limited.outcomes)))
         return Draft(
             page=page,
             slots=slots,
-            moves=moves.part(limited.outcomes == 0),
+            moves=created,
             resolves=resolves.part(ended),
-            given=given.part(given.happening(limited.outcomes)),
+            legs=legs,
+            order=order,
             outcomes=outcomes,
             lacking=lacking,
             by_rules=found.rules,
@@ -312,6 +320,10 @@ class Decider:
         if missing is None and self._draft is not None:
             missing = self._ask_refresh(found, draft.outcomes)
             self._checked = missing is None
+            if self._checked:
+                self._locks_by_sums = find_locks_by_sums(
+                    self._book, self._batch, draft.moves, draft.legs, draft.outcomes
+                )
         return missing
 
     def _ask_refresh(self, found: Sorted, outcomes: npt.NDArray[np.uint8]) -> Missing | None:

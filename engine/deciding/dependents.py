@@ -1,14 +1,19 @@
 """How far the rules reach: which requests they must take along for the sake of some."""
 
 from collections.abc import Iterable
+from typing import Final
 
 import numpy as np
 
 from engine.book.book import Book
 from engine.book.id_table import Slots, words_of
-from engine.deciding.batch import Mask
+from engine.deciding.batch import Ints, Mask
+from engine.deciding.components import find_components
 from engine.deciding.forms import Forms
 from engine.ledger.nouns import Transfer
+
+ROUNDS_MAX: Final = 12
+"""Mostly two or three rounds find all that depends on each other."""
 
 
 def find_dependents(
@@ -50,7 +55,7 @@ def find_dependents(
     conditional = np.append((book.flags != 0) | book.near_overflow, False)
     exact = exactly & rules
     dirty[debit[exact]] = dirty[credit[exact]] = True
-    while True:
+    for _ in range(ROUNDS_MAX):
         for column in (debit[fresh], credit[fresh]):
             dirty[column[conditional[column]]] = True
         dirty[-1] = False
@@ -59,3 +64,26 @@ def find_dependents(
             return dirty
         done = done | fresh
         rules |= fresh
+    # They go on and on, as along a path: all that hangs together is taken at once.
+    together = _find_together(forms, slots, conditional)
+    reached = np.zeros(len(rules), bool)
+    reached[together[done | dirty[debit] | dirty[credit]]] = True
+    done = reached[together]
+    rules |= done
+    for column in (debit[done], credit[done]):
+        dirty[column[conditional[column]]] = True
+    dirty[-1] = False
+    return dirty
+
+
+def _find_together(forms: Forms, slots: tuple[Slots, Slots], conditional: Mask) -> Ints:
+    """Of each request, the first of all that hang together by conditional accounts and groups."""
+    count = len(forms.together)
+    places = np.concatenate([np.arange(count)] * 2)
+    touched = np.concatenate(slots)
+    places, touched = places[conditional[touched]], touched[conditional[touched]]
+    order = np.argsort(touched, kind="stable")
+    alike = np.diff(touched[order]) == 0
+    here = np.concatenate([places[order[1:][alike]], np.arange(count)])
+    there = np.concatenate([places[order[:-1][alike]], forms.together])
+    return find_components(count, here, there)

@@ -44,8 +44,10 @@ class Draft(NamedTuple):
     """Of the accounts of the page."""
     moves: Moves
     resolves: Resolves
-    given: Legs
-    """The legs of the page, then two of each end of a hold."""
+    legs: Legs
+    """All legs that happen, in the order of the requests."""
+    order: Ints | None
+    """In which order these were put: of the page, two of each end of a hold, two of each move."""
     outcomes: npt.NDArray[np.uint8]
     lacking: Ints
     """Of each request that found an account short, by how much; else 0."""
@@ -72,15 +74,15 @@ def lay_out(book: Book, batch: Batch, draft: Draft, time: int) -> Decision:
         numbers = {account_id: int(book.number[slot]) for account_id, slot in draft.slots.items()}
         spent.append(spent_rows(created, numbers))
     ends = np.repeat(np.arange(len(moves.rows), len(moves.rows) + len(resolves.rows)), 2)
-    legs, spenders = _all_legs(
-        moves, draft.given, np.concatenate([_spenders_by_rules(draft, created), ends])
-    )
+    by_moves = np.repeat(np.arange(len(moves.rows)), 2)
+    spenders = np.concatenate([_spenders_by_rules(draft, created), ends, by_moves])
+    legs, order = draft.legs, draft.order
     return Decision(
         spent=joined(spent),
         refused=_refused(batch, draft),
         slots=legs.slots,
         deltas=legs.deltas,
-        spenders=spenders,
+        spenders=spenders if order is None else spenders[order],
         expiries=np.frombuffer(b"".join(page.expired), "V16"),
         resolutions=_resolutions(batch, draft),
         closings=page.closings,
@@ -108,8 +110,12 @@ def _moved_rows(book: Book, batch: Batch, moves: Moves, time: int) -> SpentRows:
     return rows
 
 
-def _all_legs(moves: Moves, given: Legs, given_spenders: Ints) -> tuple[Legs, Ints]:
-    """The legs of moves and all others together, in the order of the requests."""
+def all_legs(moves: Moves, given: Legs) -> tuple[Legs, Ints | None]:
+    """What is given and the legs of moves together, in the order of the requests.
+
+    Returns:
+        The legs, and in which order they were put; None where they were in order.
+    """
     count = len(moves.rows)
     slots = np.empty(2 * count, np.int64)
     slots[0::2], slots[1::2] = moves.debit, moves.credit
@@ -119,15 +125,14 @@ def _all_legs(moves: Moves, given: Legs, given_spenders: Ints) -> tuple[Legs, In
     deltas[CREDITS_PENDING, 1::2] = deltas[DEBITS_PENDING, 0::2]
     deltas[CREDITS_POSTED, 1::2] = deltas[DEBITS_POSTED, 0::2]
     rows = np.repeat(moves.rows, 2)
-    spenders = np.repeat(np.arange(count), 2)
+    order = None
     if len(given.rows):
         rows = np.concatenate([given.rows, rows])
         order = np.argsort(rows, kind="stable")
         rows = rows[order]
         slots = np.concatenate([given.slots, slots])[order]
         deltas = np.concatenate([given.deltas, deltas], axis=1)[:, order]
-        spenders = np.concatenate([given_spenders, spenders])[order]
-    return Legs(rows, slots, deltas, np.full(len(rows), -1)), spenders
+    return Legs(rows, slots, deltas, np.full(len(rows), -1)), order
 
 
 def _refused(batch: Batch, draft: Draft) -> Refusals:

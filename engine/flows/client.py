@@ -13,7 +13,9 @@ from engine.flows.store import uuid_bytes
 from engine.flows.streams import FlowStreams, flow_stream
 from engine.flows.table import Table, read_table
 from engine.ledger.nouns import shard_of
-from engine.store.driver import connect, statement, translated
+from engine.store.driver import connect
+from engine.store.driver_errors import translated
+from engine.store.statements import statement
 
 ENTRY_ITEMS_MAX: Final = 1000
 LIST_MAX: Final = 10_000

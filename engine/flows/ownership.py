@@ -12,7 +12,7 @@ from engine.errors import ChainMovedError
 from engine.ledger.nouns import ID_ZERO
 from engine.store.commit import commit_and_settle
 from engine.store.connections import Connections
-from engine.store.driver import translated
+from engine.store.driver_errors import translated
 
 NOBODY: Final = ID_ZERO
 """The worker that owns what nobody owns."""

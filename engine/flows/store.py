@@ -14,7 +14,8 @@ from engine.flows.ownership import FlowConnections, FlowOwnership
 from engine.ledger.nouns import ID_ZERO, Transfer
 from engine.ledger.outcomes import Outcome
 from engine.store.commit import commit_and_settle
-from engine.store.driver import STATEMENT_SECONDS_MAX, translated
+from engine.store.driver import STATEMENT_SECONDS_MAX
+from engine.store.driver_errors import translated
 
 PLACES_SHIFT: Final = 20
 """Numbers of signals: that of the flush, and the place in it."""

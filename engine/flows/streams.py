@@ -5,6 +5,7 @@ decided again without harm: a flow's id and a signal's message are known for eve
 at the beginning of each stream, and no position has to be kept.
 """
 
+import asyncio
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
@@ -13,9 +14,13 @@ import msgspec
 
 from engine.errors import TryAgainError
 from engine.ledger.nouns import stream_name
-from engine.streams.streams import ANSWERS_ENTRIES_MAX, ANSWERS_SECONDS, connect_redis
+from engine.streams.bounds import ANSWERS_ENTRIES_MAX, ANSWERS_SECONDS
+from engine.streams.sender import Sender, Words
 
 READ_ENTRIES: Final = 500
+CLUSTER_PAUSE_SECONDS: Final = 0.02
+"""Between two looks at streams in which there is nothing."""
+
 _BEGINNING: Final = b"0-0"
 
 
@@ -45,7 +50,7 @@ class FlowStreams:
         self.prefix = prefix
         self.reply = f"{prefix}:answers:{reply}"
         self._url = url
-        self._clients: list[Any] = []
+        self._senders: list[Sender] = []
         self._after: dict[str, bytes] = {}
 
     async def open(self) -> None:
@@ -53,22 +58,15 @@ class FlowStreams:
         await self.close()
         self._after.clear()
         # One waits for entries, one for answers, one writes.
-        for _ in range(3):
-            client = connect_redis(self._url)
-            self._clients.append(client)
-            try:
-                await client.ping()
-            except Exception as error:
-                raise TryAgainError(f"Redis is out of reach: {error}") from error
+        self._senders = [Sender(self._url) for _ in range(3)]
+        for sender in self._senders:
+            await sender.open()
 
     async def close(self) -> None:
         """Close all connections."""
-        clients, self._clients = self._clients, []
-        for client in clients:
-            try:
-                await client.aclose()
-            except Exception:  # noqa: BLE001, S112 - it is being left
-                continue
+        senders, self._senders = self._senders, []
+        for sender in senders:
+            sender.close()
 
     async def read(self, streams: Collection[str], block_ms: int) -> tuple[list[FlowEntry], bool]:
         """What came after what was read before.
@@ -76,12 +74,10 @@ class FlowStreams:
         Returns:
             The entries, and whether nothing was left in any of the streams.
         """
-        after = [self._after.get(name, _BEGINNING) for name in streams]
-        words = ("XREAD", "COUNT", READ_ENTRIES, "BLOCK", block_ms, "STREAMS", *streams, *after)
-        answer = await self._execute(0, words)
+        answer = await self._read(0, streams, block_ms)
         entries = []
         whole = True
-        for name, found in answer or ():
+        for name, found in answer:
             stream = bytes(name).decode()
             self._after[stream] = found[-1][0]
             whole &= len(found) < READ_ENTRIES
@@ -90,34 +86,45 @@ class FlowStreams:
 
     async def read_answers(self, block_ms: int) -> list[dict[bytes, bytes]]:
         """Answers to what this worker asked."""
-        after = self._after.get(self.reply, _BEGINNING)
-        words = ("XREAD", "COUNT", READ_ENTRIES, "BLOCK", block_ms, "STREAMS", self.reply, after)
         answers = []
-        for _, found in await self._execute(1, words) or ():
+        for _, found in await self._read(1, [self.reply], block_ms):
             self._after[self.reply] = found[-1][0]
-            answers += [dict(zip(e[1][::2], e[1][1::2], strict=True)) for e in found]
+            answers += [dict(zip(e[1][::2], e[1][1::2], strict=True)) for e in found if e[1]]
         return answers
 
-    async def _execute(self, client: int, words: Sequence[Any]) -> Any:
-        if not self._clients:
+    async def _read(self, place: int, streams: Collection[str], block_ms: int) -> list[Any]:
+        """What follows in some streams; in a cluster a command reads one of them."""
+        if not self._senders:
             raise TryAgainError("the streams are not open")
-        try:
-            return await self._clients[client].execute_command(*words)
-        except TryAgainError:
-            raise
-        except Exception as error:
-            raise TryAgainError(f"Redis answers: {error}") from error
+        sender = self._senders[place]
+        after = [self._after.get(name, _BEGINNING) for name in streams]
+        if not sender.is_cluster:
+            blocking = ("XREAD", "COUNT", READ_ENTRIES, "BLOCK", block_ms, "STREAMS")
+            commands: list[Words] = [(*blocking, *streams, *after)]
+        else:
+            commands = [
+                ("XREAD", "COUNT", READ_ENTRIES, "STREAMS", name, last)
+                for name, last in zip(streams, after, strict=True)
+            ]
+        found: list[Any] = []
+        for answer in await sender.send(commands):
+            if isinstance(answer, Exception):
+                raise TryAgainError(f"Redis answers: {answer}") from answer
+            found += answer or ()
+        if sender.is_cluster and not found:
+            await asyncio.sleep(CLUSTER_PAUSE_SECONDS)
+        return found
 
     async def send(self, entries: Sequence[tuple[str, Mapping[bytes, bytes]]]) -> list[bytes]:
         """Add entries; returns their ids."""
-        commands = [
+        commands: list[Words] = [
             ("XADD", stream, "*", *itertools.chain(*fields.items())) for stream, fields in entries
         ]
         return [bytes(entry_id) for entry_id in await self._send(commands)]
 
     async def answer(self, answers: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> None:
         """Answer those who asked; what cannot be written is given up."""
-        commands: list[tuple[Any, ...]] = [
+        commands: list[Words] = [
             ("XADD", stream, "MAXLEN", "~", ANSWERS_ENTRIES_MAX, "*", *itertools.chain(*f.items()))
             for stream, f in answers
         ]
@@ -142,19 +149,12 @@ class FlowStreams:
         answers = await self._send([("XLEN", name) for name in names], is_needed=False)
         return max((a for a in answers if isinstance(a, int)), default=0)
 
-    async def _send(
-        self, commands: Sequence[tuple[Any, ...]], *, is_needed: bool = True
-    ) -> list[Any]:
+    async def _send(self, commands: Sequence[Words], *, is_needed: bool = True) -> list[Any]:
         if not commands:
             return []
-        if not self._clients:
+        if not self._senders:
             raise TryAgainError("the streams are not open")
-        try:
-            replies: list[Any] = await self._clients[2].send_all(commands)
-        except TryAgainError:
-            raise
-        except Exception as error:
-            raise TryAgainError(f"Redis is out of reach: {error}") from error
+        replies = await self._senders[2].send(commands)
         for reply in replies:
             if is_needed and isinstance(reply, Exception):
                 raise TryAgainError(f"Redis answers: {reply}") from reply

@@ -153,7 +153,16 @@ def find_running(directory: Path) -> Addresses | None:
         return None
     except OSError as error:
         raise ServerError(f"cannot read {file}: {error.strerror}: be the user it is of") from error
-    owner_pid = int(word["owner_pid"])
-    if not is_alive(owner_pid) or started_at(owner_pid) != word["owner_started"]:
+    except ValueError as error:
+        raise ServerError(
+            f"{file} cannot be read ({error}): start `engine up` there anew"
+        ) from None
+    try:
+        addresses = Addresses(str(word["postgres_dsn"]), str(word["redis_url"]))
+        owner_pid = int(word["owner_pid"])
+        owner_started = str(word["owner_started"])
+    except (KeyError, TypeError, ValueError):
+        raise ServerError(f"{file} is not as written: start `engine up` there anew") from None
+    if not is_alive(owner_pid) or started_at(owner_pid) != owner_started:
         return None
-    return Addresses(word["postgres_dsn"], word["redis_url"])
+    return addresses

@@ -13,7 +13,8 @@ import asyncpg
 from engine.errors import CommitInDoubtError, TryAgainError
 from engine.ledger.nouns import ID_ZERO, NewAccount
 from engine.ledger.outcomes import Outcome
-from engine.store.driver import connect, is_connection_lost, statement, translated
+from engine.store.driver import connect
+from engine.store.driver_errors import is_connection_lost, translated
 from engine.store.lookups import (
     EPOCH,
     Account,
@@ -24,6 +25,7 @@ from engine.store.lookups import (
     posting_of,
     transfer_of,
 )
+from engine.store.statements import statement
 
 CONNECTIONS_MAX: Final = 4
 """Of one client; further calls wait for one."""

@@ -1,10 +1,29 @@
 """The last act of a transaction: COMMIT, and what became of it where no answer came.
 
-A time limit or a cancellation would send a cancel, and Postgres answers a cancelled COMMIT
-as if it had succeeded, though no synchronous standby has confirmed it: it is visible, and a
-failover loses it. So a COMMIT is waited for, however long it takes; where somebody else cut
-it short, something of our own is committed before anybody is told, since a standby that
-confirms that has confirmed all that came before it.
+Theory of operation. A COMMIT has five ends, and the fence (the row of `ledger.flushes` that the
+transaction wrote) tells them apart, whoever asks and however late:
+
+    answered                  it is durable; what rests on it may be told
+    refused, rolled back      nothing was written; it is decided again
+    answered with a warning   visible, but no synchronous standby has confirmed it: a COMMIT that
+                              is cancelled looks like this. Something of our own is committed,
+                              which a standby confirms only after all that came before
+    connection lost           its backend is ended and waited for; only then is the absence of
+                              the fence final. Its presence means committed; then as above
+    no answer                 after `ASK_SECONDS` it is asked on another connection what the
+                              backend is doing. At work: it is waited for, for hours if need
+                              be, since a standby may be away. Gone, or idle while we wait for
+                              it: the link is dead, though our end of it is open. It is cut, and
+                              this is a lost connection
+
+What triggers the change from one to the other is the network alone, never a time limit of ours
+and never a cancellation: both would send a cancel. So a COMMIT is shielded; who is cancelled
+meanwhile learns of it after the end. What is awkward: the backend of a lost connection may be
+running its COMMIT still, and may be waiting for a standby; ending it is what makes it final. By
+number and name it is found, since the number alone may be a stranger's after a restart.
+
+Where Postgres stays away for `SETTLE_SECONDS_MAX` nobody knows: nothing is answered, and the
+next session finds out by its positions.
 """
 
 import asyncio
@@ -18,10 +37,13 @@ import structlog
 
 from engine.errors import TryAgainError
 from engine.store.connections import Connections
-from engine.store.driver import is_connection_lost
+from engine.store.driver_errors import is_connection_lost
 
 SETTLE_SECONDS_MAX: Final = 30.0
 """How long Postgres may stay away before a commit of unknown fate is given up."""
+
+ASK_SECONDS: Final = 3.0
+"""After so long without an answer, and again and again, it is asked what the backend does."""
 
 SLOW_SECONDS: Final = 10.0
 """Of a commit that takes longer a word is said; it is waited for."""
@@ -50,10 +72,10 @@ async def commit_and_settle(
     if connection.is_closed():
         commit.close()
         raise TryAgainError(f"flush {sequence} was not sent: the connection was lost before")
-    committing = asyncio.ensure_future(commit)
+    pid = connection.get_server_pid()
     try:
         with _warned(connection) as was_warned:
-            result = await _waited_for(committing, sequence)
+            result = await _answer_of(connections, connection, commit, f"flush {sequence}")
         if was_warned():
             _log.warning("commit_cut_short", sequence=sequence)
             await commit_own(connections, connection)
@@ -61,7 +83,7 @@ async def commit_and_settle(
         if not is_connection_lost(error):
             raise
         _log.warning("commit_of_unknown_fate", sequence=sequence, reason=str(error))
-        if not await _settle(connections, connection, sequence, number):
+        if not await _settle(connections, connection, pid, sequence, number):
             raise TryAgainError(f"flush {sequence} was not committed: {error}") from error
         await connections.open()
         return None
@@ -70,19 +92,72 @@ async def commit_and_settle(
     return result
 
 
-async def _waited_for(committing: "asyncio.Future[Any]", sequence: int) -> Any:
-    waited_seconds = 0.0
+async def commit_own(connections: Connections, connection: asyncpg.Connection) -> None:
+    """Commit something of our own, which waits for a synchronous standby: with it, all before."""
+    cut_short = True
+    while cut_short:
+        with _warned(connection) as was_warned:
+            commit = connection.execute(connections.text("commit_own"))
+            await _answer_of(connections, connection, commit, "what confirms all before it")
+        cut_short = was_warned()
+
+
+async def _answer_of(
+    connections: Connections,
+    connection: asyncpg.Connection,
+    commit: Coroutine[Any, Any, Any],
+    what: str,
+) -> Any:
+    """What a statement that commits returns, or raises."""
+    committing = asyncio.ensure_future(commit)
     try:
-        while not (await asyncio.wait([committing], timeout=SLOW_SECONDS))[0]:
-            waited_seconds += SLOW_SECONDS
-            _log.warning("commit_waits", sequence=sequence, seconds=waited_seconds)
+        await _wait_for(connections, connection, committing, what)
     except asyncio.CancelledError:
         # A scope that is cancelled cancels every wait in it, this one too.
         with anyio.CancelScope(shield=True):
-            await asyncio.wait([committing])
+            await _wait_for(connections, connection, committing, what)
         committing.exception()
         raise
     return committing.result()
+
+
+async def _wait_for(
+    connections: Connections,
+    connection: asyncpg.Connection,
+    committing: "asyncio.Future[Any]",
+    what: str,
+) -> None:
+    """Until it is over: answered, refused, or cut where nobody will answer it."""
+    loop = asyncio.get_running_loop()
+    began = said = answered = loop.time()
+    while not (await asyncio.wait([committing], timeout=ASK_SECONDS))[0]:
+        try:
+            is_at_work = await _is_at_work(connections, connection)
+            answered = loop.time()
+        except TryAgainError:
+            is_at_work = loop.time() - answered < SETTLE_SECONDS_MAX
+        if not is_at_work:
+            _log.warning("commit_unanswered", what=what, seconds=round(loop.time() - began, 1))
+            connection.terminate()
+        elif loop.time() - said >= SLOW_SECONDS:
+            said = loop.time()
+            _log.warning("commit_waits", what=what, seconds=round(loop.time() - began, 1))
+
+
+async def _is_at_work(connections: Connections, connection: asyncpg.Connection) -> bool:
+    """Whether the backend of a connection is doing what it was asked for.
+
+    Raises:
+        TryAgainError: Postgres is out of reach.
+    """
+    if connection.is_closed():
+        return False
+    fresh = await connections.connect()
+    try:
+        pid = connection.get_server_pid()
+        return bool(await connections.ask(fresh, "is_backend_at_work", pid, connections.name))
+    finally:
+        fresh.terminate()
 
 
 @contextlib.contextmanager
@@ -101,17 +176,8 @@ def _warned(connection: asyncpg.Connection) -> Iterator[Callable[[], bool]]:
         connection.remove_log_listener(listen)
 
 
-async def commit_own(connections: Connections, connection: asyncpg.Connection) -> None:
-    """Commit something of our own, which waits for a synchronous standby: with it, all before."""
-    cut_short = True
-    while cut_short:
-        with _warned(connection) as was_warned:
-            await connection.execute(connections.text("commit_own"))
-        cut_short = was_warned()
-
-
 async def _settle(
-    connections: Connections, lost: asyncpg.Connection, sequence: int, number: int
+    connections: Connections, lost: asyncpg.Connection, pid: int, sequence: int, number: int
 ) -> bool:
     """Find out whether a flush whose COMMIT was not answered is committed.
 
@@ -119,24 +185,21 @@ async def _settle(
     flush is there, something of our own is committed, which waits for a synchronous
     standby as the lost COMMIT may not have done.
     """
-    pid = lost.get_server_pid()
     lost.terminate()
     deadline = asyncio.get_running_loop().time() + SETTLE_SECONDS_MAX
     while asyncio.get_running_loop().time() < deadline:
         try:
-            fresh = await connections.connect(statement_seconds_max=None)
+            fresh = await connections.connect()
             try:
-                while await fresh.fetchval(  # noqa: ASYNC110 - it ends when it ends
-                    connections.text("end_backend"), pid, connections.name
-                ):
+                while await connections.ask(fresh, "end_backend", pid, connections.name):  # noqa: ASYNC110 - it ends when it ends
                     await asyncio.sleep(0.01)
-                committed: bool = await fresh.fetchval(
-                    connections.text("find_flush"), connections.worker, sequence, number
+                committed: bool = await connections.ask(
+                    fresh, "find_flush", connections.worker, sequence, number
                 )
-                if committed:
-                    await commit_own(connections, fresh)
             finally:
                 fresh.terminate()
+            if committed:
+                await _confirm(connections)
         except Exception as error:
             if not isinstance(error, TryAgainError) and not is_connection_lost(error):
                 raise
@@ -147,3 +210,12 @@ async def _settle(
         f"Postgres stayed away for {SETTLE_SECONDS_MAX:.0f} s after a COMMIT; flush {sequence} "
         "is of unknown fate and is not answered",
     )
+
+
+async def _confirm(connections: Connections) -> None:
+    # Without a time limit, as all that commits.
+    fresh = await connections.connect(statement_seconds_max=None)
+    try:
+        await commit_own(connections, fresh)
+    finally:
+        fresh.terminate()

@@ -5,14 +5,17 @@ The one that watches keeps the worker alive and hears of shards, however long a 
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import asyncpg
 
 from engine.errors import TryAgainError
-from engine.store.driver import STATEMENT_SECONDS_MAX, connect, statement, translated
+from engine.store.address import where_of
+from engine.store.driver import STATEMENT_SECONDS_MAX, connect
+from engine.store.driver_errors import translated
+from engine.store.statements import statement
 
 SHARDS_CHANNEL: Final = "ledger_shards"
 """Where Postgres tells that an owner or a move has changed."""
@@ -34,6 +37,8 @@ class Connections:
         self.worker = worker
         self.name = f"engine {UUID(bytes=worker)}"
         """Of the connection that writes, as `pg_stat_activity` shows it."""
+        self.where = where_of(dsn)
+        """Host and port, for messages."""
         self._dsn = dsn
         self._connect = connect
         self._writer: asyncpg.Connection | None = None
@@ -62,7 +67,7 @@ class Connections:
         # What it writes is worth nothing later on: a standby that is away does not end a lease.
         watcher = await self._connect(self._dsn, f"{self.name} watching", synchronous=False)
         try:
-            with translated():
+            with translated(self.where):
                 await watcher.add_listener(SHARDS_CHANNEL, self._hear)
         except BaseException:
             watcher.terminate()
@@ -104,13 +109,12 @@ class Connections:
             args: Of the statement.
             locked: Read on the connection that writes, within what it has under way.
         """
-        with translated():
+        with translated(self.where):
             if locked:
-                rows: list[asyncpg.Record] = await self.writer.fetch(
-                    self.text(name), *args, timeout=STATEMENT_SECONDS_MAX
-                )
+                async with bounded(f"reading {name}"):
+                    rows: list[asyncpg.Record] = await self.writer.fetch(self.text(name), *args)
             else:
-                async with self._reading:
+                async with self._reading, bounded(f"reading {name}"):
                     rows = await _there(self._reader).fetch(self.text(name), *args)
         return rows
 
@@ -121,12 +125,18 @@ class Connections:
 
     async def watch(self, name: str, *args: Any) -> list[asyncpg.Record]:
         """Rows of a named statement, on the connection that watches."""
-        with translated():
-            async with self._watching:
+        with translated(self.where):
+            async with self._watching, bounded(f"watching by {name}"):
                 rows: list[asyncpg.Record] = await _there(self._watcher).fetch(
                     self.text(name), *args
                 )
         return rows
+
+    async def ask(self, connection: asyncpg.Connection, name: str, *args: Any) -> Any:
+        """The one value of a named statement, on a connection of its own."""
+        with translated(self.where):
+            async with bounded(f"asking {name}"):
+                return await connection.fetchval(self.text(name), *args)
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -151,6 +161,20 @@ class Connections:
             await self._writer.execute("ROLLBACK", timeout=5)
         except Exception:  # noqa: BLE001 - the error that led here is being raised
             self._writer.terminate()
+
+
+@contextlib.asynccontextmanager
+async def bounded(what: str) -> AsyncIterator[None]:
+    """A wait for Postgres that is no COMMIT has an end, and says what it was for.
+
+    Raises:
+        TimeoutError: It took over `STATEMENT_SECONDS_MAX`.
+    """
+    try:
+        async with asyncio.timeout(STATEMENT_SECONDS_MAX):
+            yield
+    except TimeoutError as error:
+        raise TimeoutError(f"{what} took over {STATEMENT_SECONDS_MAX:.0f} s") from error
 
 
 def _there(connection: asyncpg.Connection | None) -> asyncpg.Connection:

@@ -1,19 +1,21 @@
 """What a flush copies: its rows table by table, column by column, in the order of their keys."""
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.book.columns import COUNTERS, Decision, Postings
 from engine.book.id_table import words_of
-from engine.book.runs import joined, raw, taken
+from engine.book.runs import Ints, joined, raw, taken
 from engine.ledger.page import HoldStatus
-from engine.store.copy import Column, Copy, Kind, encode_copy
+from engine.store.copy import Column, Copy, Kind, copy_of_pieces, encode_copy, encode_rows
 
 FLUSH_SHIFT: Final = 20
 """A row's number is its flush's number x 2^20 + its place in the flush."""
+
+_NO_VALUES: Final = np.empty(1)
 
 
 def copies_of(decided: Sequence[Decision], posted: Postings, number: int) -> list[tuple[str, Copy]]:
@@ -34,13 +36,13 @@ def copies_of(decided: Sequence[Decision], posted: Postings, number: int) -> lis
 
 def _copies_of_resolutions(decided: Sequence[Decision], base: int) -> Iterator[Copy]:
     """Ends of holds: those by a transfer, and those that lapsed; each sorted by hold."""
-    ends = [one.resolutions for one in decided]
-    holds = np.concatenate([one.hold_ids for one in ends] or [np.empty(0, "V16")])
+    ends = [decision.resolutions for decision in decided]
+    holds = np.concatenate([end.hold_ids for end in ends] or [np.empty(0, "V16")])
     if not len(holds):
         return
     order = _order_by_id(holds)
-    statuses = np.concatenate([one.statuses for one in ends])[order]
-    transfers = np.concatenate([one.transfer_ids for one in ends])[order]
+    statuses = np.concatenate([end.statuses for end in ends])[order]
+    transfers = np.concatenate([end.transfer_ids for end in ends])[order]
     holds, numbers = holds[order], base + np.arange(len(holds))
     ended = statuses != HoldStatus.expired
     if ended.any():
@@ -70,7 +72,7 @@ def copies_of_spent(decided: Sequence[Decision], base: int) -> Iterator[Copy]:
         decided: The parts of the flush.
         base: The number of the flush, shifted.
     """
-    kept = joined([one.spent for one in decided])
+    kept = joined([decision.spent for decision in decided])
     order = _order_by_id(kept["id"])
     kept, numbers = taken(kept, order), base + order
     more = np.zeros(len(kept), bool)
@@ -119,7 +121,7 @@ _WITH_TIMEOUT: Final[list[tuple[str, Kind, str]]] = [
 
 
 def _copy_of_refused(decided: Sequence[Decision], base: int) -> Iterator[Copy]:
-    requests = joined([one.refused.requests for one in decided])
+    requests = joined([decision.refused.requests for decision in decided])
     if not len(requests):
         return
     order = _order_by_id(requests["id"])
@@ -128,30 +130,73 @@ def _copy_of_refused(decided: Sequence[Decision], base: int) -> Iterator[Copy]:
         ("id", "uuid", requests["id"]),
         ("number", "i8", base + order),
         ("flags", "i2", requests["flags"].astype(np.int16)),
-        ("shard", "i2", np.concatenate([one.refused.shards for one in decided])[order]),
-        ("outcome", "i2", np.concatenate([one.refused.outcomes for one in decided])[order]),
+        ("shard", "i2", np.concatenate([decision.refused.shards for decision in decided])[order]),
+        (
+            "outcome",
+            "i2",
+            np.concatenate([decision.refused.outcomes for decision in decided])[order],
+        ),
         ("request", "request", raw(requests)),
     ]
     yield encode_copy(columns, len(requests))
 
 
 def copy_of_posted(posted: Postings, base: int) -> Copy:
-    """The postings of a flush; of those columns that may be zero everywhere only what is not."""
-    columns: list[Column] = [
-        ("number", "i8", base + np.arange(len(posted))),
-        ("stripe", "i8", posted.stripe),
-        ("version", "i8", posted.version),
-        ("transfer_id", "uuid", posted.transfer_id),
-        ("amount", "i8", posted.amount),
-        ("run", "i4", posted.run),
+    """The runs of a flush, those of one length together, since their rows are of one length."""
+    starts = posted.starts
+    length = posted.ends - starts
+    holds = np.logical_or.reduceat(posted.pending_amount != 0, starts) & (length > 1)
+    # Of those columns that may be zero everywhere only what is not.
+    last = posted.ends - 1
+    more = [
+        (name, values)
+        for name, values in (
+            ("pending_amount", posted.pending_amount[last]),
+            *zip(COUNTERS, posted.counters, strict=True),
+        )
+        if values.any()
     ]
-    for name, values in (
-        ("pending_amount", posted.pending_amount),
-        *zip(COUNTERS, posted.counters, strict=True),
-    ):
-        if values.any():
-            columns.append((name, "i8", values))
-    return encode_copy(columns, len(posted))
+    arrays = int((length > 1).any()) + int(holds.any())
+    columns: list[Column] = []
+    pieces: list[bytes] = []
+    kinds = 2 * length + holds
+    for kind in np.unique(kinds).tolist():
+        runs = np.flatnonzero(kinds == kind)
+        ends = last[runs]
+        columns = [
+            ("number", "i8", base + ends),
+            ("stripe", "i8", posted.stripe[runs]),
+            ("version", "i8", posted.version[runs]),
+            ("transfer_id", "uuid", posted.transfer_id[ends]),
+            ("amount", "i8", posted.amount[ends]),
+            ("run", "i4", length[runs]),
+            *((name, "i8", values[runs]) for name, values in more),
+        ]
+        places = ends[:, None] + np.arange(1 - kind // 2, 1)
+        columns += _arrays_of(posted, places, holds=bool(kind & 1))[: 2 * arrays]
+        pieces += encode_rows(columns, len(runs))
+    return copy_of_pieces(columns, pieces)
+
+
+def _arrays_of(posted: Postings, places: Ints, *, holds: bool) -> list[Column]:
+    """What is kept of the postings of runs beside the last.
+
+    Args:
+        posted: The postings.
+        places: Theirs, shape (runs, postings of each).
+        holds: Whether one of each run has a pending amount.
+    """
+    earlier, none = places[:, :-1], places[:, :0]
+    return [
+        _array("earlier_transfers", "uuid[]", posted.transfer_id, earlier),
+        _array("earlier_amounts", "i8[]", posted.amount, earlier),
+        _array("earlier_pending", "i8[]", posted.pending_amount, earlier if holds else none),
+        _array("debit", "bool[]", posted.is_debit, places if holds else none),
+    ]
+
+
+def _array(name: str, kind: Kind, values: npt.NDArray[Any], places: Ints) -> Column:
+    return (name, kind, values[places]) if places.shape[1] else (name, "null", _NO_VALUES)
 
 
 def _order_by_id(ids: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:

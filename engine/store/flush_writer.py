@@ -4,8 +4,7 @@ Each is one transaction: the fence first, which is the next number of the worker
 the rows; last a look at what was assumed; then COMMIT, which `commit` sees to its end.
 """
 
-import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 import asyncpg
@@ -13,9 +12,9 @@ import asyncpg
 from engine.errors import TryAgainError
 from engine.store.assumptions import check_assumptions
 from engine.store.commit import commit_and_settle
-from engine.store.connections import Connections
+from engine.store.connections import Connections, bounded
 from engine.store.copy import send_copy
-from engine.store.driver import STATEMENT_SECONDS_MAX, translated
+from engine.store.driver_errors import translated
 from engine.store.flush_copies import FLUSH_SHIFT, copies_of
 from engine.store.rows import DeadLetter, Flush
 from engine.store.small_flush import is_small, small_arguments
@@ -42,12 +41,12 @@ class FlushWriter:
     async def write_flush(self, flush: Flush) -> int:
         """As `WorkerStore.flush`."""
         connection = self._connections.writer
-        with translated(), self._connections.waiting():
+        with translated(self._connections.where), self._connections.waiting():
             if is_small(flush):
                 return await self._write_small(connection, flush)
-            await connection.execute("BEGIN")
             try:
-                async with asyncio.timeout(STATEMENT_SECONDS_MAX):
+                async with bounded(f"writing flush {flush.sequence}"):
+                    await connection.execute("BEGIN")
                     next_number = await self._write(connection, flush)
                     await self._check_assumptions(flush)
             except BaseException:
@@ -62,28 +61,29 @@ class FlushWriter:
         """As `WorkerStore.begin_locked`."""
         connection = self._connections.writer
         me = self._connections.worker
-        with translated(), self._connections.waiting():
+        with translated(self._connections.where), self._connections.waiting():
             for _ in range(LOCK_ROUNDS_MAX):
-                before = await self._owners(shards)
-                await connection.execute("BEGIN")
                 try:
-                    await self._connections.write("lock_workers", sorted({me, *before}))
-                    # The next statement: one that waits for a lock reads what was before.
-                    owners = await self._owners(shards)
-                    if owners <= before | {me}:
-                        return owners - {me}
+                    async with bounded(f"locking the owners of shards {sorted(shards)}"):
+                        before = await self._owners(shards)
+                        await connection.execute("BEGIN")
+                        await self._connections.write("lock_workers", sorted({me, *before}))
+                        # The next statement: one that waits for a lock reads what was before.
+                        owners = await self._owners(shards)
+                        if owners <= before | {me}:
+                            return owners - {me}
+                        await connection.execute("ROLLBACK")
                 except BaseException:
                     await self._connections.roll_back()
                     raise
-                await connection.execute("ROLLBACK")
         raise TryAgainError(f"the owners of shards {sorted(shards)} kept changing")
 
     async def write_locked_flush(self, flush: Flush, lenders: Iterable[bytes]) -> int:
         """As `WorkerStore.finish_locked`."""
         connection = self._connections.writer
-        with translated(), self._connections.waiting():
+        with translated(self._connections.where), self._connections.waiting():
             try:
-                async with asyncio.timeout(STATEMENT_SECONDS_MAX):
+                async with bounded(f"writing locked flush {flush.sequence}"):
                     next_number = await self._write(connection, flush)
                     lent = sorted(lenders), "lent", flush.time, flush.number
                     await self._connections.write("append_lent_flush", *lent)
@@ -122,21 +122,24 @@ class FlushWriter:
         closings = {k: v for decision in flush.decided for k, v in decision.closings.items()}
         if closings:
             await self._connections.write("close_accounts", list(closings), list(closings.values()))
-        for letter in flush.dead_letters:
-            await self._write_dead_letter(letter)
+        if flush.dead_letters:
+            await self._write_dead_letters(flush.dead_letters)
         if flush.positions:
             await self._move_positions(flush)
         return next_number
 
-    async def _write_dead_letter(self, letter: DeadLetter) -> None:
+    async def _write_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """In columns; the fields of all of them in one, each with the place of its letter."""
+        fields = [(place, field) for place, each in enumerate(letters, 1) for field in each.fields]
         await self._connections.write(
-            "insert_dead_letter",
-            letter.shard,
-            letter.position.generation,
-            letter.position.ms,
-            letter.position.seq,
-            letter.reason,
-            list(letter.fields),
+            "insert_dead_letters",
+            [letter.shard for letter in letters],
+            [letter.position.generation for letter in letters],
+            [letter.position.ms for letter in letters],
+            [letter.position.seq for letter in letters],
+            [letter.reason for letter in letters],
+            [place for place, _ in fields],
+            [field for _, field in fields],
         )
 
     async def _move_positions(self, flush: Flush) -> None:
@@ -148,7 +151,7 @@ class FlushWriter:
             [position.generation for position in positions],
             [position.ms for position in positions],
             [position.seq for position in positions],
-            flush.time,
+            [flush.resolved_until[shard] for shard in flush.positions],
         )
 
     async def _check_assumptions(self, flush: Flush) -> None:

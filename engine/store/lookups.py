@@ -11,6 +11,9 @@ from engine.ledger.nouns import ID_ZERO, AccountFlags, NewAccount, TransferFlags
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
+TIME_MAX: Final = 253_402_214_400 * 1_000_000
+"""The last day of the year 9999, in microseconds since 1970: no `datetime` is later."""
+
 Row = Mapping[str, Any]
 """A row of Postgres, with ids of 16 bytes and times in microseconds since 1970."""
 
@@ -137,8 +140,9 @@ def new_account_of(row: Row) -> NewAccount:
 
 
 def _bits(kind: type[AccountFlags] | type[TransferFlags], names: Sequence[str]) -> int:
-    return sum(int(kind[name]) for name in names)
+    """Of names; what is none of them, in a row by a stranger, says nothing."""
+    return sum(int(kind[name]) for name in set(map(str, names)) & kind.__members__.keys())
 
 
 def _time(microseconds: int) -> datetime:
-    return EPOCH + timedelta(microseconds=microseconds)
+    return EPOCH + timedelta(microseconds=min(max(microseconds, 0), TIME_MAX))

@@ -8,7 +8,9 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from engine.store.driver import connect, statement, translated
+from engine.store.driver import connect
+from engine.store.driver_errors import translated
+from engine.store.statements import statement
 from shards.seats import LiveSeat, ShardSeat
 
 
@@ -89,9 +91,9 @@ class Operations:
         moves = await self._rows("abort_moves", why, only)
         return [row["plan"] for row in plans], sorted(row["shard"] for row in moves)
 
-    async def drain(self, workers: Collection[str]) -> None:
-        """Let workers take no shards by themselves any more."""
-        await self._rows("drain_worker", [UUID(worker).bytes for worker in workers])
+    async def drain(self, workers: Collection[str], *, drained: bool = True) -> None:
+        """Let workers take no shards by themselves any more, or let them take some again."""
+        await self._rows("drain_worker", [UUID(worker).bytes for worker in workers], drained)
 
     async def _rows(self, name: str, *arguments: Any) -> list[Any]:
         with translated():

@@ -17,8 +17,8 @@ import structlog
 from engine.errors import ChainMovedError
 from engine.ledger.nouns import ID_ZERO
 from engine.store.commit import commit_and_settle
-from engine.store.connections import Connections
-from engine.store.driver import translated
+from engine.store.connections import Connections, bounded
+from engine.store.driver_errors import translated
 from engine.store.records import owned_of
 from engine.store.rows import ShardProgress
 from shards.placement import Holding, LiveWorker, OpenMove
@@ -59,18 +59,17 @@ class Ownership:
             shards: Those it was told to work on; None where it takes its fair share.
         """
         listed = None if shards is None else sorted(shards)
-        arguments = (
-            self._connections.worker,
-            socket.gethostname(),
-            os.getpid(),
-            lease_seconds,
-            listed,
-        )
+        host, process = socket.gethostname(), os.getpid()
+        arguments = (self._connections.worker, host, process, lease_seconds, listed)
         await self._connections.read("register_worker", *arguments, locked=True)
 
     async def heartbeat(self, lease_seconds: float) -> None:
         """Stay alive for another lease, by Postgres's clock."""
         await self._connections.watch("heartbeat", self._connections.worker, lease_seconds)
+
+    async def wait_for(self, what: str, seconds: float) -> None:
+        """Say what this worker waits for, without a lease; believed for so many seconds."""
+        await self._connections.watch("worker_waits", self._connections.worker, what, seconds)
 
     async def expire(self) -> None:
         """Be alive no more: what it still owns may be taken at once."""
@@ -78,8 +77,8 @@ class Ownership:
 
     async def record_loads(self, rates: Mapping[int, float]) -> None:
         """Write down what is decided of each shard. Units: transfers a second."""
-        arguments = self._connections.worker, list(rates), list(rates.values())
-        await self._connections.watch("record_loads", *arguments)
+        me = self._connections.worker
+        await self._connections.watch("record_loads", me, list(rates), list(rates.values()))
 
     async def terminate_blockers(self) -> None:
         """Where a write has been waiting: end the backends of frozen workers that it waits for."""
@@ -88,8 +87,7 @@ class Ownership:
             return
         if self._connections.writer.is_closed():  # it was lost, and its COMMIT is being looked for
             return
-        pid = self._connections.writer.get_server_pid()
-        me = self._connections.worker
+        pid, me = self._connections.writer.get_server_pid(), self._connections.worker
         for row in await self._connections.watch("terminate_blockers", pid, me):
             _log.warning("frozen_backend_ended", backend=row["application_name"])
 
@@ -198,21 +196,22 @@ class Ownership:
         """
         connections = self._connections
         connection = connections.writer
-        with translated(), connections.waiting():
-            await connection.execute("BEGIN")
+        with translated(connections.where), connections.waiting():
             try:
-                await connections.write("lock_workers", sorted([connections.worker, owner]))
-                # The next statement: one that waits for a lock reads what was before.
-                rows = await connections.write("owners", list(shards))
-                taken = [r["shard"] for r in rows if r["worker"] == owner and not r["alive"]]
-                if not taken:
-                    await connection.execute("ROLLBACK")
-                    return None
-                sequence, kept = await self.read_own_chain(owned)
-                number = await self._change(
-                    "claim", taken, owner, connections.worker, sequence, time
-                )
-                await connections.write("moves_claimed", taken, connections.worker)
+                async with bounded(f"claiming shards {sorted(shards)}"):
+                    await connection.execute("BEGIN")
+                    await connections.write("lock_workers", sorted([connections.worker, owner]))
+                    # The next statement: one that waits for a lock reads what was before.
+                    rows = await connections.write("owners", list(shards))
+                    taken = [r["shard"] for r in rows if r["worker"] == owner and not r["alive"]]
+                    if not taken:
+                        await connection.execute("ROLLBACK")
+                        return None
+                    sequence, kept = await self.read_own_chain(owned)
+                    number = await self._change(
+                        "claim", taken, owner, connections.worker, sequence, time
+                    )
+                    await connections.write("moves_claimed", taken, connections.worker)
             except BaseException:
                 await connections.roll_back()
                 raise
@@ -245,17 +244,18 @@ class Ownership:
         """
         connections = self._connections
         connection = connections.writer
-        with translated(), connections.waiting():
-            await connection.execute("BEGIN")
+        with translated(connections.where), connections.waiting():
             try:
-                await connections.write("lock_workers", sorted([connections.worker, NOBODY]))
-                sequence, kept = await self.read_own_chain(owned)
-                number = await self._change(
-                    "release", shards, connections.worker, NOBODY, sequence, time
-                )
-                await connections.write("moves_released", list(shards), paused_seconds)
-                if leaving:
-                    await connections.write("expire_worker", connections.worker)
+                async with bounded(f"releasing shards {sorted(shards)}"):
+                    await connection.execute("BEGIN")
+                    await connections.write("lock_workers", sorted([connections.worker, NOBODY]))
+                    sequence, kept = await self.read_own_chain(owned)
+                    number = await self._change(
+                        "release", shards, connections.worker, NOBODY, sequence, time
+                    )
+                    await connections.write("moves_released", list(shards), paused_seconds)
+                    if leaving:
+                        await connections.write("expire_worker", connections.worker)
             except BaseException:
                 await connections.roll_back()
                 raise

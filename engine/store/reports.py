@@ -2,14 +2,16 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
 from engine.errors import InputError
-from engine.store.driver import connect, statement, translated
+from engine.store.driver import connect
+from engine.store.driver_errors import translated
+from engine.store.statements import statement
 
 OVERDUE_SECONDS: Final = 2.0
 """A hold that is unresolved so long after its time is overdue."""
@@ -55,7 +57,7 @@ class ShardReport(msgspec.Struct, frozen=True):
 
 
 class WorkerReport(msgspec.Struct, frozen=True):
-    """A worker that is alive, or that is dead and still owns shards."""
+    """A worker that is alive, that waits, or that is dead and still owns shards."""
 
     worker: str
     host: str
@@ -64,7 +66,20 @@ class WorkerReport(msgspec.Struct, frozen=True):
     alive: bool
     lease_seconds_left: float
     shards: list[int]
+    pinned: list[int] | None
+    """Those it was told to work on; None where it takes its share."""
+    drained: bool
+    waits_for: str | None
+    """What it said that it waits for, without a lease; None where it works, or is dead."""
+    waits_seconds: float | None
     last_flush_at: str | None
+
+    @property
+    def state(self) -> Literal["alive", "waiting", "dead"]:
+        """Whether it works, lives and waits for a server, or is no more."""
+        if self.alive:
+            return "alive"
+        return "dead" if self.waits_for is None else "waiting"
 
 
 class AccountReport(msgspec.Struct, frozen=True):

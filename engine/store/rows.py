@@ -1,6 +1,6 @@
 """What goes into and comes out of the store: positions, dead letters, flushes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 import msgspec
@@ -11,10 +11,28 @@ from engine.store.copy import Copy
 
 
 class ShardProgress(msgspec.Struct, gc=False):
-    """A shard of this worker: how far it got and the time up to which it is decided."""
+    """A shard of this worker: how far it got."""
 
     position: Position
     time: int
+    """Of its newest flush; what is decided from now on is later."""
+    resolved_until: int
+    """No hold is open that was to lapse by then: at most `time`."""
+
+
+class ExpiringHolds(msgspec.Struct, gc=False):
+    """Open holds that lapse within a time, as many as were asked for."""
+
+    holds: list[tuple[int, bytes]]
+    """When each lapses, and its id; the earliest first."""
+    complete_until: int
+    """All that lapse up to then are among them."""
+
+    def resolved_until(self, lapsing: Collection[bytes]) -> int:
+        """Up to when none is left once these have lapsed."""
+        taken = frozenset(lapsing)
+        left = [expires_at for expires_at, hold_id in self.holds if hold_id not in taken]
+        return min([self.complete_until, *(at - 1 for at in left)])
 
 
 class OwnedShards(msgspec.Struct):
@@ -47,6 +65,8 @@ class Flush(msgspec.Struct):
     decided: list[Decision]
     posted: Postings
     positions: dict[int, Position]
+    resolved_until: dict[int, int]
+    """Of the same shards: all their holds that lapse by then are resolved."""
     dead_letters: list[DeadLetter]
     kind: Literal["flush", "locked"] = "flush"
     copies: list[tuple[str, Copy]] | None = None
@@ -55,4 +75,4 @@ class Flush(msgspec.Struct):
     @property
     def has_assumptions(self) -> bool:
         """Whether it declines for want of what others may have brought since."""
-        return any(len(one.assumptions.numbers) for one in self.decided)
+        return any(len(decision.assumptions.numbers) for decision in self.decided)

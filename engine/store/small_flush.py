@@ -19,13 +19,13 @@ SMALL_POSTINGS_MAX: Final = 400
 
 def is_small(flush: Flush) -> bool:
     """Whether one statement does for a flush."""
-    refused = sum(len(one.refused.requests) for one in flush.decided)
+    refused = sum(len(decision.refused.requests) for decision in flush.decided)
     return (
         flush.kind == "flush"
         and len(flush.posted) + refused <= SMALL_POSTINGS_MAX
         and not flush.dead_letters
         and not flush.has_assumptions
-        and not any(one.closings for one in flush.decided)
+        and not any(decision.closings for decision in flush.decided)
     )
 
 
@@ -41,7 +41,7 @@ def small_arguments(worker: bytes, flush: Flush, base: int) -> list[Any]:
     spent = sorted(created + refused)
     resolutions = sorted(
         (hold_id, transfer_id if transfer_id != ID_ZERO else None, HoldStatus(status).name)
-        for ends in (one.resolutions for one in flush.decided)
+        for ends in (decision.resolutions for decision in flush.decided)
         for hold_id, transfer_id, status in zip(*(column.tolist() for column in ends), strict=True)
     )
     posted = flush.posted
@@ -54,32 +54,35 @@ def small_arguments(worker: bytes, flush: Flush, base: int) -> list[Any]:
         len(created),
         len(refused),
         len(posted),
-        [one[0] for one in spent],
+        [row[0] for row in spent],
         [base + place for place in range(len(spent))],
-        *([one[field] for one in spent] for field in range(1, 15)),
-        [base + place for place in range(len(posted))],
-        posted.stripe.tolist(),
-        posted.version.tolist(),
+        *([row[field] for row in spent] for field in range(1, 15)),
+        base,
         posted.transfer_id.tolist(),
         posted.amount.tolist(),
         posted.pending_amount.tolist(),
+        posted.is_debit.tolist(),
+        (posted.starts + 1).tolist(),
+        posted.ends.tolist(),
+        posted.stripe.tolist(),
+        posted.version.tolist(),
         *posted.counters.tolist(),
-        posted.run.tolist(),
-        [one[0] for one in resolutions],
-        [one[1] for one in resolutions],
-        [one[2] for one in resolutions],
+        [row[0] for row in resolutions],
+        [row[1] for row in resolutions],
+        [row[2] for row in resolutions],
         [base + place for place in range(len(resolutions))],
         list(flush.positions),
         [p.generation for p in positions],
         [p.ms for p in positions],
         [p.seq for p in positions],
+        [flush.resolved_until[shard] for shard in flush.positions],
     ]
 
 
 def _created(flush: Flush) -> list[tuple[Any, ...]]:
     if not flush.decided:
         return []
-    rows = joined([one.spent for one in flush.decided])
+    rows = joined([decision.spent for decision in flush.decided])
     always = ("id", "debit_number", "credit_number", "amount", "code", "flags", "shard")
     columns = (
         *(rows[name].tolist() for name in always),

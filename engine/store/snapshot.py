@@ -11,15 +11,14 @@ from typing import Any, Final
 import asyncpg
 
 from engine.errors import InvariantBroken
-from engine.store.driver import CONNECT_SECONDS_MAX, translated
+from engine.store.address import where_of
+from engine.store.driver import connect_plain
+from engine.store.driver_errors import translated
 
 _SETTINGS: Final = {
     "default_transaction_read_only": "on",
     # A reader that goes away, by Ctrl-C say, leaves no long query behind.
     "client_connection_check_interval": "1s",
-    "statement_timeout": "0",
-    "jit": "off",
-    "timezone": "UTC",
 }
 
 
@@ -36,12 +35,7 @@ async def connect_reader(
         TryAgainError: The server cannot be reached.
         ConfigurationError: It refuses.
     """
-    with translated():
-        return await asyncpg.connect(
-            dsn,
-            timeout=CONNECT_SECONDS_MAX,
-            server_settings={"application_name": "engine reading", **_SETTINGS, **settings},
-        )
+    return await connect_plain(dsn, "engine reading", {**_SETTINGS, **settings})
 
 
 @contextlib.asynccontextmanager
@@ -62,7 +56,7 @@ async def snapshot(
     """
     connection = await connect_reader(dsn, settings)
     try:
-        with translated():
+        with translated(where_of(dsn)):
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 yield connection
             await connection.close()

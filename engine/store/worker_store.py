@@ -1,16 +1,27 @@
 """The ledger in Postgres, as a worker uses it: loads, flushes, locked flushes, ownership."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Final
+from uuid import UUID
+
+import structlog
 
 from engine.book.columns import AccountRow
 from engine.ledger.page import IdRecord
 from engine.store.commit import commit_own
 from engine.store.connections import Connect, Connections
-from engine.store.driver import connect, translated
+from engine.store.driver import connect
+from engine.store.driver_errors import translated
 from engine.store.flush_writer import FlushWriter, prepare
+from engine.store.ledger_checks import check_clock, check_outcomes, check_sequences
 from engine.store.ownership import Ownership
-from engine.store.records import account_of, owned_of, record_of
-from engine.store.rows import Flush, OwnedShards, ShardProgress
+from engine.store.records import accounts_of, owned_of, record_of
+from engine.store.rows import ExpiringHolds, Flush, OwnedShards, ShardProgress
+
+UNUSABLE_LOGGED_MAX: Final = 1000
+"""Of so many accounts it is said that they cannot be used."""
+
+_log = structlog.get_logger()
 
 
 class WorkerStore:
@@ -27,6 +38,8 @@ class WorkerStore:
         self._connections = Connections(dsn, worker, connect)
         self.ownership = Ownership(self._connections)
         self._writer = FlushWriter(self._connections)
+        self._unusable: set[bytes] = set()
+        """Accounts of which it was said that they cannot be used."""
 
     async def open(self) -> None:
         """Connect, again where a connection was lost. Raises as `connect`."""
@@ -61,6 +74,8 @@ class WorkerStore:
     ) -> list[AccountRow]:
         """Accounts with their newest counters; those that do not exist are left out.
 
+        So are those that cannot be used, which is logged once, and `engine verify` names them.
+
         Args:
             ids: Of accounts, 16 bytes each.
             owned: Shards at home in which an account is written in its home stripe.
@@ -70,7 +85,12 @@ class WorkerStore:
         rows = await self._connections.read(
             "accounts_by_id", ids, list(owned), writing_shard, locked=locked
         )
-        return [account_of(row) for row in rows]
+        accounts, unusable = accounts_of(rows)
+        for account_id, why in unusable.items():
+            if account_id not in self._unusable and len(self._unusable) < UNUSABLE_LOGGED_MAX:
+                self._unusable.add(account_id)
+                _log.error("account_not_usable", account=str(UUID(bytes=account_id)), reason=why)
+        return accounts
 
     async def load_others(
         self, numbers: Sequence[int], *, locked: bool = False
@@ -86,17 +106,21 @@ class WorkerStore:
         return [row["number"] for row in rows], [row["others"] for row in rows], newest
 
     async def load_expiring(
-        self, since: dict[int, int], until: int, *, locked: bool = False
-    ) -> list[tuple[int, bytes]]:
+        self, since: dict[int, int], until: int, count: int, *, locked: bool = False
+    ) -> ExpiringHolds:
         """Unresolved holds that lapse after `since` (by shard) and up to `until`.
 
-        Returns:
-            (expires_at, hold id) of each.
+        Args:
+            since: By shard, from when on.
+            until: Up to when.
+            count: How many at most, but for those that lapse at the same time as the last.
+            locked: Read within the locked flush that is under way.
         """
         rows = await self._connections.read(
-            "expiring_holds", list(since), list(since.values()), until, locked=locked
+            "expiring_holds", list(since), list(since.values()), until, count, locked=locked
         )
-        return [(row["expires_at"], row["id"]) for row in rows]
+        holds = sorted((row["expires_at"], row["id"]) for row in rows)
+        return ExpiringHolds(holds, until if len(holds) < count else holds[-1][0])
 
     async def load_ownership(self) -> OwnedShards:
         """The worker's last number, its shards and positions, in one snapshot."""
@@ -122,12 +146,26 @@ class WorkerStore:
 
     async def confirm(self) -> None:
         """See to it that all that was read is kept, by a synchronous standby too."""
-        with translated():
+        with translated(self._connections.where):
             await commit_own(self._connections, self._connections.writer)
 
     async def reserve_number(self) -> int:
         """A number for a flush, above that of everything written before."""
         return await self._connections.reserve_number()
+
+    async def check_ledger(self, clock: Callable[[], int]) -> None:
+        """See that the ledger can be worked on: at opening, and each `CHECK_SECONDS`.
+
+        Args:
+            clock: Of this worker, in microseconds since 1970.
+
+        Raises:
+            ConfigurationError: It cannot be; the message says what mends it.
+            ClockError: This machine's clock is too far from that of Postgres.
+        """
+        await check_clock(self._connections.read, clock)
+        await check_outcomes(self._connections.read)
+        await check_sequences(self._connections.read)
 
     # Flushing.
 

@@ -1,87 +1,129 @@
-"""Connections for producers to all nodes of a cluster, used as one; see `streams_fast`.
+"""Connections to all nodes of a cluster, used as one; see `connection`.
 
-When one of them is lost, all are: whoever uses them opens others, and learns who holds what now.
+When one of them is lost, all are: whoever uses them opens others, and learns who holds what now. A
+node that is away when they are opened takes only its own streams along; it is tried again.
 """
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeAlias
 
+import hiredis
+
 from engine.errors import EngineError, TryAgainError
-from engine.streams.connection import (
-    ElsewhereError,
-    FastConnection,
-    LostError,
-    NotNowError,
-    OnReply,
-    pack_command,
-)
-from engine.streams.slots import (
-    REDIRECTIONS_MAX,
-    Node,
-    is_cluster,
-    primaries_of,
-    redirection,
-    seeds_of,
-    slot_of,
-    url_of,
-)
+from engine.streams.address import Address, Node, parse_address
+from engine.streams.bounds import RECONNECT_SECONDS
+from engine.streams.connection import Connection, OnReply, Parser, pack_command, resolve
+from engine.streams.refusals import ElsewhereError, LostError, NotNowError
+from engine.streams.slots import REDIRECTIONS_MAX, primaries_of, redirection, slot_of
 
 _ASKING: Final = pack_command(b"ASKING")
 
+_WITHOUT_KEY: Final = frozenset({b"PING", b"TIME", b"INFO", b"CONFIG", b"CLUSTER", b"CLIENT"})
 
-class FastCluster:
+
+class ClusterConnection:
     """A connection to each primary of a cluster; make one with `open`. Used by one event loop."""
 
-    def __init__(self, url: str, on_lost: Callable[[], None]) -> None:
-        self._url = url
+    def __init__(
+        self, address: Address, on_lost: Callable[[], None], parser: Callable[[], Parser]
+    ) -> None:
+        self._address = address
         self._on_lost = on_lost
+        self._parser = parser
         self._loop = asyncio.get_running_loop()
-        self._connections: dict[Node, FastConnection] = {}
+        self._connections: dict[Node, Connection] = {}
+        self._away: set[Node] = set()
+        self._trying: asyncio.Task[None] | None = None
         self._primaries: list[Node | None] = []
+        self._reply_bytes_max: int | None = None
         self.is_lost = False
 
     @classmethod
-    async def open(cls, url: str, on_lost: Callable[[], None] = lambda: None) -> "FastCluster":
-        """Connect to all primaries, as the first node that answers knows them.
+    async def open(
+        cls,
+        address: Address,
+        on_lost: Callable[[], None] = lambda: None,
+        parser: Callable[[], Parser] = hiredis.Reader,
+    ) -> "ClusterConnection":
+        """Connect to all primaries that can be reached, as the first node that answers knows them.
 
         Args:
-            url: `redis+cluster://...`
+            address: Of a cluster.
             on_lost: Called once when a connection is lost.
+            parser: Makes what parses replies.
 
         Raises:
-            ConfigurationError, TryAgainError: As `FastConnection.open`.
+            ConfigurationError, TryAgainError: As `Connection.open`.
         """
-        cluster = cls(url, on_lost)
+        cluster = cls(address, on_lost, parser)
         try:
-            await cluster._learn()
-            for node in {node for node in cluster._primaries if node is not None}:
-                await cluster._connect(node)
+            cluster._primaries = await cluster._learn_primaries()
+            nodes = list({node for node in cluster._primaries if node is not None})
+            away = await asyncio.gather(*(cluster._try_to_connect(node) for node in nodes))
+            if nodes and all(away):
+                cluster._raise_first(away)
         except BaseException:
             cluster.abort()
             raise
         if cluster.is_lost:
-            raise TryAgainError("Redis is out of reach: a node closed the connection")
+            raise TryAgainError(f"Redis at {address.place} is out of reach: a node closed the link")
+        if cluster._away:
+            cluster._trying = asyncio.create_task(cluster._try_nodes_again())
         return cluster
 
-    async def _learn(self) -> None:
-        seeds = seeds_of(self._url)
+    @staticmethod
+    def _raise_first(errors: Sequence[TryAgainError | None]) -> None:
+        for error in errors:
+            if error is not None:
+                raise error
+
+    async def _learn_primaries(self) -> list[Node | None]:
+        seeds = [*self._address.nodes, *self._connections]
         for seed in seeds:
             try:
-                asked = await FastConnection.open(url_of(self._url, seed))
+                asked = await Connection.open(self._address.at(seed))
             except TryAgainError:
                 if seed == seeds[-1]:
                     raise
                 continue
             try:
-                self._primaries = primaries_of(await asked.ask(b"CLUSTER", b"SLOTS"), seed)
+                return primaries_of(await asked.ask(b"CLUSTER", b"SLOTS"), seed)
             finally:
                 asked.close()
-            return
+        raise TryAgainError("the address of the cluster names no node")
 
-    async def _connect(self, node: Node) -> None:
-        self._connections[node] = await FastConnection.open(url_of(self._url, node), self._lose)
+    async def _try_to_connect(self, node: Node) -> TryAgainError | None:
+        try:
+            self._connections[node] = await Connection.open(
+                self._address.at(node), self._lose, self._parser()
+            )
+        except TryAgainError as error:
+            self._away.add(node)
+            return error
+        self._connections[node].reply_bytes_max = self._reply_bytes_max
+        return None
+
+    async def _try_nodes_again(self) -> None:
+        """Until those that were away are back, or others hold their slots: then all begins anew."""
+        while not self.is_lost:
+            await asyncio.sleep(RECONNECT_SECONDS)
+            with contextlib.suppress(EngineError):
+                nodes = set(await self._learn_primaries()) - self._connections.keys()
+                for node in nodes:
+                    if node is not None and await self._answers(node):
+                        self._lose()
+                        return
+
+    async def _answers(self, node: Node) -> bool:
+        try:
+            asked = await Connection.open(self._address.at(node))
+        except EngineError:
+            return False
+        asked.close()
+        return True
 
     def _lose(self) -> None:
         if not self.is_lost:
@@ -89,15 +131,36 @@ class FastCluster:
             self.abort()
             self._on_lost()
 
+    @property
+    def reply_bytes_max(self) -> int | None:
+        """As that of a connection, for each node."""
+        return self._reply_bytes_max
+
+    @reply_bytes_max.setter
+    def reply_bytes_max(self, reply_bytes_max: int | None) -> None:
+        self._reply_bytes_max = reply_bytes_max
+        for connection in self._connections.values():
+            connection.reply_bytes_max = reply_bytes_max
+
+    @property
+    def reply_seconds(self) -> float:
+        """How long the bytes of the last reply of the slowest node were under way."""
+        return max((c.reply_seconds for c in self._connections.values()), default=0.0)
+
     def send(self, command: bytes, on_reply: OnReply) -> None:
-        """Send a packed command to the node that holds its key; as `FastConnection.send`."""
+        """Send a packed command to the node that holds its key; as `Connection.send`."""
         if self.is_lost:
             on_reply(LostError("the connection to Redis is lost"))
             return
-        slot = slot_of(_key_of(command))
+        key = key_of(command)
+        if key is None:
+            next(iter(self._connections.values())).send(command, on_reply)
+            return
+        slot = slot_of(key)
         node = self._primaries[slot]
-        if node is None:
-            on_reply(NotNowError(f"no node of the cluster holds slot {slot}"))
+        if node is None or node in self._away:
+            at = f" but {node}, which is out of reach" if node is not None else ""
+            on_reply(NotNowError(f"no node of the cluster holds slot {slot}{at}"))
             return
         self._send(node, command, on_reply, 0)
 
@@ -105,9 +168,12 @@ class FastCluster:
         self, node: Node, command: bytes, on_reply: OnReply, sent: int, *, asking: bool = False
     ) -> None:
         connection = self._connections.get(node)
+        if node in self._away:
+            on_reply(NotNowError(f"{node} of the cluster is out of reach"))
+            return
         if connection is None:
             # A node that became one since: all is learned anew.
-            on_reply(NotNowError(f"the cluster has changed: {node.host}:{node.port} is new in it"))
+            on_reply(NotNowError(f"the cluster has changed: {node} is new in it"))
             self._lose()
             return
         if asking:
@@ -129,51 +195,66 @@ class FastCluster:
             self._send(there, command, on_reply, sent + 1, asking=kind == "ASK")
 
     async def ask(self, *words: bytes) -> Any:
-        """Send a command and return its reply; as `FastConnection.ask`."""
+        """Send a command and return its reply; as `Connection.ask`."""
         reply: asyncio.Future[Any] = self._loop.create_future()
-
-        def on_reply(value: Any) -> None:
-            if not reply.done():
-                if isinstance(value, EngineError):
-                    reply.set_exception(value)
-                else:
-                    reply.set_result(value)
-
-        self.send(pack_command(*words), on_reply)
+        self.send(pack_command(*words), lambda value: resolve(reply, value))
         return await reply
 
     def silent_seconds(self) -> float:
         """For how long a node has kept something waiting without any reply coming."""
-        return max((one.silent_seconds() for one in self._connections.values()), default=0.0)
+        return max((c.silent_seconds() for c in self._connections.values()), default=0.0)
 
     def close(self) -> None:
         """Close the connections once what was sent has left."""
         self.is_lost = True
+        if self._trying is not None:
+            self._trying.cancel()
         for connection in self._connections.values():
             connection.close()
 
     def abort(self) -> None:
         """Cut the connections; what waits for a reply is told that it is lost."""
-        for connection in self._connections.values():
+        if self._trying is not None and self._trying is not asyncio.current_task():
+            self._trying.cancel()
+        for connection in list(self._connections.values()):
             connection.abort()
 
 
-Fast: TypeAlias = FastConnection | FastCluster
+AnyConnection: TypeAlias = Connection | ClusterConnection
 """A connection to one Redis, or to a cluster."""
 
 
-async def open_fast(url: str, on_lost: Callable[[], None] = lambda: None) -> Fast:
-    """Connect to what an address names, as `FastConnection.open`."""
-    if is_cluster(url):
-        return await FastCluster.open(url, on_lost)
-    return await FastConnection.open(url, on_lost)
+async def open_connection(
+    address: str | Address,
+    on_lost: Callable[[], None] = lambda: None,
+    parser: Callable[[], Parser] = hiredis.Reader,
+) -> AnyConnection:
+    """Connect to what an address names, as `Connection.open`."""
+    if isinstance(address, str):
+        address = parse_address(address)
+    if address.is_cluster:
+        return await ClusterConnection.open(address, on_lost, parser)
+    return await Connection.open(address, on_lost, parser())
 
 
-def _key_of(command: bytes) -> bytes:
-    """The key of a packed command: what follows STREAMS in XREAD, else the second word."""
-    at = command.index(b"\r\n$", command.index(b"\r\n$") + 3) if command else 0
-    if command[at - 5 : at] == b"XREAD":
-        at = command.index(b"\r\nSTREAMS\r\n") + 9
-    start = command.index(b"\r\n", at + 2) + 2
-    length = int(command[at + 3 : start - 2])
-    return command[start : start + length]
+def key_of(command: bytes) -> bytes | None:
+    """The key of a packed command; None where it has none.
+
+    It is what follows STREAMS in XREAD, else the second word or, of commands in two words, the
+    third.
+    """
+    name, at = _word_at(command, command.index(b"$"))
+    if name in _WITHOUT_KEY:
+        return None
+    if name == b"XREAD":
+        at = command.index(b"\r\nSTREAMS\r\n") + 11
+    elif name in {b"XGROUP", b"XINFO"}:
+        _, at = _word_at(command, at)
+    return _word_at(command, at)[0]
+
+
+def _word_at(command: bytes, at: int) -> tuple[bytes, int]:
+    """The word whose length is written at a place, and where the next begins."""
+    start = command.index(b"\r\n", at) + 2
+    end = start + int(command[at + 1 : start - 2])
+    return command[start:end], end + 2

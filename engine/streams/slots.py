@@ -1,55 +1,14 @@
-"""Redis Cluster (or Valkey): how one is named, and which of its nodes holds a stream.
-
-A cluster is named as `redis+cluster://HOST:PORT,HOST:PORT`, by some of its nodes (with
-`rediss+cluster://` over TLS); user and password stand before the first, and are for all.
-"""
+"""Redis Cluster (or Valkey): which of its nodes holds a stream."""
 
 import binascii
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from engine.errors import ConfigurationError
+from engine.streams.address import Node
 
 SLOT_COUNT: Final = 16_384
 REDIRECTIONS_MAX: Final = 8
 """How often one command is sent on to another node."""
-
-_SCHEME_END: Final = "+cluster://"
-
-
-class Node(NamedTuple):
-    """Where a node answers."""
-
-    host: str
-    port: int
-
-
-def is_cluster(url: str) -> bool:
-    """Whether an address names a cluster."""
-    return _SCHEME_END in url
-
-
-def seeds_of(url: str) -> list[Node]:
-    """The nodes that an address names.
-
-    Raises:
-        ConfigurationError: It cannot be read.
-    """
-    _, _, rest = url.partition(_SCHEME_END)
-    hosts = rest.partition("/")[0].rpartition("@")[2].split(",")
-    try:
-        return [Node(host, int(port)) for host, _, port in (h.rpartition(":") for h in hosts)]
-    except ValueError:
-        raise ConfigurationError(
-            f"{hosts} are no nodes; give redis+cluster://HOST:PORT,HOST:PORT"
-        ) from None
-
-
-def url_of(url: str, node: Node) -> str:
-    """The address of one node of the cluster that `url` names."""
-    scheme, _, rest = url.partition(_SCHEME_END)
-    userinfo, at, _ = rest.partition("/")[0].rpartition("@")
-    return f"{scheme}://{userinfo}{at}{node.host}:{node.port}"
 
 
 def slot_of(key: bytes) -> int:

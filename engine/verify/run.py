@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from engine.errors import InvariantBroken
+from engine.settings import PREFIX
 from engine.store.snapshot import read_damaged, snapshot
 from engine.verify.report import OFFENDERS_MAX, CheckResult, Report
 from engine.verify.streams import TITLE, EntriesBelow, StreamsPositions, check_streams
@@ -79,7 +80,7 @@ async def verify(
     streams_positions: StreamsPositions | None,
     *,
     entries_below: EntriesBelow | None = None,
-    prefix: str = "engine",
+    prefix: str = PREFIX,
     on_progress: Progress | None = None,
 ) -> Report:
     """Check on live data that the ledger keeps its promises; nothing is stopped for it.

@@ -138,7 +138,12 @@ async def _undecided(connection: Any, entries: Sequence[Entry], prefix: str) -> 
     for entry in entries:
         request = understand(entry, prefix).request
         if request is not None:
-            ids_of.append((entry, {UUID(bytes=one) for one in request.transfers["id"].tolist()}))
+            ids_of.append(
+                (
+                    entry,
+                    {UUID(bytes=transfer_id) for transfer_id in request.transfers["id"].tolist()},
+                )
+            )
         elif (entry.shard, *_place(entry.position)) not in buried:
             undecided.append(entry)
     wanted = list(set[UUID]().union(*(ids for _, ids in ids_of)))

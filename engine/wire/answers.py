@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import InputError, InvariantBroken
+from engine.ledger.nouns import BATCH_TRANSFERS_MAX
 from engine.ledger.outcomes import Outcome
 from engine.wire.requests import Format, Request, UnreadableEntry
 
@@ -32,6 +33,12 @@ for _outcome in Outcome:
     _NAMES[_outcome] = b'"' + _outcome.name.encode() + b'"'
 _KNOWN: Final = np.isin(np.arange(256), [int(outcome) for outcome in Outcome])
 _NUMBERS: Final = {outcome.name: int(outcome) for outcome in Outcome}
+
+ERROR_BYTES_MAX: Final = 2000
+"""Of the reason of an unreadable entry; more of it is not read."""
+
+OUTCOMES_BYTES_MAX: Final = BATCH_TRANSFERS_MAX * (max(map(len, Outcome.__members__)) + 3) + 16
+"""Of an answer in its longest form: a name in quotes and a comma for each transfer."""
 
 _encode_mp: Final = msgspec.msgpack.Encoder()
 _decode_json: Final = msgspec.json.Decoder(list[str])
@@ -79,9 +86,11 @@ def decode_answer(
     """
     request = fields.get(b"request")
     if (error := fields.get(b"error")) is not None:
-        return Answer(request, None, error.decode(errors="replace"))
+        return Answer(request, None, error[:ERROR_BYTES_MAX].decode(errors="replace"))
     if (packed := fields.get(b"outcomes")) is None:
         raise InputError("An answer has one of the fields outcomes and error, found neither")
+    if len(packed) > OUTCOMES_BYTES_MAX:
+        raise InputError(f"The outcomes of an answer are over {OUTCOMES_BYTES_MAX} bytes long")
     try:
         match format:
             case Format.json:
@@ -90,7 +99,7 @@ def decode_answer(
                 numbers = bytes(_decode_mp.decode(packed))
             case _:  # Format.bin
                 numbers = packed
-    except (msgspec.MsgspecError, ValueError, KeyError) as error_:
+    except (msgspec.MsgspecError, ValueError, KeyError, RecursionError) as error_:
         raise InputError(f"The outcomes of an answer cannot be read: {error_}") from None
     outcomes = np.frombuffer(numbers, np.uint8)
     if not _KNOWN[outcomes].all():

@@ -29,7 +29,7 @@ _encode_mp: Final = msgspec.msgpack.Encoder()
 _CSV_NUMBERS: Final = frozenset(
     {"amount", "user_data_64", "user_data_32", "timeout", "ledger", "code"},
 )
-_CSV_COLUMNS: Final = frozenset(WrittenTransfer.__struct_fields__)
+CSV_COLUMNS: Final = frozenset(WrittenTransfer.__struct_fields__)
 
 
 def encode_entry(
@@ -88,7 +88,7 @@ def parse_transfer_csv_row(row: Mapping[Any, str | None]) -> Transfer:
     Raises:
         InputError: When it cannot be read; the message says where (`$.amount`).
     """
-    return read_mapping(read_row(row, _CSV_COLUMNS, _CSV_NUMBERS))
+    return read_mapping(read_row(row, CSV_COLUMNS, _CSV_NUMBERS))
 
 
 def _json_of(t: Transfer) -> WrittenTransfer[str, int | str]:

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from engine.errors import InputError
+from engine.settings import PREFIX
 from engine.wire.layout import Rows
 from engine.wire.payloads import read_bin, read_json, read_mp
 
@@ -66,7 +67,7 @@ _READERS: Final[tuple[tuple[bytes, Format, Callable[[bytes], Rows]], ...]] = (
 )
 
 
-def decode_entry(fields: Mapping[bytes, bytes], *, prefix: str = "engine") -> Request:
+def decode_entry(fields: Mapping[bytes, bytes], *, prefix: str = PREFIX) -> Request:
     """Read an entry as redis-py hands it out.
 
     Args:

@@ -30,23 +30,22 @@ What is awkward:
   takes the connection on which the flush in flight is being written.
 - What is sealed is built on what was sent. It cannot outlive it, and needs no rule of its own: its
   number in the chain would be one too high.
-- A decision can be impossible only because the book is out of date (`recheck_ownership`).
+- A decision can be impossible only because the book is out of date: see `attempts`.
 """
 
 import asyncio
-import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 from engine.book.book import Book
 from engine.book.postings import post_decisions
-from engine.errors import ChainMovedError, ConflictError, InvariantBroken
+from engine.errors import InvariantBroken
 from engine.store.rows import Flush
 from engine.store.worker_store import WorkerStore
 from engine.worker.flush_report import Phases
 from engine.worker.membership import Membership
 from engine.worker.open_flush import OpenFlush
-from engine.worker.replies import Reply, positions_of
+from engine.worker.replies import Reply, positions_of, resolved_of
 from engine.worker.seal_checks import check_flush
 
 
@@ -116,6 +115,7 @@ class Chain:
             opened.decided,
             posted,
             positions,
+            resolved_of(positions, opened.resolved_until, self._membership.shards),
             opened.dead_letters,
         )
         self._store.prepare(flush)
@@ -149,27 +149,6 @@ class Chain:
         self._sent = None
         book.end_flush()
 
-    @contextlib.asynccontextmanager
-    async def recheck_ownership(self, book: Book) -> AsyncIterator[None]:
-        """Deciding by a book that may be out of date, which what is read anew may contradict.
-
-        Raises:
-            ChainMovedError: What cannot be was found, and another has written in this worker's
-                chain: the book is out of date.
-            ConflictError: What was in flight was not committed; or what is made ready may be what
-                cannot be, as where an id stands in two flushes, of which only one is committed.
-        """
-        try:
-            yield
-        except InvariantBroken as error:
-            await self.await_commit(book)
-            ownership = await self._store.load_ownership()
-            if ownership.sequence + 1 + self.is_ready != self.sequence:
-                raise ChainMovedError(f"another wrote in this worker's chain: {error}") from error
-            if self.is_ready:
-                raise ConflictError(f"what was decided ahead cannot be: {error}") from error
-            raise
-
     async def take_back(self) -> list[OpenFlush]:
         """Give up all that is under way; returns what of it is not committed, in order."""
         await self.close()
@@ -184,4 +163,10 @@ class Chain:
         """Wait for the one in flight, whatever becomes of it: it may be committed."""
         if self.in_flight is not None:
             await asyncio.wait([self.in_flight])
-            self.in_flight.exception()
+            if not self.in_flight.cancelled():
+                self.in_flight.exception()
+
+    def abandon(self) -> None:
+        """Wait for the one in flight no longer; its connection is about to be cut."""
+        if self.in_flight is not None:
+            self.in_flight.cancel()

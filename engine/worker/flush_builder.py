@@ -11,6 +11,7 @@ from engine.deciding.decider import Decider
 from engine.ledger.nouns import MICROSECONDS
 from engine.settings import WorkerSettings
 from engine.store.worker_store import WorkerStore
+from engine.worker.bounds import EXPIRIES_MAX, EXPIRIES_READ_MAX
 from engine.worker.chain import Chain
 from engine.worker.inbox import Arrival
 from engine.worker.locked_flush import LockedResult
@@ -50,6 +51,8 @@ class FlushBuilder:
         """Of the newest flush; the next is later."""
         self.is_careful = False
         """Whether to look up every id first, as after a flush that met one of them in Postgres."""
+        self.skipped: dict[bytes, int] = {}
+        """Holds that cannot expire, and when they should have: nothing after that is resolved."""
 
     # What is in memory.
 
@@ -89,40 +92,43 @@ class FlushBuilder:
 
     # The open flush.
 
-    @property
-    def transfers(self) -> int:
-        """How much is in the open flush."""
-        return self.opened.transfers if self.opened is not None else 0
-
     def is_hold_due(self) -> bool:
-        """Whether a hold expires by now, or may."""
-        return bool(self._membership.shards) and self.expiries.is_due(self._clock())
+        """Whether a hold expires by now, or may, and nothing is open that it is too late for."""
+        if self.opened is not None or not self._membership.shards:
+            return False
+        return self.expiries.is_due(self._clock())
 
     def seconds_to_expiry(self) -> float | None:
-        """How long until the next hold expires."""
-        next_at = self.expiries.next_at()
+        """How long until the next hold expires that the open flush need not be sent for first."""
+        next_at = self.expiries.next_at() if self.opened is None else None
         return None if next_at is None else max(next_at - self._clock(), 0) / MICROSECONDS
 
     async def _open_flush(self) -> OpenFlush:
         """The flush to decide into: at a time above all before, with the holds due by then."""
         if self.opened is None:
             time = self.next_time()
-            if time > self.expiries.horizon:
+            # Where more are due than go in, those at hand do first.
+            if time > self.expiries.horizon and len(self.expiries) < EXPIRIES_MAX:
                 await self._watch_holds(time + self._settings.horizon_seconds * MICROSECONDS)
             self.time = time
+            due = self.expiries.take_expired(time, EXPIRIES_MAX)
+            until = min(
+                [self.expiries.resolved_until(time), *(at - 1 for at in self.skipped.values())]
+            )
             now = asyncio.get_running_loop().time()
-            self.opened = OpenFlush(time, self.expiries.take_expired(time), now)
+            self.opened = OpenFlush(time, due, until, now)
         return self.opened
 
     async def _watch_holds(self, horizon: int) -> None:
         since = {
-            shard: max(progress.time, self.expiries.horizon)
+            shard: max(progress.resolved_until, self.expiries.horizon)
             for shard, progress in self._membership.shards.items()
         }
-        found = await self._store.load_expiring(since, horizon)
-        self.expiries.horizon = horizon
-        for expires_at, hold_id in found:
-            self.expiries.add_hold(expires_at, hold_id)
+        found = await self._store.load_expiring(since, horizon, EXPIRIES_READ_MAX)
+        self.expiries.horizon = found.complete_until
+        for expires_at, hold_id in found.holds:
+            if hold_id not in self.skipped:
+                self.expiries.add_hold(expires_at, hold_id)
         # Postgres does not show yet what is decided and not committed.
         open_ = [self.opened] if self.opened is not None else []
         for uncommitted in [*self._chain.uncommitted(), *open_]:
@@ -136,15 +142,13 @@ class FlushBuilder:
         )
         while True:
             opened = await self._open_flush()
-            deciding = Decider(self.book, batch, opened.due, opened.time, careful=self.is_careful)
-            async with self._chain.recheck_ownership(self.book):
-                newest = await look_up(deciding, self.book, self._store)
+            due = [hold_id for _, hold_id in opened.due]
+            deciding = Decider(self.book, batch, due, opened.time, careful=self.is_careful)
+            newest = await look_up(deciding, self.book, self._store)
             if newest < opened.time:
                 break
             # Others, by their clocks, wrote later than this flush is to be: begin a later one.
             self.time = max(self.time, newest)
-            for hold_id in opened.due:
-                self.expiries.add_hold(opened.time, hold_id)
             await self.flush_all()
         locks = deciding.locks
         if not locks:
@@ -156,8 +160,7 @@ class FlushBuilder:
     ) -> None:
         opened.due = []
         first = len(opened.decided)
-        async with self._chain.recheck_ownership(self.book):
-            await finish_in_parts(deciding, self.book, self._store, opened.decided)
+        await finish_in_parts(deciding, self.book, self._store, opened.decided)
         parts: list[Decision] = opened.decided[first:]
         self.is_careful = False
         opened.add_decided(arrivals, batch, parts)
@@ -174,7 +177,10 @@ class FlushBuilder:
         """Close what is open and make it ready to be sent; the next decisions open another."""
         if self.opened is not None and not self.opened.is_empty:
             self._chain.seal(self.opened, self.book)
+        undecided = self.opened.due if self.opened is not None else []
         self.opened = None
+        for expires_at, hold_id in undecided:
+            self.expiries.add_hold(expires_at, hold_id)
 
     async def await_commit(self) -> None:
         """Wait for the flush in flight and take its failure, if it failed."""

@@ -26,6 +26,8 @@ class FlushReport(msgspec.Struct, frozen=True, gc=False):
     transfers_by_shard: dict[int, int]
     """Transfers by the shard whose stream they came by."""
     entries: int
+    entries_by_ms: dict[int, int]
+    """Entries by the millisecond, since 1970, in which Redis took them."""
     dead_letters: int
     postings: int
     expiries: int
@@ -85,9 +87,11 @@ def report_flush(
         counts += np.bincount(decided.outcomes, minlength=256)
         expiries += len(decided.expiries)
     transfers: dict[int, int] = {}
+    entries: dict[int, int] = {}
     for reply in replies:
         arrival = reply.arrival
-        shard = arrival.entry.shard
+        shard, ms = arrival.entry.shard, arrival.entry.position.ms
+        entries[ms] = entries.get(ms, 0) + 1
         transfers[shard] = transfers.get(shard, 0) + len(arrival.rows)
     there = np.flatnonzero(counts)
     return FlushReport(
@@ -101,6 +105,7 @@ def report_flush(
         },
         transfers_by_shard=transfers,
         entries=len(replies),
+        entries_by_ms=entries,
         dead_letters=len(flush.dead_letters),
         postings=len(flush.posted),
         expiries=expiries,

@@ -6,7 +6,7 @@ in the own chain and in each lender's, so that the lenders' books, which are out
 now, can commit nothing before they are loaded again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -20,7 +20,7 @@ from engine.store.rows import Flush, ShardProgress
 from engine.store.worker_store import WorkerStore
 from engine.worker.inbox import Arrival
 from engine.worker.prefetch import look_up
-from engine.worker.replies import Reply, dead_letters, positions_of, replies_of
+from engine.worker.replies import Reply, dead_letters, positions_of, replies_of, resolved_of
 from engine.worker.seal_checks import check_flush
 
 ROUNDS_MAX = 8
@@ -47,6 +47,8 @@ async def decide_locked(
     owned: Mapping[int, ShardProgress],
     writing_shard: int,
     shard_count: int,
+    expiries_max: int,
+    skipped: Collection[bytes],
 ) -> LockedResult:
     """Decide entries, and whatever lapses, under the locks of all owners concerned; commit.
 
@@ -60,6 +62,8 @@ async def decide_locked(
         owned: The worker's own shards.
         writing_shard: That one of them through whose stripes others' accounts are credited.
         shard_count: Of the ledger.
+        expiries_max: How many holds lapse in it at most.
+        skipped: Holds that cannot lapse, which are let be.
 
     Raises:
         ChainMovedError, ConflictError, TryAgainError: As `WorkerStore.flush`.
@@ -76,10 +80,13 @@ async def decide_locked(
                 owned, expected = ownership.shards, ownership.sequence + 1
             concerned = dict(owned) | await store.load_positions(shards)
             time = max([time, *(progress.time + 1 for progress in concerned.values())])
-            since = {shard: progress.time for shard, progress in concerned.items()}
-            due = sorted(await store.load_expiring(since, time, locked=True))
+            since = {shard: progress.resolved_until for shard, progress in concerned.items()}
+            count = max(expiries_max, 1) + len(skipped)
+            expiring = await store.load_expiring(since, time, count, locked=True)
+            due = [hold_id for _, hold_id in expiring.holds if hold_id not in skipped]
+            due = due[:expiries_max]
             book = Book(concerned, writing_shard, shard_count)
-            deciding = Decider(book, batch, [hold_id for _, hold_id in due], time, careful=True)
+            deciding = Decider(book, batch, due, time, careful=True)
             newest = await look_up(deciding, book, store, locked=True)
             more = {shard for found in deciding.locks.values() for shard in found}
             if not more and newest < time:
@@ -96,6 +103,7 @@ async def decide_locked(
                     [decided],
                     posted,
                     positions,
+                    resolved_of(positions, expiring.resolved_until(due), concerned),
                     dead_letters(arrivals),
                     "locked",
                 )

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Collection, Mapping
 
 from engine.ledger.nouns import Position
-from engine.store.rows import ShardProgress
+from engine.store.rows import Flush, ShardProgress
 
 
 class Membership:
@@ -71,8 +71,10 @@ class Membership:
         """A flush is made ready that brings shards so far."""
         self.reached |= positions
 
-    def commit(self, positions: Mapping[int, Position], time: int) -> None:
-        """A flush of this time is committed; others' shards in it are none of ours."""
-        for shard, position in positions.items():
+    def commit(self, flush: Flush) -> None:
+        """A flush is committed; others' shards in it are none of ours."""
+        for shard, position in flush.positions.items():
             if shard in self.shards:
-                self.shards[shard] = ShardProgress(position, time)
+                self.shards[shard] = ShardProgress(
+                    position, flush.time, flush.resolved_until[shard]
+                )

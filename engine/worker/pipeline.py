@@ -8,7 +8,7 @@ hands but where it waits itself:
     inbox          what was read and is not decided              `take`, `put_back`
     flush builder  the open flush, book, expiries, time          `decide_entries`, `seal_opened`
     chain          a flush that is ready, one in flight          `seal`, `send`, `await_commit`
-    conflicts      how often others came first in a row          `redo_decided`
+    attempts       how many came to nothing in a row             `redo_decided`
 
 What triggers a step (`advance_flushes`): an entry arrives, the flush in flight ends, a hold is due.
 A step takes the end of the flush in flight, decides what is in the inbox as far as it fits, and
@@ -21,19 +21,20 @@ Three ways lead from an entry to a commit:
               the owners' rows are locked, all is read afresh (`locked_flush`); those entries of its
               stream that came after it wait for it
     redone    another came first: all that is decided and not committed goes back to the inbox, as
-              if just read, and after a few times in a row it goes by locked flushes alone
+              if just read, and after a few times in a row it goes by locked flushes alone, or,
+              where an entry or a hold of it is to blame, by ever smaller ones (`attempts`)
 
 What is awkward:
 
 - To decide is to change the book, before anything is committed. So a conflict makes the whole book
   worthless, but where it is known to stand (`BookStandsError`): then what was decided is taken out.
 - Everything that waits can find that another came first: looking up, deciding, sealing, landing.
-  All of it raises one of `FIRST_CAME_ANOTHER`, and three methods of the pipeline handle it.
+  All of it raises one of `ATTEMPT_FAILED`, and three methods of the pipeline handle it.
 - A flush's time is set when it is opened, and what is looked up for it may turn out to be later.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import structlog
@@ -41,38 +42,35 @@ import structlog
 from engine.errors import (
     BookStandsError,
     ChainMovedError,
+    ConfigurationError,
     EngineError,
-    FirstCameAnotherError,
     FundsArrivedError,
-    InvariantBroken,
+    LockHeldError,
     TryAgainError,
 )
 from engine.settings import WorkerSettings
 from engine.store.rows import Flush
 from engine.store.worker_store import WorkerStore
+from engine.worker.attempts import ATTEMPT_FAILED, Attempts, UndecidableError, plain_words
 from engine.worker.chain import Chain
 from engine.worker.claims import Claims
 from engine.worker.flush_builder import FlushBuilder
 from engine.worker.flush_report import FlushReport, Phases, report_flush
-from engine.worker.inbox import Arrival, Inbox
-from engine.worker.locked_flush import decide_locked
+from engine.worker.inbox import Inbox, Room
+from engine.worker.locked_decider import LockedDecider
 from engine.worker.membership import Membership
 from engine.worker.open_flush import split_at_locks
+from engine.worker.outage import Outage
 from engine.worker.replies import Replier, Reply
 from engine.worker.statistics import WorkerStatistics
 
 _log = structlog.get_logger()
-
-CONFLICTS_UNLOCKED_MAX: Final = 3
-"""So often in a row may others come first; then they are locked out."""
 
 AHEAD_TRANSFERS_MIN = 256
 """While a flush is under way fewer than these wait: one by one each would cost as much CPU."""
 
 SHORT_TRANSFERS_MAX: Final = 512
 """In a short flush."""
-
-FIRST_CAME_ANOTHER = FirstCameAnotherError
 
 
 class Pipeline:
@@ -113,8 +111,12 @@ class Pipeline:
         self._chain = Chain(store, membership, self._finish_flush)
         self._builder = FlushBuilder(store, self._chain, membership, settings, clock)
         self._claims = Claims(store, self._chain, self._builder, membership)
-        self._conflicts = 0
-        self._arrived = 0
+        self._attempts = Attempts(settings.conflicts_max, settings.backoff_seconds_max)
+        self._locked = LockedDecider(
+            store, inbox, self._chain, self._builder, membership, self._attempts, self._finish_flush
+        )
+        self._lock_wait = Outage("waiting_for_a_lock", "still_waiting_for_a_lock", "lock_is_free")
+        self._undecided = 0
         self.in_short = False
         """Whether shards are about to change hands, which waits for what is under way: flushes
         are short then, and nothing is decided ahead."""
@@ -145,7 +147,7 @@ class Pipeline:
             if chain.in_flight is not None and chain.in_flight.done():
                 await builder.await_commit()
             if decide and (self.has_work or builder.is_hold_due()) and not self._is_full():
-                await self._decide_arrivals(self._inbox.take(self._room()))
+                await self._decide_next()
             # A full flush is made ready while another is in flight; one that is not full may
             # still grow, until there is nothing in flight.
             is_free = chain.in_flight is None
@@ -155,26 +157,40 @@ class Pipeline:
                 chain.send()
             elif self._is_full() or not decide:
                 await builder.await_commit()
-        except FIRST_CAME_ANOTHER as error:
-            await self.redo_decided(error)
+        except ATTEMPT_FAILED as error:
+            await self.redo_decided(error, self._undecided)
+        except (TryAgainError, ConfigurationError):
+            raise
+        except Exception as error:
+            # A defect or a strange row: what is to blame is looked for, and set aside.
+            if not (self._undecided or self.is_busy()):
+                raise
+            _log.error("undecidable", reason=f"{type(error).__name__}: {error}", exc_info=error)
+            await self.redo_decided(UndecidableError(str(error)), self._undecided)
+        finally:
+            self._undecided = 0
 
     @property
     def has_work(self) -> bool:
         """Whether it is time to decide: while a flush is under way, only what is worth a start."""
         if self._chain.in_flight is None:
             return bool(self._inbox)
+        if self._attempts.portion is not None:
+            return False
         return not self.in_short and self._inbox.transfers >= AHEAD_TRANSFERS_MIN
 
     def is_busy(self) -> bool:
         """Whether anything is decided and not yet seen committed."""
         return self._builder.is_busy()
 
-    def _room(self) -> int:
+    def _room(self) -> Room:
+        """What still fits into the open flush, or into the next."""
         most = SHORT_TRANSFERS_MAX if self.in_short else self._settings.flush_transfers_max
-        return most - self._builder.transfers
+        opened = self._builder.opened
+        return Room(most) if opened is None else opened.room_up_to(most)
 
     def _is_full(self) -> bool:
-        return self._builder.opened is not None and self._room() <= 0
+        return self._builder.opened is not None and self._room().is_full
 
     async def wait_for_work(self) -> None:
         """Until an entry arrives, the flush lands, a hold expires, or a moment has passed."""
@@ -192,10 +208,11 @@ class Pipeline:
 
     def _finish_flush(self, flush: Flush, replies: list[Reply], phases: Phases) -> None:
         """A flush is committed: everybody hears of it."""
-        self._membership.commit(flush.positions, flush.time)
+        self._membership.commit(flush)
         now = asyncio.get_running_loop().time()
-        self._on_report(report_flush(flush, replies, phases, now, self._conflicts))
-        self._conflicts = self._arrived = 0
+        self._on_report(report_flush(flush, replies, phases, now, self._attempts.conflicts))
+        self._attempts.succeed()
+        self._lock_wait.end(now)
         if replies:
             self._replier.add(replies)
 
@@ -208,6 +225,10 @@ class Pipeline:
         """Wait for a flush under way, whatever becomes of it: it may be committed."""
         await self._chain.close()
 
+    def abandon(self) -> None:
+        """Wait for nothing that is under way."""
+        self._chain.abandon()
+
     # Shards come and go.
 
     async def claim_shards(self, shards: Collection[int]) -> None:
@@ -215,7 +236,7 @@ class Pipeline:
         try:
             await self.finish_decided()
             await self._claims.claim_shards(shards)
-        except FIRST_CAME_ANOTHER as error:
+        except ATTEMPT_FAILED as error:
             await self.redo_decided(error)
 
     async def release_shards(
@@ -224,19 +245,25 @@ class Pipeline:
         """Release, as `Claims.release_shards`; False where others came first."""
         try:
             await self._claims.release_shards(shards, paused_seconds, leaving=leaving)
-        except FIRST_CAME_ANOTHER as error:
+        except ATTEMPT_FAILED as error:
             await self.redo_decided(error)
             return False
         return True
 
     # Deciding.
 
-    async def _decide_arrivals(self, arrivals: Sequence[Arrival]) -> None:
-        """Decide in order; what is not wholly this worker's own goes by a locked flush."""
-        undecided = list(arrivals)
+    async def _decide_next(self) -> None:
+        """Decide what comes next, in order; what is not taken in is in the inbox again."""
+        portion = self._attempts.portion
+        if portion is not None:
+            # What is attempted is known, also where nothing of it stands in the open flush.
+            self._undecided = portion
+            await self._locked.decide_few(portion)
+            return
+        undecided = self._inbox.take(self._room())
         try:
-            if self._conflicts > CONFLICTS_UNLOCKED_MAX:
-                await self._decide_locked_first(undecided)
+            if self._attempts.is_locked:
+                await self._locked.decide_alone(undecided)
                 return
             locks = await self._builder.decide_entries(undecided)
             if not locks:
@@ -246,57 +273,31 @@ class Pipeline:
                 undecided = behind
             await self._builder.flush_all()
             shards = {shard for found in locks.values() for shard in found}
-            await self._decide_locked(undecided, shards)
-        except FIRST_CAME_ANOTHER:
+            await self._locked.decide_locked(undecided, shards)
+        except Exception:
             self._inbox.put_back(undecided)
+            self._undecided = len(undecided)
             raise
-
-    async def _decide_locked_first(self, arrivals: list[Arrival]) -> None:
-        """Where others kept coming first they are locked out, and all is read under the lock."""
-        await self._builder.flush_all()
-        # Whoever brings funds needs no lock of ours: it is theirs that keeps them out.
-        everybody = set(range(self._membership.shard_count)) - self._membership.owned
-        await self._decide_locked(
-            arrivals, everybody if self._arrived else set(), read_sequence=True
-        )
-        self._builder.forget_book()
-        self._builder.begin_anew()
-
-    async def _decide_locked(
-        self, arrivals: list[Arrival], shards: set[int], *, read_sequence: bool = False
-    ) -> None:
-        """Decide under the locks of all owners concerned; nothing is in flight."""
-        now = asyncio.get_running_loop().time()
-        result = await decide_locked(
-            self._store,
-            arrivals,
-            shards,
-            sequence=None if read_sequence else self._chain.sequence,
-            time=self._builder.next_time(),
-            owned=self._membership.shards,
-            writing_shard=self._builder.book.writing_shard,
-            shard_count=self._membership.shard_count,
-        )
-        self._finish_flush(result.flush, result.replies, Phases(now, now, now))
-        # Numbers reserved before are lower than that of the locked flush: no more of use.
-        await self._chain.begin(result.flush.sequence + 1, result.next_number)
-        self._builder.take_over_locked(result)
 
     # Redoing.
 
-    async def redo_decided(self, error: EngineError) -> None:
-        """Another came first: forget what was decided and begin from the entries again."""
+    async def redo_decided(self, error: EngineError, undecided: int = 0) -> None:
+        """An attempt came to nothing: forget what was decided, and begin from the entries again.
+
+        Args:
+            error: Why.
+            undecided: Entries of it that are in the inbox again.
+        """
         self._statistics.conflicts += 1
-        self._conflicts += 1
-        if self._conflicts > self._settings.conflicts_max:
-            raise InvariantBroken(
-                f"{self._conflicts} conflicts in a row without a flush in between: {error}",
-            ) from error
-        _log.info("decided_again", reason=str(error))
+        if isinstance(error, LockHeldError):
+            self._lock_wait.note(str(error), asyncio.get_running_loop().time())
+        else:
+            _log.info("decided_again", reason=plain_words(error))
         ready = await self._chain.take_back()
         opened = self._builder.opened
         given_up = [*ready, opened] if opened is not None else ready
         self._inbox.put_back([arrival for flush in given_up for arrival in flush.arrivals])
+        seconds = self._attempts.fail(error, undecided + sum(flush.size for flush in given_up))
         before = dict(self._membership.shards)
         expected = self._chain.sequence - len(ready)
         lost = await self._load_ownership()
@@ -308,5 +309,5 @@ class Pipeline:
             self._on_lost(lost)
         if self._membership.has_moved(before):
             raise TryAgainError("shards or positions are others now: beginning again")
-        self._arrived += isinstance(error, FundsArrivedError)
         self._builder.is_careful = not isinstance(error, FundsArrivedError | ChainMovedError)
+        await asyncio.sleep(seconds)

@@ -5,7 +5,7 @@ resubmitting tells the outcome); an entry that cannot be deleted is deleted late
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -16,13 +16,16 @@ from engine.book.columns import Postings
 from engine.deciding.batch import Batch
 from engine.errors import TryAgainError
 from engine.ledger.nouns import Position
-from engine.store.rows import DeadLetter
+from engine.store.rows import DeadLetter, ShardProgress
 from engine.streams.streams import Streams
 from engine.wire.answers import encode_answer, encode_error
+from engine.worker.bounds import DEAD_LETTER_REASON_MAX
 from engine.worker.inbox import Arrival
 
 if TYPE_CHECKING:
     from engine.streams.streams import Entry
+
+NOT_KEPT: Final = "its dead letter could not be written; the log says why"
 
 DELETE_AGAIN_SECONDS: Final = 1.0
 
@@ -54,12 +57,23 @@ def replies_of(
 
 
 def dead_letters(arrivals: Sequence[Arrival]) -> list[DeadLetter]:
-    """The entries that cannot be read."""
+    """The entries that cannot be read, or were set aside, as far as they can be kept."""
     return [
-        DeadLetter(a.entry.shard, a.entry.position, a.unreadable.reason, a.entry.fields)
+        DeadLetter(
+            a.entry.shard,
+            a.entry.position,
+            _writable(a.unreadable.reason) if a.kept == "whole" else NOT_KEPT,
+            a.entry.fields if a.kept == "whole" else [],
+        )
         for a in arrivals
-        if a.unreadable is not None
+        if a.unreadable is not None and a.kept != "nothing"
     ]
+
+
+def _writable(reason: str) -> str:
+    """A reason that every database takes, whatever its encoding: printable ASCII."""
+    text = reason[:DEAD_LETTER_REASON_MAX].encode("ascii", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def positions_of(
@@ -80,6 +94,19 @@ def positions_of(
         at = reached[entry.shard]
         positions[entry.shard] = max(positions.get(entry.shard, at), entry.position, at)
     return positions
+
+
+def resolved_of(
+    shards: Iterable[int], until: int, progress: Mapping[int, ShardProgress]
+) -> dict[int, int]:
+    """Up to when the holds of shards are resolved with a flush; it never goes back.
+
+    Args:
+        shards: Those that the flush touches.
+        until: Up to when it leaves no hold that is due, of any shard.
+        progress: How far the shards got before: one can be ahead of another that came later.
+    """
+    return {shard: max(until, progress[shard].resolved_until) for shard in shards}
 
 
 class Replier:

@@ -1,17 +1,12 @@
 """What must be true of every flush, checked at the last moment before it is final."""
 
 from collections.abc import Sequence
-from typing import Final
 
 import numpy as np
 
 from engine.book.columns import Decision, Postings
 from engine.errors import InvariantBroken
-from engine.store.flush_copies import FLUSH_SHIFT
-
-FLUSH_ROWS_MAX: Final = (1 << FLUSH_SHIFT) - 1
-"""Rows of a kind in one flush. A row's number is its flush's, shifted, plus its place: one more
-row, and it would be numbered into the next flush."""
+from engine.worker.bounds import FLUSH_ROWS_MAX
 
 
 def check_flush(decided: Sequence[Decision], posted: Postings) -> None:

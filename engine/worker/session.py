@@ -12,6 +12,7 @@ import structlog
 
 from engine.errors import ConfigurationError, EngineError, InvariantBroken, TryAgainError
 from engine.settings import WorkerSettings
+from engine.store.ledger_checks import CHECK_SECONDS
 from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
 from engine.worker.flush_report import FlushReport
@@ -39,6 +40,7 @@ class Session:
         clock: Microseconds since 1970.
         stopping: Set when the worker is to end.
         on_report: Called with the report of each flush.
+        on_begun: Called once streams are read.
     """
 
     def __init__(
@@ -51,15 +53,18 @@ class Session:
         clock: Callable[[], int],
         stopping: asyncio.Event,
         on_report: Callable[[FlushReport], None],
+        on_begun: Callable[[], None],
     ) -> None:
         self._store = store
         self._streams = streams
         self._membership = membership
         self._statistics = statistics
         self._settings = settings
+        self._clock = clock
         self._stopping = stopping
+        self._on_begun = on_begun
         self.inbox = Inbox(settings.inbox_transfers_max)
-        self._intake = Intake(streams, self.inbox, settings.block_ms)
+        self._intake = Intake(streams, self.inbox, settings.block_ms, statistics.unread)
         self._replier = Replier(streams)
         self._pipeline = Pipeline(
             store,
@@ -85,10 +90,13 @@ class Session:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._send_heartbeats)
                 tasks.start_soon(self._terminate_blockers)
+                tasks.start_soon(self._check_ledger)
                 tasks.start_soon(self._replier.run)
                 await self._pipeline.load()
                 await self._begin(self._membership.owned)
+                self._on_begun()
                 tasks.start_soon(self._intake.run)
+                tasks.start_soon(self._repair.run)
                 tasks.start_soon(self._watch)
                 await self._work()
                 await self._release(self._membership.owned, leaving=True)
@@ -101,6 +109,10 @@ class Session:
             with anyio.CancelScope(shield=True):
                 await self._pipeline.close()
 
+    def abandon(self) -> None:
+        """Wait for nothing that is under way."""
+        self._pipeline.abandon()
+
     async def _work(self) -> None:
         """Decide and flush, each as soon as it can, until stopping."""
         while not self._stopping.is_set():
@@ -108,6 +120,8 @@ class Session:
             await self._pipeline.advance_flushes()
             if self._step is not None:
                 await self._take_step(self._step)
+            if self._repair.is_due:
+                await self._repair.mend()
             if not self._pipeline.has_work:
                 await self._pipeline.wait_for_work()
 
@@ -125,6 +139,11 @@ class Session:
         while True:
             await asyncio.sleep(self._settings.claim_seconds)
             await self._store.ownership.terminate_blockers()
+
+    async def _check_ledger(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            await self._store.check_ledger(self._clock)
 
     async def _watch(self) -> None:
         """Look who owns what, whenever it changes or a lease ends, and say what is to be done."""
@@ -169,13 +188,7 @@ class Session:
 
     async def _begin(self, shards: Collection[int]) -> None:
         """Read on from where these shards got."""
-        owned = self._membership.shards
-        positions = {shard: owned[shard].position for shard in shards}
-        for shard in sorted(await self._streams.out_of_step(positions)) if shards else ():
-            await self._repair.look_below(shard)
-        owned = self._membership.shards
-        positions = {shard: owned[shard].position for shard in shards if shard in owned}
-        await self._intake.start(positions)
+        await self._repair.begin(shards)
         await self._store.ownership.done(shards)
 
     def _drop_lost(self, shards: set[int]) -> None:

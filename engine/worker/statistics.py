@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection
 
 from engine.worker.flush_report import FlushReport
+from engine.worker.unread import UnreadShards
 
 
 class Load:
@@ -36,6 +37,7 @@ class WorkerStatistics:
         "locked",
         "refused",
         "sessions",
+        "unread",
         "unreadable",
     )
 
@@ -43,6 +45,7 @@ class WorkerStatistics:
         self.sessions = self.flushes = self.locked = self.conflicts = 0
         self.created = self.refused = self.unreadable = 0
         self.load = Load()
+        self.unread = UnreadShards()
 
     def add_flush(self, report: FlushReport) -> None:
         """Count a flush."""

@@ -7,20 +7,34 @@ the next session begins from Postgres, which is the one truth.
 
 import asyncio
 import contextlib
+import os
+import uuid
 from collections.abc import Callable, Collection
+from typing import Final
 
 import structlog
 
+from engine.book.id_table import key_hashes
 from engine.errors import ConfigurationError, TryAgainError
 from engine.settings import WorkerSettings
 from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
 from engine.worker.flush_report import FlushReport, Subscriber
 from engine.worker.membership import Membership
+from engine.worker.outage import Outage
 from engine.worker.session import Session
 from engine.worker.statistics import WorkerStatistics
 
+WAITS_LENGTH: Final = 300
+"""Characters of what a worker says that it waits for."""
+
+WAITS_SECONDS: Final = 15.0
+"""What a worker said that it waits for is believed for so long: above one attempt to connect."""
+
 _log = structlog.get_logger()
+
+# Once a process, before any worker holds an id: see `key_hashes`.
+key_hashes(os.urandom(16))
 
 
 class Worker:
@@ -49,8 +63,10 @@ class Worker:
         self.membership = Membership(shards)
         self.statistics = WorkerStatistics()
         self._subscribers: list[Subscriber] = [self.statistics.add_flush]
+        self._end_subscribers: list[Callable[[TryAgainError], None]] = []
         self._stopping = asyncio.Event()
         self._session: Session | None = None
+        self._outage = Outage("session_ended", "still_away", "working_again")
 
     @property
     def owned(self) -> set[int]:
@@ -63,6 +79,11 @@ class Worker:
         return self.membership.ready
 
     @property
+    def inbox_transfers(self) -> int:
+        """Transfers that are read and wait to be decided."""
+        return 0 if self._session is None else self._session.inbox.transfers
+
+    @property
     def stopping(self) -> bool:
         """Whether `stop` was called."""
         return self._stopping.is_set()
@@ -70,6 +91,15 @@ class Worker:
     def subscribe(self, subscriber: Subscriber) -> None:
         """Have each flush reported from now on."""
         self._subscribers.append(subscriber)
+
+    def subscribe_to_ends(self, subscriber: Callable[[TryAgainError], None]) -> None:
+        """Have each session that a server ended, or others in its way, told with the reason."""
+        self._end_subscribers.append(subscriber)
+
+    def _tell_end(self, error: TryAgainError) -> None:
+        self.ready.clear()
+        for subscriber in self._end_subscribers:
+            subscriber(error)
 
     def _report(self, report: FlushReport) -> None:
         for subscriber in self._subscribers:
@@ -80,6 +110,16 @@ class Worker:
         self._stopping.set()
         if self._session is not None:
             self._session.inbox.wake.set()
+
+    def abandon(self) -> None:
+        """End at once, as if killed: what is under way is cut off, whatever becomes of it.
+
+        Whoever runs the worker cancels it next. A COMMIT that is waited for may be done or not.
+        """
+        self._stopping.set()
+        if self._session is not None:
+            self._session.abandon()
+        self.store.drop()
 
     async def run(self) -> None:
         """Work until `stop`.
@@ -94,7 +134,8 @@ class Worker:
             flushes = self.statistics.flushes
             try:
                 await self.store.open()
-                await self.streams.open()
+                await self.store.check_ledger(self.clock)
+                await self._open_streams()
                 if not registered:
                     await self._register()
                     registered = True
@@ -103,7 +144,8 @@ class Worker:
             except TryAgainError as error:
                 if self.statistics.flushes > flushes:
                     backoff = 0.0
-                _log.warning("session_ended", reason=str(error), again_in_seconds=backoff)
+                self._outage.note(str(error), asyncio.get_running_loop().time())
+                self._tell_end(error)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), backoff)
                 backoff = min(self.settings.backoff_seconds_max, backoff * 2 + 0.02)
@@ -115,6 +157,16 @@ class Worker:
         if not self.membership.left:
             await self._leave()
 
+    async def _open_streams(self) -> None:
+        """Connect to Redis; while it is away say so in Postgres, where operators look."""
+        try:
+            await self.streams.open()
+        except TryAgainError as error:
+            with contextlib.suppress(TryAgainError, TimeoutError):
+                async with asyncio.timeout(self.settings.backoff_seconds_max):
+                    await self.store.ownership.wait_for(str(error)[:WAITS_LENGTH], WAITS_SECONDS)
+            raise
+
     def _begin_session(self) -> Session:
         return Session(
             self.store,
@@ -125,9 +177,16 @@ class Worker:
             self.clock,
             self._stopping,
             self._report,
+            self._note_begun,
         )
 
+    def _note_begun(self) -> None:
+        """A session has loaded what it needs and reads: both servers are there."""
+        self._outage.end(asyncio.get_running_loop().time())
+
     async def _register(self) -> None:
+        self.streams.ledger_id = str(uuid.UUID(bytes=await self.store.ledger_identity()))
+        await self.streams.check_server()
         membership = self.membership
         membership.shard_count = count = await self.store.shard_count()
         beyond = sorted(shard for shard in membership.listed or () if not 0 <= shard < count)

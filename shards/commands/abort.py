@@ -14,7 +14,9 @@ def abort(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """End all plans that are being applied; what is half moved is moved, the rest stays.
+    """End all plans that are being applied.
+
+    What is half moved is moved, the rest stays.
 
     Example: shards abort
     """

@@ -1,16 +1,20 @@
 """`shards apply`: move shards as planned, while traffic flows."""
 
 import getpass
+import os
 import socket
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
-from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses, stream_prefix
-from engine.commands.screen import Bar, Json, err, out, print_json, progress_bar, run_loop
+from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
+from engine.commands.progress import Bar, progress_bar
+from engine.commands.screen import Json, err, out, print_json, run_loop
 from engine.errors import InputError
+from engine.ledger.nouns import SHARD_COUNT_MAX
 from engine.servers import Addresses
+from engine.settings import stream_prefix
 from engine.store.operations import MoveRecord, open_operations
 from engine.streams.streams import Streams
 from shards.applying import Bounds, PlanResult, apply_plan, read_plan
@@ -18,7 +22,10 @@ from shards.commands.plan import short
 from shards.planning import Plan
 
 Parallel: TypeAlias = Annotated[
-    int, typer.Option("--parallel", min=1, help="How many shards are moved at the same time.")
+    int,
+    typer.Option(
+        "--parallel", min=1, max=SHARD_COUNT_MAX, help="How many shards are moved at the same time."
+    ),
 ]
 MaxPause: TypeAlias = Annotated[
     float | None,
@@ -50,10 +57,11 @@ def apply(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Move shards as planned, and end when all are moved; exit 1 when one is not.
+    """Move shards as planned, while traffic flows.
 
-    A plan of another topology is refused. The workers do the moving: when this
-    command dies, run it again with the same plan.
+    It ends when all are moved, with 1 when one is not. A plan of another topology is
+    refused. The workers do the moving: when this command dies, run it again with the
+    same plan.
 
     Example: shards apply plan.json --parallel 4
     """
@@ -92,8 +100,12 @@ async def _apply(addresses: Addresses, made: Plan, bounds: Bounds, bar: Bar) -> 
 
 
 def asker() -> str:
-    """Who asks, for the record."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    """Who asks, for the record: by name, or by number where the machine does not know it."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"user {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
 
 
 def show_applied(applied: PlanResult, *, json: bool) -> None:

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses, stream_prefix
+from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
 from engine.commands.screen import Json, out, print_json, run_loop
 from engine.errors import InputError, TryAgainError
 from engine.servers import Addresses
+from engine.settings import stream_prefix
 from engine.store.operations import open_operations
 from engine.streams.streams import Streams
 from shards.applying import Bounds, apply_plan
@@ -35,9 +36,9 @@ def auto(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Even out the load whenever it has been uneven for a while. Until Ctrl-C or TERM.
+    """Even out the load whenever it has been uneven for a while.
 
-    The skew is the busiest worker's load by the mean; it must be above the
+    Until Ctrl-C or TERM. The skew is the busiest worker's load by the mean; it must be above the
     threshold twice in a row, and after a plan the loads are measured anew.
 
     Example: shards auto --threshold 1.3 --every 10
@@ -50,8 +51,8 @@ def auto(
 async def _until_signal(work: Coroutine[Any, Any, None]) -> None:
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(work)
-    for one in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(one, task.cancel)
+    for end in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(end, task.cancel)
     try:
         await task
     except asyncio.CancelledError:

@@ -1,36 +1,40 @@
 """The program `shards`: its commands."""
 
-import typer
+from typing import Final, NoReturn
 
-from engine.commands.main import run_app
-from shards.commands.abort import abort
-from shards.commands.apply import apply
-from shards.commands.auto import auto
-from shards.commands.drain import drain
-from shards.commands.plan import plan
-from shards.commands.status import status
-from shards.commands.verify import verify
+from engine.commands.ends import EPILOG
+from engine.commands.program import Command, make_program, run_program
 
-app = typer.Typer(
-    name="shards",
-    help="Shards, the slices of the ledger, and the workers that own them.",
-    epilog="First `shards plan --out plan.json`, then `shards apply plan.json`.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+COMMANDS: Final = {
+    "status": Command(
+        "shards.commands.status:status", "Show each shard: its worker, its position, what waits."
+    ),
+    "plan": Command(
+        "shards.commands.plan:plan",
+        "Plan moves that even out the load, or those that are asked for.",
+    ),
+    "apply": Command("shards.commands.apply:apply", "Move shards as planned, while traffic flows."),
+    "abort": Command("shards.commands.abort:abort", "End all plans that are being applied."),
+    "drain": Command("shards.commands.drain:drain", "Move all shards of a worker to the others."),
+    "undrain": Command("shards.commands.drain:undrain", "Let a drained worker take shards again."),
+    "verify": Command(
+        "shards.commands.verify:verify",
+        "Check chains, positions, owners and the order of each account.",
+    ),
+    "auto": Command(
+        "shards.commands.auto:auto", "Even out the load whenever it has been uneven for a while."
+    ),
+}
+"""In the order of `shards --help`."""
+
+program = make_program(
+    "shards",
+    "Shards, the slices of the ledger, and the workers that own them.",
+    f"First `shards plan --out plan.json`, then `shards apply plan.json`. {EPILOG}",
+    COMMANDS,
 )
 
 
-@app.callback()
-def shards() -> None:
-    """Shards, the slices of the ledger, and the workers that own them."""
-
-
-for command in (status, plan, apply, abort, drain, verify, auto):
-    app.command()(command)
-
-
-def run() -> None:
-    """Run the command of the command line and exit: 0 done, 1 failed, 2 wrong usage."""
-    run_app(app)
+def run() -> NoReturn:
+    """Run the command of the command line and exit."""
+    run_program(program)

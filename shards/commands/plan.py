@@ -11,6 +11,7 @@ import typer
 from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
 from engine.commands.screen import Json, out, print_json, print_table, run_loop
 from engine.errors import InputError
+from engine.ledger.nouns import SHARD_COUNT_MAX
 from engine.servers import Addresses
 from engine.store.operations import open_operations
 from shards.planning import Plan, make_plan, name_worker
@@ -45,9 +46,9 @@ def plan(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Plan moves that even out the load, or those that are asked for; change nothing.
+    """Plan moves that even out the load, or those that are asked for.
 
-    A worker is named by its id, as `shards status` shows it, or its beginning.
+    Nothing is changed. A worker is named by its id, as `shards status` shows it, or its beginning.
 
     Example: shards plan --out plan.json
     """
@@ -73,8 +74,11 @@ def pairs(texts: Sequence[str] | None, option: str) -> dict[int, str]:
     found: dict[int, str] = {}
     for text in texts or ():
         shard, equals, value = text.partition("=")
-        if not (equals and value and shard.isdecimal()) or int(shard) in found:
-            raise typer.BadParameter(f"{option} {text!r}: write SHARD=..., each shard once")
+        is_number = (
+            shard.isascii() and shard.isdecimal() and len(shard) <= len(str(SHARD_COUNT_MAX))
+        )
+        if not (equals and value and is_number) or int(shard) in found:
+            raise typer.BadParameter(f"{option} {text[:80]!r}: write SHARD=..., each shard once")
         found[int(shard)] = value
     return found
 
@@ -124,8 +128,8 @@ def show_plan(made: Plan) -> None:
         print_table(
             ["shard", "from", "to", "weight"],
             [
-                (one.shard, short(one.source), short(one.target), f"{one.weight:,.0f}")
-                for one in made.moves
+                (step.shard, short(step.source), short(step.target), f"{step.weight:,.0f}")
+                for step in made.moves
             ],
             numbers=["shard", "weight"],
         )

@@ -15,7 +15,9 @@ def status(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Show each shard: its worker, its position, what waits; exit 1 when something is wrong.
+    """Show each shard: its worker, its position, what waits.
+
+    It ends with 1 when something is wrong.
 
     Example: shards status --json
     """

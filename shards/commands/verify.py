@@ -4,10 +4,11 @@ from typing import Final
 
 import typer
 
-from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses, stream_prefix
+from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
 from engine.commands.screen import Json, print_json, run_loop
 from engine.commands.verify import print_report
 from engine.servers import Addresses
+from engine.settings import stream_prefix
 from engine.store.snapshot import snapshot
 from engine.streams.streams import Streams
 from engine.verify.report import Report
@@ -24,7 +25,9 @@ def verify(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Check chains, positions, owners and the order of each account; `engine verify` checks all.
+    """Check chains, positions, owners and the order of each account.
+
+    `engine verify` checks these, and all the rest.
 
     Example: shards verify
     """

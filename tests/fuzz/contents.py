@@ -114,7 +114,7 @@ class Contents:
         write = self.chance.choice([_json, _mp, _bin])
         try:
             name, payload = write(transfers)
-        except (ValueError, TypeError, OverflowError, struct.error, KeyError):
+        except (ValueError, TypeError, AttributeError, OverflowError, struct.error, KeyError):
             name, payload = _json(transfers)
         if broken:
             payload = self.break_(payload)

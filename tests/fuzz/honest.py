@@ -8,12 +8,12 @@ import uuid
 from typing import Any
 
 import redis.asyncio
-import redis.exceptions
 
 from engine.ledger.nouns import stream_name
 from tests.desks import account, transfer
-from tests.fuzz.actions import HONEST_ACCOUNTS
+from tests.fuzz.attack import HONEST_ACCOUNTS
 from tests.ledgers import Ledger
+from tests.producers import AWAY
 
 PAUSE_SECONDS = 0.02
 LOOK_SECONDS = 0.05
@@ -40,6 +40,8 @@ class HonestProducer:
         """Held while a transfer is under way; who has it keeps the producer from sending."""
         self.seconds: list[float] = []
         """How long each answer took."""
+        self.sent: set[str] = set()
+        """The ids of what it sent."""
         self._stream = stream_name(ledger.prefix, shard)
         self._reply = f"{ledger.prefix}:answers:honest{shard}"
         self._accounts = [account(shard, number) for number in HONEST_ACCOUNTS]
@@ -63,6 +65,7 @@ class HonestProducer:
             again: Send it until it is answered, and not once: for a shard that is to recover.
         """
         sent = transfer(*self._accounts)
+        self.sent.add(sent["id"])
         request = uuid.uuid4().hex
         fields: dict[Any, Any] = {
             "json": json.dumps(sent),
@@ -74,8 +77,8 @@ class HonestProducer:
         while time.monotonic() < ends_at:
             try:
                 await connection.xadd(self._stream, fields)
-            except redis.exceptions.ResponseError as error:
-                trouble = f"; Redis refuses: {error}"
+            except AWAY as error:
+                trouble = f"; Redis: {error}"
                 await asyncio.sleep(LOOK_SECONDS)
                 if again:
                     continue
@@ -93,7 +96,7 @@ class HonestProducer:
     async def _answer(
         self, connection: redis.asyncio.Redis, request: str, seconds: float
     ) -> list[str] | None:
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(*AWAY):
             async with asyncio.timeout(seconds):
                 while True:
                     found: Any = await connection.xrevrange(self._reply, count=20)

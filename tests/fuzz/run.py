@@ -22,15 +22,10 @@ import redis.asyncio
 from engine.ledger.nouns import stream_name
 from tests.bounds import CONDITION_SECONDS_MAX, PROCESS_SECONDS_MAX
 from tests.desks import account
-from tests.fuzz.actions import (
-    ACTIONS,
-    HONEST_ACCOUNTS,
-    HOSTILE_ACCOUNTS,
-    PLAIN_ACCOUNTS,
-    Attack,
-)
+from tests.fuzz.actions import ACTIONS
+from tests.fuzz.attack import HONEST_ACCOUNTS, HOSTILE_ACCOUNTS, PLAIN_ACCOUNTS, Attack
 from tests.fuzz.contents import Contents
-from tests.fuzz.honest import HonestProducer, NotAnsweredError
+from tests.fuzz.honest import HonestProducer
 from tests.fuzz.sent import Sent
 from tests.fuzz.watched import SESSION_ENDED, WatchedWorker, environment
 from tests.ledgers import Ledger, until
@@ -126,24 +121,13 @@ class Fuzz:
     async def _running(self) -> AsyncIterator[list["asyncio.Task[Any]"]]:
         """Honest producers and who reads answers, for the length of the block."""
         work = [producer.run() for producer in self._honest]
-        running = [asyncio.create_task(each) for each in (*work, self._collect())]
+        running = [asyncio.create_task(each) for each in (*work, self._sent.collect())]
         try:
             yield running
         finally:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
-
-    async def _collect(self) -> None:
-        """Read the answers to what hostile producers sent."""
-        reply = f"{self.ledger.prefix}:answers:fuzz"
-        after: Any = "0"
-        async with self.ledger.redis() as connection:
-            while True:
-                found: Any = await connection.xread({reply: after}, block=200)
-                for answer_id, answer in found[0][1] if found else ():
-                    after = answer_id
-                    self._sent.answered.add(answer.get(b"request", b""))
 
     # A round.
 
@@ -158,15 +142,14 @@ class Fuzz:
         if not attacking.done():
             attacking.cancel()
             await asyncio.gather(attacking, return_exceptions=True)
-        failed = [task for task in (attacking, *running) if task.done() and task.exception()]
+        ended = [task for task in (attacking, *running) if task.done() and not task.cancelled()]
         try:
             self.check_worker()
-            for task in failed:
+            for task in ended:
                 task.result()
-        except NotAnsweredError as error:
-            raise Broken(f"{error}; after {', '.join(names)} on shard {shard}") from error
-        except Broken as error:
-            raise Broken(f"{error}; during {', '.join(names)} on shard {shard}") from error
+        except AssertionError as error:
+            counts = ", ".join(f"{count} x {name}" for name, count in Counter(names).items())
+            raise Broken(f"{error}; with {counts} on shard {shard}") from error
 
     async def _attack(
         self, connection: redis.asyncio.Redis, shard: int, names: Collection[str]

@@ -1,15 +1,19 @@
 """What was sent, and what must have become of it: decided, answered, or a dead letter."""
 
+import asyncio
+import contextlib
 import hashlib
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from engine.ledger.nouns import ENTRY_BYTES_MAX
 from engine.wire.requests import UnreadableEntry, decode_entry
 from tests.ledgers import Ledger
+from tests.producers import AWAY
 
+LOOK_SECONDS = 0.05
 LETTER_BYTES_MAX = 4 << 20
 """Dead letters up to this size are compared by their bytes, larger ones by their ids."""
 
@@ -40,6 +44,8 @@ class Sent:
         self._open: list[SentEntry] = []
         self.count = 0
         self.answered: set[bytes] = set()
+        self.ids: set[str] = set()
+        """Of all transfers that it sent."""
 
     def add(self, shard: int, entry_id: bytes, fields: Sequence[bytes], what: str) -> None:
         """Note an entry with the id that Redis gave it."""
@@ -48,9 +54,24 @@ class Sent:
         request = by_name.get(b"request") if b"reply" in by_name else None
         ids = self._ids_of(by_name, fields)
         self.count += 1
+        self.ids |= {str(uuid.UUID(bytes=each)) for each in ids or ()}
         if request is not None or ids is None or ids:  # of nothing, for nobody, nothing is left
             place = int(ms), int(seq)
             self._open.append(SentEntry(shard, place, _digest(fields), request, ids, what))
+
+    async def collect(self) -> None:
+        """Read, for ever, the answers to what was sent."""
+        reply = f"{self._ledger.prefix}:answers:fuzz"
+        after: Any = "0"
+        while True:
+            with contextlib.suppress(*AWAY):
+                async with self._ledger.redis() as connection:
+                    while True:
+                        found: Any = await connection.xread({reply: after}, block=200)
+                        for answer_id, answer in found[0][1] if found else ():
+                            after = answer_id
+                            self.answered.add(answer.get(b"request", b""))
+            await asyncio.sleep(LOOK_SECONDS)
 
     def excuse(self, shard: int) -> None:
         """Whatever is in a stream may be gone: the fuzzer itself took it away."""

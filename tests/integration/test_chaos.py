@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from tests.chaos import Chaos
+from tests.chaos.run import Chaos
 
 SEED = int(os.environ.get("SEED", time.time_ns() % 100_000))
 SECONDS = 30.0

@@ -8,9 +8,13 @@ import engine
 from engine import Outcome
 from engine.errors import BackpressureError, ConfigurationError, TryAgainError
 from engine.ledger.nouns import stream_name
-from engine.streams.connection import FastConnection, refusal_of
+from engine.servers import Servers
+from engine.settings import DATA_VARIABLE, POSTGRES_VARIABLE, PREFIX_VARIABLE, REDIS_VARIABLE
+from engine.store.migrate import migrate
+from engine.streams.connection import Connection
+from engine.streams.refusals import refusal_of
 from tests.clients import entries_in, make_accounts, move, open_client
-from tests.ledgers import Ledger, until
+from tests.ledgers import Ledger, as_user, until
 
 
 class TestDoor:
@@ -99,7 +103,7 @@ class TestDoor:
 
     async def test_a_user_of_redis_needs_no_more_than_the_streams(self, ledger: Ledger) -> None:
         name = ledger.prefix
-        url = ledger.redis_url.replace("//", f"//{name}:secret@")
+        url = as_user(ledger.redis_url, name)
         rules = f"on >secret ~{name}:transfers:* ~{name}:answers:* -@all +ping +select"
         streams = "+xadd +xlen +xrange +xread +xtrim +unlink"
         async with ledger.redis() as redis:
@@ -112,7 +116,7 @@ class TestDoor:
                     with pytest.raises(ConfigurationError, match="NOPERM"):
                         await client.create_transfer(move(a, b))
                 with pytest.raises(ConfigurationError, match="WRONGPASS"):
-                    await FastConnection.open(url.replace("secret", "wrong"))
+                    await Connection.open(url.replace("secret", "wrong"))
             finally:
                 await redis.execute_command("ACL", "DELUSER", name)
 
@@ -132,7 +136,38 @@ class TestDoor:
         monkeypatch.setenv("ENGINE_REDIS_URL", ledger.redis_url)
         async with engine.connect() as client:
             assert len(await client.backlog()) == 16
-        with pytest.raises(ConfigurationError, match="redis://HOST"):
-            await FastConnection.open("nonsense")
+        with pytest.raises(ConfigurationError, match="write redis://"):
+            await Connection.open("nonsense")
         with pytest.raises(TryAgainError, match="out of reach"):
-            await FastConnection.open("redis://127.0.0.1:1")
+            await Connection.open("redis://127.0.0.1:1")
+
+    async def test_connect_reads_the_environment_as_the_commands_do(
+        self, ledger: Ledger, servers: Servers, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A producer beside workers with another prefix wrote where nobody reads."""
+        for name in (POSTGRES_VARIABLE, REDIS_VARIABLE, DATA_VARIABLE, PREFIX_VARIABLE):
+            monkeypatch.delenv(name, raising=False)
+        await migrate(servers.postgres.dsn)
+        running = Ledger(*servers.addresses, f"{ledger.prefix}_up", 16)
+        monkeypatch.setenv(PREFIX_VARIABLE, running.prefix)
+        monkeypatch.setenv(DATA_VARIABLE, str(servers.directory))
+        async with running.working(), engine.connect() as client:
+            [a, b] = await make_accounts(client, 2)
+            assert await client.create_transfer(move(a, b)) is Outcome.created
+        # Addresses of the environment go before its directory, those given before both.
+        monkeypatch.setenv(POSTGRES_VARIABLE, ledger.dsn)
+        monkeypatch.setenv(REDIS_VARIABLE, ledger.redis_url)
+        async with engine.connect(prefix=ledger.prefix) as client:
+            assert await client.lookup_accounts([a]) == []
+        async with engine.connect(*servers.addresses) as client:
+            assert len(await client.lookup_accounts([a])) == 1
+        async with engine.connect(data=servers.directory) as client:
+            assert len(await client.lookup_accounts([a])) == 1
+        for wrong, says in (
+            ({"data": servers.directory, "postgres_dsn": ledger.dsn}, "not both"),
+            ({"data": servers.directory / "postgres"}, "no `engine up` runs in"),
+            ({"prefix": "a{b}"}, "cannot be the prefix"),
+        ):
+            with pytest.raises(ConfigurationError, match=says):
+                async with engine.connect(**wrong):
+                    pass

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.exceptions import RedisError
 
 import engine
 from engine.client.client import Client
@@ -16,7 +17,7 @@ from engine.servers import ValkeyServer
 from engine.settings import WorkerSettings
 from engine.streams.slots import slot_of
 from engine.streams.streams import Streams
-from tests.clusters import Cluster, ask, clustered
+from tests.clusters import PASSWORD, Cluster, ask, clustered
 from tests.desks import account, transfer
 from tests.ledgers import Ledger, make_ledger, until
 from tests.verifying import assert_verified
@@ -92,7 +93,8 @@ async def an_operator_asks(ledger: Ledger) -> None:
     positions = {shard: ends[shard].last for shard in range(SHARDS)}
     waiting = await streams.waiting(positions)
     assert {one.entries for one in waiting.values()} == {0}
-    assert await streams.out_of_step(positions) == set()
+    looks = await streams.recovery.look(positions)
+    assert all(look.is_in_step for look in looks.values())
     assert "used_memory" in await streams.describe()
     await streams.close()
 
@@ -105,7 +107,7 @@ async def move(slot: int, source: ValkeyServer, target: ValkeyServer) -> None:
     await ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", to_id)
     host, port = "127.0.0.1", target.url.rpartition(":")[2].partition("/")[0]
     while keys := await ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 100):
-        await ask(source, "MIGRATE", host, port, "", 0, 5000, "KEYS", *keys)
+        await ask(source, "MIGRATE", host, port, "", 0, 5000, "AUTH", PASSWORD, "KEYS", *keys)
     await ask(target, "CLUSTER", "SETSLOT", slot, "NODE", to_id)
     await ask(source, "CLUSTER", "SETSLOT", slot, "NODE", to_id)
 
@@ -145,3 +147,54 @@ async def test_a_cluster_named_as_one_redis_is_refused(postgres_dsn: str, tmp_pa
         async with engine.connect(ledger.dsn, url, prefix=ledger.prefix) as client:
             with pytest.raises(ConfigurationError, match=r"redis\+cluster://"):
                 await client.create_transfers(everywhere(1))
+
+
+async def test_a_node_that_is_away_takes_its_own_streams_along(
+    postgres_dsn: str, tmp_path: Path
+) -> None:
+    """The others are decided meanwhile; its own are once it is back."""
+    async with clustered(tmp_path) as cluster:
+        ledger = await make(postgres_dsn, cluster)
+        streams = [f"{ledger.prefix}:transfers:{{{shard:04d}}}" for shard in range(SHARDS)]
+        away = cluster.nodes[1]
+        [there, *_] = [s for s in range(SHARDS) if cluster.primary_of(streams[s]) is not away]
+        [gone, *_] = [s for s in range(SHARDS) if cluster.primary_of(streams[s]) is away]
+        worker = ledger.worker()
+        async with ledger.working(worker):
+            await asyncio.to_thread(away.kill)
+            await ask_one(cluster, ledger, there)
+            await until(lambda: gone in worker.statistics.unread, "its shards to be set aside")
+            assert there not in worker.statistics.unread
+            await asyncio.to_thread(away.start)
+            await until(lambda: not worker.statistics.unread, "all shards to be read")
+            await ask_one(cluster, ledger, gone)
+        # And where it is away when a worker starts.
+        await asyncio.to_thread(away.kill)
+        worker = ledger.worker()
+        async with ledger.working(worker):
+            await ask_one(cluster, ledger, there)
+            assert gone in worker.statistics.unread
+            await asyncio.to_thread(away.start)
+            await ask_one(cluster, ledger, gone)
+    await assert_verified(ledger)
+
+
+async def ask_one(cluster: Cluster, ledger: Ledger, shard: int) -> None:
+    """Send a transfer to a shard whose node is there, and see it created."""
+    body = transfer(ACCOUNTS[shard], ACCOUNTS[0 if shard else 1])
+    stream = f"{ledger.prefix}:transfers:{{{shard:04d}}}"
+
+    async def added() -> bool:
+        try:
+            await ask(cluster.primary_of(stream), "XADD", stream, "*", "json", json.dumps(body))
+        except (RedisError, OSError):
+            return False
+        return True
+
+    await until(added, "the node to take an entry")
+
+    async def created() -> bool:
+        rows = await ledger.sql("SELECT FROM ledger.transfers WHERE id = $1", uuid.UUID(body["id"]))
+        return bool(rows)
+
+    await until(created, "the transfer to be created")

@@ -291,7 +291,7 @@ async def test_a_worker_gives_its_shards_back_and_status_says_what_is_missing(
     assert status.code == 1
     [problem] = status.document()["problems"]
     assert "4-7,9-15" in problem["problem"]
-    assert "engine worker --shards 4-7,9-15" in problem["action"]
+    assert problem["action"].endswith("engine worker")
     worker.terminate()
     assert Ended(worker).code == 0
     owners = await ledger.sql("SELECT count(*) FROM ledger.shards WHERE worker IS NOT NULL")
@@ -300,7 +300,7 @@ async def test_a_worker_gives_its_shards_back_and_status_says_what_is_missing(
     away = {**where, "ENGINE_POSTGRES_DSN": "postgresql://engine@127.0.0.1:1/engine"}
     shown = Ended(start([*ENGINE, "status"], tmp_path, **away))
     assert shown.code == 1
-    assert "WRONG: Postgres is out of reach" in shown.out
+    assert "WRONG: Postgres at 127.0.0.1:1 is out of reach" in shown.out
 
 
 def test_the_demo_passes_and_leaves_nothing(

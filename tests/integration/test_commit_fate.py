@@ -9,13 +9,16 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from engine.settings import WorkerSettings
+from engine.store.commit import ASK_SECONDS
 from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
 from engine.worker.worker import Worker
-from tests.bounds import CONDITION_SECONDS_MAX
+from tests.bounds import CONDITION_SECONDS_MAX, UNAIDED_SECONDS_MAX
 from tests.desks import Desk, batch, desk
 from tests.ledgers import clock, ready, until
 from tests.processes import WorkerProcess, working
@@ -94,6 +97,65 @@ async def test_commit_ack_lost_applied_after_a_read_back(
             await at.answers(2)
             await goes_on(at, size, 2)
         await assert_verified(at.ledger)
+
+
+@BOTH_WAYS
+async def test_link_dead_behind_a_proxy_applied(
+    size: int, postgres_dsn: str, redis_url: str
+) -> None:
+    """It is committed, and our end of the link stays open for ever: a new connection tells."""
+    async with desk(postgres_dsn, redis_url) as at, proxied(at.ledger.dsn) as (proxy, through):
+        async with at.ledger.working(worker_through(through, at)):
+            await at.send(batch(size))
+            await at.answers(1)
+            second = batch(size)
+            proxy.mute(commit_of(second))
+            await at.send(second)
+            assert await at.answers(2, UNAIDED_SECONDS_MAX) == [["created"] * size] * 2
+            assert proxy.lost.is_set()
+            await goes_on(at, size, 2)
+        await assert_verified(at.ledger)
+
+
+@BOTH_WAYS
+async def test_link_dead_behind_a_proxy_aborted(
+    size: int, postgres_dsn: str, redis_url: str
+) -> None:
+    """The COMMIT never arrives, and nobody is cut off: it is decided again."""
+    async with desk(postgres_dsn, redis_url) as at, proxied(at.ledger.dsn) as (proxy, through):
+        async with at.ledger.working(worker_through(through, at)):
+            await at.send(batch(size))
+            await at.answers(1)
+            second = batch(size)
+            proxy.hold(commit_of(second))
+            await at.send(second)
+            assert await at.answers(2, UNAIDED_SECONDS_MAX) == [["created"] * size] * 2
+            assert proxy.held.is_set()
+            await goes_on(at, size, 2)
+        await assert_verified(at.ledger)
+
+
+async def test_a_commit_that_is_at_work_is_waited_for_however_long(
+    postgres_dsn: str, redis_url: str
+) -> None:
+    """It waits for a lock, as it might for a standby: asked after again and again, never cut."""
+    async with desk(postgres_dsn, redis_url) as at:
+        holder = await asyncpg.connect(at.ledger.dsn)
+        worker = at.ledger.worker([0], WorkerSettings(lease_seconds=60.0))
+        async with at.ledger.working(worker):
+            await at.send(batch(1))
+            await at.answers(1)
+            await holder.execute("BEGIN")
+            await holder.execute("LOCK TABLE ledger.resolutions IN ACCESS EXCLUSIVE MODE")
+            with capture_logs() as logs:
+                await at.send(batch(1))
+                # Less than the time-out of a lock.
+                await asyncio.sleep(2.5 * ASK_SECONDS)
+                await holder.execute("ROLLBACK")
+                assert await at.answers(2) == [["created"]] * 2
+            assert not [entry for entry in logs if entry["event"] == "commit_unanswered"]
+            assert worker.statistics.sessions == 1
+        await holder.close()
 
 
 @pytest.mark.parametrize("loss", ["request", "answer"], ids=["aborted", "applied"])

@@ -5,7 +5,7 @@ import json
 import socket
 import uuid
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -46,6 +46,8 @@ class Resp:
             (at.hostname, at.port or 6379), timeout=CONDITION_SECONDS_MAX
         )
         self._file = self._socket.makefile("rb")
+        if at.password:
+            assert self.call("AUTH", at.username or "default", unquote(at.password)) == b"OK"
 
     def call(self, *words: bytes | str) -> Any:
         sent = [w.encode() if isinstance(w, str) else w for w in words]

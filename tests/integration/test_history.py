@@ -71,15 +71,19 @@ async def steps(connection: asyncpg.Connection) -> list[int]:
 
 
 async def write_three_stripes(ledger: Ledger, connections: list[asyncpg.Connection]) -> Author:
-    """Two accounts and 120 flushes of three workers, of which three fall into one second."""
+    """Two accounts and 120 flushes of three workers, of which three fall into one second.
+
+    Runs are kept as they were before migration 6 and as they are now, in turn.
+    """
     accounts = await new_accounts(ledger, 2)
     author, draw = Author(accounts), random.Random(1)
     for turn in range(120):
         worker = turn % 3
         stripes = [n * 1024 + shard for n in accounts.values() for shard in (worker, worker + 9)]
         chosen = [one for one in stripes if draw.random() < 0.6] or stripes
-        runs = {one: draw.choice([1, 1, 1, 2, 5, 40]) for one in chosen}
-        await copy_flush(connections[worker], author.write(WORKERS[worker], turn // 3, runs))
+        runs = {one: draw.choice([1, 1, 1, 2, 5, 40, 100]) for one in chosen}
+        written = author.write(WORKERS[worker], turn // 3, runs, packed=draw.random() < 0.5)
+        await copy_flush(connections[worker], written)
     return author
 
 
@@ -180,3 +184,41 @@ async def test_a_posting_that_is_missing_from_a_run_is_not_passed_over(
         with pytest.raises(asyncpg.DataCorruptedError, match=r"of (3|10) postings"):
             await read(connections[0], account_id, limit)
     assert await read(connections[0], account_id, 5, None, expected[19][1]) == expected[20:25]
+
+
+async def test_postings_are_rows_however_they_are_kept(
+    ledger: Ledger, connections: list[asyncpg.Connection]
+) -> None:
+    author = await write_three_stripes(ledger, connections)
+    reader = connections[3]
+    kept = await reader.fetchrow(
+        "SELECT count(*) FILTER (WHERE run = 0) AS beside, max(pg_column_size(p.*)) AS bytes,"
+        " count(*) FILTER (WHERE earlier_transfers IS NOT NULL) AS packed FROM ledger.posted p"
+    )
+    assert kept["beside"] > 100
+    assert kept["packed"] > 100
+    assert kept["bytes"] < 2000
+    for account_id in author.accounts:
+        rows = await reader.fetch(
+            "SELECT posted_at, number, transfer_id, amount, shard, version,"
+            f" {', '.join(COUNTERS)} FROM ledger.postings WHERE account_id = $1",
+            account_id,
+        )
+        expected = [(*row[:3], *row[4:]) for row in author.history(account_id)]
+        assert sorted(map(tuple, rows)) == sorted(expected)
+
+
+async def test_the_postings_of_a_transfer_are_found_by_probes(
+    ledger: Ledger, connections: list[asyncpg.Connection]
+) -> None:
+    author = await write_three_stripes(ledger, connections)
+    reader = connections[3]
+    for account_id in author.accounts:
+        for row in author.history(account_id)[::7]:
+            found = await reader.fetch(
+                "SELECT posted_at, number, account_id, amount, shard, version,"
+                f" {', '.join(COUNTERS)} FROM ledger.postings_of($1)",
+                row[2],
+            )
+            assert [tuple(each) for each in found] == [(*row[:2], account_id, *row[4:])]
+    assert await reader.fetch("SELECT * FROM ledger.postings_of(gen_random_uuid())") == []

@@ -4,7 +4,7 @@ import pytest
 
 from engine.errors import EngineError, TryAgainError
 from engine.servers import ValkeyServer
-from engine.streams.connection import Sender
+from engine.streams.sender import Sender
 
 
 async def test_replies_come_in_order_and_a_refusal_is_one_of_them(redis_url):

@@ -119,9 +119,42 @@ async def test_postgres_is_durable_private_and_set_as_asked(servers: Servers) ->
     assert stat.S_IMODE((postgres / "socket").stat().st_mode) == 0o700
     with pytest.raises(asyncpg.InvalidPasswordError):
         await asyncpg.connect(servers.postgres.dsn, password="guessed")
+    valkey = servers.directory / "valkey"
+    for secret in (valkey / "password", valkey / "valkey.conf"):
+        assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    password = (valkey / "password").read_text().strip()
+    with (
+        redis.Redis.from_url(servers.valkey.url.replace(password, "guessed")) as client,
+        pytest.raises(redis.AuthenticationError),
+    ):
+        client.ping()
     with redis.Redis.from_url(servers.valkey.url) as client:
         assert client.config_get("appendfsync") == {"appendfsync": "everysec"}
         assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+
+
+def test_no_password_is_on_a_command_line(servers: Servers) -> None:
+    for server in (servers.postgres, servers.valkey):
+        password = (server.directory / "password").read_bytes().strip()
+        assert password not in Path(f"/proc/{server.pid}/cmdline").read_bytes()
+
+
+def test_a_valkey_without_a_password_gets_one_at_its_next_start(tmp_path: Path) -> None:
+    """With all that was in it; its port is the same."""
+    server = ValkeyServer(tmp_path)
+    server.start()
+    push(server.url)
+    server.stop()
+    before = server.url.rpartition("@")[2]
+    for file in ("password", "valkey.conf"):
+        (tmp_path / file).unlink()  # as an earlier version left it
+    again = ValkeyServer(tmp_path)
+    again.start()
+    try:
+        assert again.url.rpartition("@")[2] == before
+        assert push(again.url) == 2
+    finally:
+        again.stop()
 
 
 def test_two_owners_of_one_directory_are_refused(servers: Servers) -> None:
@@ -146,7 +179,7 @@ def test_a_taken_port_is_named(tmp_path: Path, servers: Servers) -> None:
     (tmp_path / "port").write_text(str(taken))
     valkey = ValkeyServer(tmp_path)
     valkey.start()
-    assert valkey.url != servers.valkey.url, "one that was only remembered gives way"
+    assert not valkey.url.endswith(f":{taken}/0"), "one that was only remembered gives way"
     valkey.stop()
 
 

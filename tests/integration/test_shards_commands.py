@@ -139,18 +139,33 @@ async def test_wrong_usage_and_impossible_wishes_have_their_exit_codes(
     ]
 
 
-async def test_drain_takes_all_shards_and_the_worker_takes_none_back(two: Two) -> None:
+async def test_drain_takes_all_shards_and_undrain_lets_the_worker_share_again(two: Two) -> None:
     ended = await two.done("drain", id_of(two.one)[:13], "--json")
     assert len(json.loads(ended.out)["moved"]) == 4
     assert set((await two.owners()).values()) == {id_of(two.other)}
     assert not two.one.owned
-    # Nor when shards are free.
+    third = two.ledger.worker()
+    async with two.ledger.working(third):
+        assert len(third.owned) == 4
+    # Nor does it take what became free, as long as another can.
+    await until(lambda: len(two.other.owned) == 8, "the other to take all")
+    assert not two.one.owned
+    ended = await two.done("undrain", id_of(two.one)[:13], "--json")
+    assert json.loads(ended.out) == {"undrained": [id_of(two.one)]}
     two.other.stop()
-    await until(lambda: two.other.membership.left, "the other to leave")
-    assert set((await two.owners()).values()) == {None}
+    await until(lambda: len(two.one.owned) == 8, "the first to take all")
+
+
+async def test_a_drained_worker_takes_over_when_nobody_else_can_and_gives_it_up_again(
+    two: Two,
+) -> None:
+    await two.done("drain", id_of(two.one)[:13], "--json")
+    two.other.stop()
+    await until(lambda: len(two.one.owned) == 8, "the drained one to take over")
     newcomer = two.ledger.worker()
     async with two.ledger.working(newcomer):
-        assert newcomer.owned == set(range(8))
+        await until(lambda: newcomer.owned == set(range(8)), "the newcomer to have all")
+        assert not two.one.owned
 
 
 async def test_abort_ends_what_is_applied_and_what_was_not_begun_stays(two: Two, file: str) -> None:

@@ -69,6 +69,34 @@ versions positions          | <pays> |
     UPDATE ledger.positions SET time = time - interval '1 day'
     WHERE flush = (SELECT number >> 20 FROM ledger.spent WHERE id = <pays>)
 
+sums postings counters      | "ledger":1 |
+    UPDATE ledger.posted SET earlier_amounts[1] = earlier_amounts[1] + 1
+    WHERE transfer_id = <run e> AND amount > 0
+postings counters           | <run b> |
+    UPDATE ledger.posted SET debit[2] = NOT debit[2] WHERE transfer_id = <run e> AND amount > 0
+postings                    | <run a> |
+    UPDATE ledger.posted SET earlier_transfers[1] = gen_random_uuid()
+    WHERE transfer_id = <run e> AND amount < 0
+postings                    | <run e> |
+    UPDATE ledger.posted SET transfer_id = gen_random_uuid()
+    WHERE transfer_id = <run e> AND amount < 0
+versions                    | <run e> |
+    UPDATE ledger.posted SET run = 4 WHERE transfer_id = <run e> AND amount < 0
+versions                    | <run e> |
+    UPDATE ledger.posted SET version = version + 1 WHERE transfer_id = <run e> AND amount < 0
+versions                    | <swing back> |
+    UPDATE ledger.posted SET earlier_pending = '{0}' WHERE transfer_id = <swing back> AND amount < 0
+versions                    | <swing back> |
+    UPDATE ledger.posted SET earlier_pending = '{0}', debit = '{false}'
+    WHERE transfer_id = <swing back> AND amount < 0
+counters                    | <run e> |
+    UPDATE ledger.posted SET credits_pending = credits_pending + 1
+    WHERE transfer_id = <run e> AND amount > 0
+limits                      | <swing out> |
+    UPDATE ledger.accounts SET flags = '{debits_must_not_exceed_credits}' WHERE id = <swings>
+limits                      | <run e> |
+    UPDATE ledger.accounts SET flags = '{credits_must_not_exceed_debits}' WHERE id = <run 2>
+
 counters                    | <once> |
     UPDATE ledger.posted SET debits_posted = debits_posted + 1
     WHERE transfer_id = <once> AND amount < 0
@@ -177,6 +205,14 @@ ownership                   | "shard":9 |
       AND o.worker <> '00000000-0000-0000-0000-000000000000'
 ownership                   | "shard":9 |
     DELETE FROM ledger.ownership WHERE shard = 9
+references                  | "number":9007199254740991 |
+    ALTER TABLE ledger.accounts DROP CONSTRAINT accounts_number_usable;
+    INSERT INTO ledger.accounts (id, ledger, code, number) OVERRIDING SYSTEM VALUE
+    VALUES (gen_random_uuid(), 1, 1, 9007199254740991)
+references                  | "flags":[["debits_must_not_exceed_credits"]] |
+    ALTER TABLE ledger.accounts DROP CONSTRAINT accounts_flags_usable;
+    INSERT INTO ledger.accounts (id, ledger, code, flags)
+    VALUES (gen_random_uuid(), 1, 1, '{{debits_must_not_exceed_credits}}')
 due                         | <stays> |
     UPDATE ledger.spent SET timeout = 1, expires_at = expires_at - interval '7199 seconds'
     WHERE id = <stays>

@@ -1,9 +1,22 @@
 """Cases at the edge of what columns decide, which random worlds seldom meet."""
 
-from engine.ledger.nouns import AMOUNT_MAX, ID_ZERO, AccountFlags, Transfer, TransferFlags
+import random
+
+import pytest
+
+from engine.book.book import LARGE, NEAR_OVERFLOW
+from engine.ledger.nouns import (
+    AMOUNT_MAX,
+    COUNTER_MAX,
+    ID_ZERO,
+    AccountFlags,
+    Transfer,
+    TransferFlags,
+)
 from engine.ledger.outcomes import Outcome
 from engine.ledger.page import Account
-from tests.worlds import ByColumns, ByRules
+from tests.comparing import compare
+from tests.worlds import ByColumns, ByRules, Profile, World
 
 LIMITED = int(AccountFlags.debits_must_not_exceed_credits)
 PENDING = int(TransferFlags.pending)
@@ -120,3 +133,44 @@ def test_what_is_sent_again_exists_also_with_what_hangs_on_it() -> None:
             Outcome.exists,
         ],
     ]
+
+
+@pytest.mark.parametrize("limited", [0.0, 0.6])
+@pytest.mark.parametrize("edges", [0.1, 0.6])
+def test_worlds_with_amounts_at_the_edges_of_numbers(limited: float, edges: float) -> None:
+    """Nothing wraps in columns: outcomes, balances and postings are those of the rules."""
+    for seed in range(40):
+        profile = Profile(
+            accounts=5, limited=limited, special=0.4, elsewhere=0, linked=0.1, edges=edges
+        )
+        try:
+            compare(World(random.Random(seed), profile), steps=12, size=40)
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}") from error
+
+
+@pytest.mark.parametrize("amount", [LARGE - 1, LARGE])
+@pytest.mark.parametrize(
+    "before", [0, NEAR_OVERFLOW - 1, NEAR_OVERFLOW, COUNTER_MAX - 2000 * LARGE]
+)
+def test_a_batch_that_adds_up_on_one_account_overflows_where_it_must(
+    amount: int, before: int
+) -> None:
+    """Whatever stood in the counter before, and whoever decides; what it got it can spend."""
+    accounts = [account(1), account(2), account(3, LIMITED), account(4), account(5)]
+    batch = [move(10 + number, 1 + number % 2, 3, amount) for number in range(4000)]
+    back = [move(5000 + number, 3, 5, amount) for number in range(4001)]
+    brought = [move(1, 4, 3, before)]
+    first, second, third = decide(accounts, (0, brought), (0, batch), (0, back))
+    assert first == [Outcome.created]
+    fit = min(4000, (COUNTER_MAX - before) // amount)
+    assert second == [Outcome.created] * fit + [Outcome.overflows_credits_posted] * (4000 - fit)
+    spent = min(4001, (before + fit * amount) // amount)
+    assert third == [Outcome.created] * spent + [Outcome.exceeds_credits] * (4001 - spent)
+
+
+def test_what_comes_near_the_end_is_known_before_its_flush_is_sent() -> None:
+    """The next batch of the same flush is decided exactly."""
+    world = ByColumns([account(1), account(2), account(3)])
+    world.step(0, [(0, [move(1, 1, 2, COUNTER_MAX)])])
+    assert world.step(0, [(0, [move(2, 3, 2, 1)])]) == [[Outcome.overflows_credits_posted]]

@@ -6,12 +6,15 @@ from typing import Any
 
 import asyncpg
 
+from engine.store.ledger_checks import CLOCK_SECONDS_MAX
 from tests.simulation.copies import BadCopyError, read_copy
 from tests.simulation.database import DEADLOCK_SECONDS, Database
-from tests.simulation.locking import Mode, is_deadlocked, unique_violation
+from tests.simulation.locking import Mode, is_deadlocked, time_refused, unique_violation
 from tests.simulation.loop import later, spawn
 from tests.simulation.statements import STATEMENTS
 from tests.simulation.tables import Index, Row, Snapshot, Table, Transaction, Version
+
+CLOCK_MICROSECONDS_MAX = round(CLOCK_SECONDS_MAX * 1_000_000)
 
 CONTROL = ("BEGIN", "COMMIT", "ROLLBACK")
 
@@ -55,6 +58,8 @@ class Execution:
         Raises:
             UniqueViolationError: The key is taken, and not `or_nothing`.
         """
+        if name == "flushes":
+            self._refuse_time(row["time"])
         table = self.table(name)
         version = Version(row, self.transaction)
         entered: list[Index] = []
@@ -76,6 +81,15 @@ class Execution:
             return False
         table.keep(version)
         return True
+
+    def _refuse_time(self, time: int) -> None:
+        """As the trigger of that name: ahead of the clock, and of all that was written before."""
+        if time <= self.database.clock() + CLOCK_MICROSECONDS_MAX:
+            return
+        now = Snapshot(len(self.database.commits), self.transaction)
+        newest = max((row["time"] for row in self.table("flushes").all(now)), default=0)
+        if time - 1_000_000 > newest:
+            raise time_refused()
 
     async def _is_taken(self, index: Index, row: Row) -> bool:
         """Whether a key is taken, once those who are inserting it are through."""
@@ -157,6 +171,7 @@ class Backend:
         self._failed = False
         self._running = -1
         self._waiting: asyncio.Future | None = None
+        self._idle_since = 0.0
         self._seen = 0
         self._inbox: asyncio.Queue[Any] = asyncio.Queue()
         database.backends[self.pid] = self
@@ -170,6 +185,11 @@ class Backend:
         """As SIGTERM."""
         if self.pid in self.database.backends and self._task is not None:
             self._task.cancel()
+
+    def is_at_work(self, seconds_idle_max: float) -> bool:
+        """Whether it runs a statement, or did a moment ago."""
+        idle = asyncio.get_running_loop().time() - self._idle_since
+        return self._running != -1 or idle < seconds_idle_max
 
     def cancel(self, number: int) -> None:
         """A cancel request for a statement, in case it is still the one that runs."""
@@ -189,6 +209,7 @@ class Backend:
                 except Exception as caught:  # noqa: BLE001 - the client gets it
                     result, error = None, caught
                 self._running = -1
+                self._idle_since = asyncio.get_running_loop().time()
                 reply(result, error)
         except asyncio.CancelledError:
             reason = asyncpg.AdminShutdownError(

@@ -7,7 +7,9 @@ from typing import Any
 
 import asyncpg
 
-from engine.store.driver import STATEMENT_SECONDS_MAX, statements, translated
+from engine.store.driver import STATEMENT_SECONDS_MAX
+from engine.store.driver_errors import translated
+from engine.store.statements import statements
 from tests.simulation.backend import CONTROL, Backend
 from tests.simulation.database import Database
 from tests.simulation.loop import PROCESS, Process, later

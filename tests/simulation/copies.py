@@ -17,11 +17,17 @@ _WIDTHS = {
     "posted": {
         "number": 8, "stripe": 8, "version": 8, "amount": 8, "pending_amount": 8,
         "debits_pending": 8, "debits_posted": 8, "credits_pending": 8, "credits_posted": 8,
-        "transfer_id": 16, "run": 4,
+        "transfer_id": 16, "run": 4, "earlier_transfers": None, "earlier_amounts": None,
+        "earlier_pending": None, "debit": None,
     },
     "resolutions": {"hold_id": 16, "transfer_id": 16, "status": None, "number": 8},
 }  # fmt: skip
 """Bytes of each column's type; None where any length will do."""
+_ELEMENTS = {
+    "earlier_transfers": (2950, 16), "earlier_amounts": (20, 8), "earlier_pending": (20, 8),
+    "debit": (16, 1),
+}  # fmt: skip
+"""Of each array: the type of its elements and their bytes."""
 _ZERO_BY_DEFAULT = (
     "amount", "pending_amount", "debits_pending", "debits_posted", "credits_pending",
     "credits_posted",
@@ -67,9 +73,31 @@ def read_copy(table: str, columns: list[str], data: bytes) -> list[dict[str, Any
 def _value(table: str, name: str, value: bytes) -> Any:
     if _WIDTHS[table][name] not in (None, len(value)):
         raise BadCopyError(f"incorrect binary data format in {name}")
+    if name in _ELEMENTS:
+        return _elements(name, value)
     if name == "status":
         return value.decode()
     if name in _BYTES:
         return bytes(value)
     (number,) = struct.unpack(_INTEGERS[len(value)], value)
     return number + POSTGRES_EPOCH if name == "expires_at" else number
+
+
+def _elements(name: str, value: bytes) -> list[Any]:
+    """An array of one dimension without nulls."""
+    oid, width = _ELEMENTS[name]
+    dimensions, nulls, kind, length, lower = struct.unpack_from(">iiiii", value)
+    if (dimensions, nulls, kind, lower) != (1, 0, oid, 1) or len(value) != 20 + length * (
+        4 + width
+    ):
+        raise BadCopyError(f"incorrect binary data format in {name}")
+    found: list[Any] = []
+    for at in range(20, len(value), 4 + width):
+        if struct.unpack_from(">i", value, at) != (width,):
+            raise BadCopyError(f"incorrect binary data format in {name}")
+        element = value[at + 4 : at + 4 + width]
+        if width == 16:
+            found.append(bytes(element))
+        else:
+            found.append(element == b"\x01" if width == 1 else struct.unpack(">q", element)[0])
+    return found

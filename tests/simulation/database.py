@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from engine.ledger.nouns import ID_ZERO, shard_of
-from engine.store.driver import LOCK_SECONDS_MAX
+from engine.store.driver_errors import LOCK_SECONDS_MAX
 from tests.simulation.locking import RowLock
 from tests.simulation.loop import later
 from tests.simulation.network import Network

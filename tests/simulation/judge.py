@@ -4,7 +4,7 @@ import uuid
 from collections import defaultdict
 from typing import Any
 
-from tests.simulation.replay import CP, DP, PENDING, C, D, Replay, broken
+from tests.simulation.replay import CP, DP, PENDING, TOP, C, D, Replay, broken
 from tests.simulation.tables import Row
 from tests.simulation.world import Answer, Append, World
 
@@ -49,6 +49,8 @@ class Judge:
 
     def judge(self) -> None:
         """Raise what is broken first."""
+        if self.world.set_aside and not self.world.may_set_aside:
+            raise broken("one thing", self.world.set_aside)
         for answer in self.world.answers:
             self._check_answer(answer)
         self._check_told_once()
@@ -64,6 +66,8 @@ class Judge:
         if append is None:
             raise broken("nothing vanishes", "an answer to nothing:", answer.request)
         outcomes = answer.outcomes
+        if outcomes is None and self.world.may_set_aside:
+            return
         if outcomes is None or len(outcomes) != len(append.transfers):
             raise broken("nothing vanishes", answer.request, "is answered", outcomes)
         for place, outcome in enumerate(outcomes):
@@ -96,6 +100,8 @@ class Judge:
         elif outcome == "id_already_failed":
             if row is None or not durable or row["outcome"] == 0:
                 raise broken("answered is durable", *what, "and is", row)
+        elif outcome.startswith("overflows"):
+            self._check_overflow(answer, transfers, place, outcome)
         elif outcome in RESOLVED:
             # Within a chain that is taken back it may have been resolved for a moment.
             before = [one.get("pending_id") for one in _chain_before(transfers, place)]
@@ -126,6 +132,25 @@ class Judge:
         ):
             raise broken("answered is durable", hold_id, outcome, "and is", resolution)
 
+    def _check_overflow(
+        self, answer: Answer, transfers: list[dict[str, Any]], place: int, outcome: str
+    ) -> None:
+        """At some moment between asking and answering the counter that is named was that full."""
+        transfer, flags = transfers[place], transfers[place].get("flags", [])
+        balances = any("balancing" in flag for flag in flags)
+        if balances or "linked" in flags or _chain_before(transfers, place):
+            return
+        side = "debit" if "debits" in outcome else "credit"
+        pending, posted = (DP, D) if side == "debit" else (CP, C)
+        counted = {f"overflows_{side}s_pending": [pending], f"overflows_{side}s_posted": [posted]}
+        kinds = counted.get(outcome, [pending, posted])
+        account = self.replay.numbers[id_of(transfer[f"{side}_account_id"])]
+        since = self.world.appends[answer.request].commit
+        states = self.replay.window(account, since, answer.commit)
+        fullest = max(sum(state[kind] for kind in kinds) for state in states)
+        if fullest + transfer["amount"] <= TOP:
+            raise broken("same answer anywhere", transfer, "is told", outcome, "at", fullest)
+
     def _check_chains(self, append: Append, outcomes: list[str]) -> None:
         chain: list[str] = []
         for transfer, outcome in zip(append.transfers, outcomes, strict=True):
@@ -144,7 +169,9 @@ class Judge:
                 raise broken("once", answer.request, "was answered more than once")
             if self._is_known(append, answer.commit):
                 answered.add(answer.request)
-            for transfer, outcome in zip(append.transfers, answer.outcomes or (), strict=True):
+            for transfer, outcome in zip(
+                append.transfers, answer.outcomes or (), strict=bool(answer.outcomes)
+            ):
                 if outcome in NUMBERS:
                     transfer_id = id_of(transfer["id"])
                     if transfer_id in first:

@@ -95,3 +95,11 @@ def unique_violation(constraint: str, table: str) -> asyncpg.UniqueViolationErro
     error.constraint_name = constraint
     error.table_name = table
     return error
+
+
+def time_refused() -> asyncpg.CheckViolationError:
+    """What the ledger says about a flush that is ahead of its clock."""
+    error = asyncpg.CheckViolationError("a flush is ahead of the clock of Postgres")
+    error.constraint_name = "flushes_time"
+    error.table_name = "flushes"
+    return error

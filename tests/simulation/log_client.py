@@ -1,4 +1,4 @@
-"""A client of the simulated Redis; it stands where redis-py's client of one connection stands."""
+"""A client of the simulated Redis, in place of a `Sender`; and of redis-py's client, for tests."""
 
 import asyncio
 import contextvars
@@ -7,7 +7,9 @@ from typing import Any
 
 import redis.exceptions
 
-from engine.streams.streams import SOCKET_SECONDS_MAX
+from engine.errors import TryAgainError
+from engine.streams.bounds import SILENT_SECONDS_MAX
+from engine.streams.refusals import LostError, refusal_of
 from tests.simulation.log_server import LogServer
 from tests.simulation.loop import PROCESS, later, spawn
 from tests.simulation.network import Network
@@ -28,6 +30,7 @@ class LogClient:
         self._queue = asyncio.Lock()
         self._pending: asyncio.Future | None = None
         self._epoch = 0
+        self._is_new = True
         server.clients[self] = None
         self._number = server.new_client()
         if self._process is not None:
@@ -41,6 +44,9 @@ class LogClient:
         return self._number
 
     async def aclose(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
         self._server.clients.pop(self, None)
         if self._process is not None:
             self._process.sockets.pop(self, None)
@@ -51,12 +57,37 @@ class LogClient:
             raise answer
         return answer
 
-    async def send_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        return await self._send([*commands]) if commands else []
+    # As a `Sender`.
 
-    def pipeline(self, *, transaction: bool) -> "LogPipeline":
-        assert not transaction, "the engine uses no MULTI, and none is simulated"
-        return LogPipeline(self)
+    is_cluster = False
+    reply_seconds = 0.0
+
+    async def open(self) -> bool:
+        is_new, self._is_new = self._is_new, False
+        if is_new:
+            await self.send([("PING",)])
+        return is_new
+
+    def close(self) -> None:
+        self._forget()
+
+    async def send(
+        self, commands: Sequence[tuple[Any, ...]], _reply_bytes_max: int | None = None
+    ) -> list[Any]:
+        if not commands:
+            return []
+        try:
+            replies = await self._send([*commands])
+        except redis.exceptions.ConnectionError as error:
+            raise LostError(str(error)) from error
+        except redis.exceptions.TimeoutError as error:
+            raise TryAgainError(str(error)) from error
+        return [
+            refusal_of(str(reply)) if isinstance(reply, Exception) else reply for reply in replies
+        ]
+
+    try_to_send = send
+    send_apart = send
 
     async def _send(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         if self._process is not None and self._process.dead:
@@ -71,7 +102,7 @@ class LogClient:
             self._epoch += 1
             later(self._network.delay(), self._arrive, commands, future, fate, context, self._epoch)
             try:
-                async with asyncio.timeout(SOCKET_SECONDS_MAX):
+                async with asyncio.timeout(SILENT_SECONDS_MAX):
                     answers: list[Any] = await future
             except TimeoutError:
                 raise redis.exceptions.TimeoutError("Timeout reading from socket") from None
@@ -86,14 +117,15 @@ class LogClient:
         if fate == "request lost":
             self.cut()
             return
-        if str(commands[0][0]).upper() == "XREAD":
+        if str(commands[0][0]).upper() == "XREAD" and "BLOCK" in commands[0]:
             spawn(self._read(commands[0], future, fate, context))
             return
         self._reply([self._run(command) for command in commands], future, fate, context)
 
     def _run(self, command: tuple[Any, ...]) -> Any:
         try:
-            answer = self._server.run(*command)
+            is_id = tuple(command[:2]) == ("CLIENT", "ID")
+            answer = self._number if is_id else self._server.run(*command)
         except redis.exceptions.ResponseError as error:
             answer = error
         name = self._process.name if self._process is not None else "-"
@@ -133,24 +165,3 @@ class LogClient:
         self._server.clients.pop(self, None)
         if self._pending is not None:
             self._pending.cancel()
-
-
-class LogPipeline:
-    """Commands that are sent together."""
-
-    def __init__(self, client: LogClient) -> None:
-        self._client = client
-        self._commands: list[tuple[Any, ...]] = []
-
-    def execute_command(self, *command: Any) -> None:
-        self._commands.append(command)
-
-    async def execute(self, *, raise_on_error: bool = True) -> list[Any]:
-        commands, self._commands = self._commands, []
-        if not commands:
-            return []
-        answers = await self._client._send(commands)
-        for answer in answers:
-            if raise_on_error and isinstance(answer, Exception):
-                raise answer
-        return answers

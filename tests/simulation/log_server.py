@@ -51,6 +51,7 @@ class LogServer:
     def __init__(self, trace: Callable[..., None] = lambda *_: None) -> None:
         self.trace = trace
         self.streams: dict[bytes, Stream] = {}
+        self.values: dict[bytes, bytes] = {}
         self.up = True
         self.clients: dict[Any, None] = {}
         self._numbers = itertools.count(1)
@@ -139,8 +140,37 @@ class LogServer:
         future.set_result(True)
         return 1
 
-    def _exists(self, name: Any) -> int:
-        return int(_bytes(name) in self.streams)
+    def _exists(self, *names: Any) -> int:
+        return sum(_bytes(name) in self.streams for name in names)
+
+    def _type(self, name: Any) -> bytes:
+        return b"stream" if _bytes(name) in self.streams else b"none"
+
+    def _info(self, _section: str) -> bytes:
+        return b"# Memory\r\nmaxmemory_policy:noeviction\r\n"
+
+    def _set(self, name: Any, value: Any, *_nx: Any) -> bytes | None:
+        if _bytes(name) in self.values:
+            return None
+        self.values[_bytes(name)] = _bytes(value)
+        return b"OK"
+
+    def _get(self, name: Any) -> bytes | None:
+        return self.values.get(_bytes(name))
+
+    def _xread(self, *words: Any) -> Any:
+        names = words[words.index("STREAMS") + 1 :]
+        half = len(names) // 2
+        found = []
+        for name, after in zip(names[:half], names[half:], strict=True):
+            entries = self._xrange(name, f"({after}", "+", "COUNT", words[1])
+            if entries:
+                found.append([_bytes(name), entries])
+        return found or None
+
+    def _xrevrange(self, name: Any, end: Any, start: Any, *count: Any) -> list[Any]:
+        found = self._xrange(name, start, end)[::-1]
+        return found[: int(count[1])] if count else found
 
     def _ping(self) -> bytes:
         return b"PONG"

@@ -4,16 +4,21 @@ Written from the promises alone: nothing of the engine's rules is used here.
 """
 
 import uuid
-from collections import Counter, defaultdict
+from collections import defaultdict
 from typing import Any
 
 from tests.simulation.database import Commit
+from tests.simulation.runs import UnevenRunError, postings_of
 from tests.simulation.tables import Row
 
 PENDING, POST, VOID = 2, 4, 8
 DEBIT_LIMIT, CREDIT_LIMIT = "debits_must_not_exceed_credits", "credits_must_not_exceed_debits"
 DP, D, CP, C = range(4)
 ZERO = (0, 0, 0, 0)
+TOP = 2**63 - 1
+"""No counter of an account, and no sum of a pending and a posted one, passes this."""
+FOREIGN_MAX = 2**51
+"""No counter of a stripe away from home passes this, or falls below 0, in any snapshot."""
 COUNTERS = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
 
 Counters = tuple[int, int, int, int]
@@ -27,6 +32,13 @@ def broken(promise: str, *what: Any) -> PromiseBrokenError:
     """Say which promise, and where."""
     words = [one.hex() if isinstance(one, bytes) else str(one) for one in what]
     return PromiseBrokenError(f"{promise}: {' '.join(words)}")
+
+
+def _taken_apart(row: Row) -> list[Row]:
+    try:
+        return list(postings_of(row))
+    except UnevenRunError as error:
+        raise broken("in order", "stripe", row["stripe"], "has a broken run", row) from error
 
 
 def added(one: Counters, other: Counters) -> Counters:
@@ -182,30 +194,35 @@ class Replay:
     def _take_postings(
         self, commit: Commit, rows: list[Row], expected: dict[tuple[bytes, int], Counters]
     ) -> None:
-        runs = Counter(row["stripe"] for row in rows)
-        for row in sorted(rows, key=lambda one: (one["stripe"], one["version"])):
+        postings = [posting for row in rows for posting in _taken_apart(row)]
+        for row in sorted(postings, key=lambda posting: (posting["stripe"], posting["version"])):
             stripe, account = row["stripe"], row["stripe"] >> 10
             change = expected.pop((row["transfer_id"], account), None)
             if change is None:
                 raise broken("whole or nothing", row["transfer_id"], "posts more than its legs")
             version, before = self.stripes.get(stripe, (0, ZERO))
-            after = tuple(row[name] for name in COUNTERS)
-            if row["version"] != version + 1 or after != added(before, change):
-                raise broken("in order", "stripe", stripe, "version", row["version"], after)
+            after = added(before, change)
+            kept = tuple(row[name] for name in COUNTERS)
+            if row["version"] != version + 1 or (row["is_last"] and kept != after):
+                raise broken("in order", "stripe", stripe, "version", row["version"], kept)
+            if row["is_debit"] not in (None, not any(change[CP:])) and any(change):
+                raise broken("whole or nothing", row["transfer_id"], "is on the wrong side")
             if (row["amount"], row["pending_amount"]) != (
                 change[C] - change[D],
                 change[CP] - change[DP],
             ):
                 raise broken("whole or nothing", row["transfer_id"], "has wrong amounts")
             self.stripes[stripe] = (row["version"], after)
-            runs[stripe] -= 1
-            if (row["run"] > 0) != (runs[stripe] == 0):
-                raise broken("in order", "stripe", stripe, "has a broken run")
             total = added(self.states[account][-1][1], change)
             self.states[account].append((commit.number, total))
             self.postings.append(row | {"change": change})
         if expected:
             raise broken("whole or nothing", "postings are missing:", *expected)
+        for stripe in {row["stripe"] for row in rows}:
+            counters = self.stripes[stripe][1]
+            away = stripe & 1023 != self.accounts[stripe >> 10]["shard"]
+            if away and not 0 <= min(counters) <= max(counters) <= FOREIGN_MAX:
+                raise broken("limits", "stripe", stripe, "away from home holds", counters)
         for account in {row["stripe"] >> 10 for row in rows}:
             self.check_limits(account, self.states[account][-1][1], f"commit {commit.number}")
 
@@ -213,6 +230,8 @@ class Replay:
         flags = self.accounts[account]["flags"]
         if min(total) < 0:
             raise broken("limits", "account", account, "has", total, "at", where)
+        if total[DP] + total[D] > TOP or total[CP] + total[C] > TOP:
+            raise broken("limits", "account", account, "overflows at", where, total)
         if DEBIT_LIMIT in flags and total[DP] + total[D] > total[C]:
             raise broken("limits", "debits of account", account, "exceed at", where, total)
         if CREDIT_LIMIT in flags and total[CP] + total[C] > total[D]:
@@ -234,13 +253,18 @@ class Replay:
     def _take_position(self, commit: Commit, row: Row) -> None:
         before = self.positions.get(row["shard"])
         if before is not None:
-            if row["time"] <= before["time"]:
+            times = [self.flushes[one["flush"]]["time"] for one in (before, row)]
+            if times[1] <= times[0]:
                 raise broken(
                     "in order", "the time of shard", row["shard"], "went back", commit.name
                 )
+            if row["time"] < before["time"]:
+                raise broken("holds", "what shard", row["shard"], "resolved went back", commit.name)
             at = [(one["generation"], one["ms"], one["seq"]) for one in (before, row)]
             if at[1] < at[0]:
                 raise broken("in order", "the position of shard", row["shard"], "went back", *at)
+        if row["time"] > self.flushes[row["flush"]]["time"]:
+            raise broken("holds", "shard", row["shard"], "is resolved ahead of time", commit.name)
         self.positions[row["shard"]] = row
 
     def _check_closed(self, commit: Commit, by_table: dict[str, list[Row]]) -> None:

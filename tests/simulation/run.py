@@ -43,7 +43,7 @@ def run_seed(seed: int) -> Run:
     sizes = sized(small_postings_max=small_postings_max, ahead_transfers_min=ahead_transfers_min)
     with told_to(world), sizes:
         try:
-            loop.run_until_complete(_live(world, chance))
+            loop.run_until_complete(_live(world, chance, seed))
             _check_errors(loop)
             Judge(world).judge()
         except (Exception, StuckError) as failure:  # noqa: BLE001 - the run's result
@@ -59,8 +59,8 @@ def _check_errors(loop: SimulatedLoop) -> None:
         raise broken("nothing vanishes", "an error was not taken:", loop.errors[0])
 
 
-async def _live(world: World, chance: random.Random) -> None:
-    traffic = Traffic(world, chance)
+async def _live(world: World, chance: random.Random, seed: int) -> None:
+    traffic = Traffic(world, chance, seed)
     seconds = chance.choice([1.0, 4.0])
     faults = Faults(world, chance, seconds)
     world.pauses = chance.choice([world.pauses, (0, 0.2, seconds / 3, seconds / 2)])

@@ -118,10 +118,10 @@ SAFEGUARDS: dict[str, Safeguard] = {
     "a claim reads owners in a statement of its own (7)": (
         "store/ownership.py",
         'await connections.write("lock_workers", sorted([connections.worker, owner]))\n'
-        "                # The next statement: one that waits for a lock reads what was before.\n"
-        '                rows = await connections.write("owners", list(shards))\n',
+        "                    # The next statement: one that waits for a lock reads what was before.\n"
+        '                    rows = await connections.write("owners", list(shards))\n',
         'rows = await connections.write("owners", list(shards))\n'
-        '                await connections.write("lock_workers", sorted([connections.worker, owner]))\n',
+        '                    await connections.write("lock_workers", sorted([connections.worker, owner]))\n',
     ),
     "a claim leaves who is alive alone": (
         "store/ownership.py",
@@ -130,13 +130,13 @@ SAFEGUARDS: dict[str, Safeguard] = {
     ),
     "what became of a lost commit is found out (8)": (
         "store/commit.py",
-        "if not await _settle(connections, connection, sequence, number):",
+        "if not await _settle(connections, connection, pid, sequence, number):",
         "if False:",
     ),
     "absence is final only once the backend is gone (8)": (
         "store/commit.py",
-        "                while await fresh.fetchval(",
-        "                while False and await fresh.fetchval(",
+        'while await connections.ask(fresh, "end_backend"',
+        'while False and await connections.ask(fresh, "end_backend"',
     ),
     "who is frozen is cleared out of the way (9)": (
         "store/ownership.py",
@@ -225,10 +225,10 @@ SAFEGUARDS: dict[str, Safeguard] = {
         'known.issuperset(arrival.rows["id"].tolist())',
         "True",
     ),
-    "streams are moved forward": (
+    "streams that went back are read from their beginning": (
         "worker/repair.py",
-        "            await self._streams.move_forward(shard, position)\n",
-        "",
+        "        following = next_generation(position)\n",
+        "        following = position\n",
     ),
     "a release comes after all that was decided": (
         "worker/session.py",

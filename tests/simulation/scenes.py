@@ -101,6 +101,14 @@ class Scene(World):
         a, b, c, d = (sum(one[name] for one in newest.values()) for name in names)
         return a, b, c, d
 
+    def number_of(self, account: str) -> int:
+        """The number of an account."""
+        snapshot, tables = self.database.snapshot(), self.database.tables
+        row = tables["accounts"].one(snapshot, "accounts_pkey", uuid.UUID(account).bytes)
+        assert row is not None
+        number: int = row["number"]
+        return number
+
     def owner(self, shard: int) -> str:
         """The name of who owns a shard."""
         return self.name_of(self.owner_of(shard))

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.ledger.nouns import ID_ZERO
-from engine.store.driver import connect, statement
+from engine.store.driver import connect
+from engine.store.statements import statement
 from tests.ledgers import Ledger
 from tests.simulation.connection import Connector
 from tests.simulation.database import Database
@@ -41,6 +42,10 @@ class Side(ABC):
     async def create_account(self, account_id: bytes, *flags: str) -> None:
         """An account."""
 
+    @abstractmethod
+    async def dead_letters(self) -> list[Any]:
+        """All of them, in the order of the stream."""
+
     async def worker(self, connection: Any, shards: Sequence[int] | None = None) -> bytes:
         """Register a worker; returns its id."""
         worker = uuid.uuid4().bytes
@@ -68,6 +73,10 @@ class Memory(Side):
     async def create_account(self, account_id: bytes, *flags: str) -> None:
         self.database.create_account(account_id, 1, flags)
 
+    async def dead_letters(self) -> list[Any]:
+        rows = self.database.tables["dead_letters"].all(self.database.snapshot())
+        return sorted(rows, key=lambda row: row["ms"])
+
 
 class Real(Side):
     """A real Postgres."""
@@ -87,6 +96,9 @@ class Real(Side):
             uuid.UUID(bytes=account_id),
             list(flags),
         )
+
+    async def dead_letters(self) -> list[Any]:
+        return await self._ledger.sql("SELECT * FROM ledger.dead_letters ORDER BY ms")
 
 
 async def run(connection: Any, name: str, *args: Any) -> list[dict[str, Any]]:

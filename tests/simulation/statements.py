@@ -4,12 +4,15 @@ A statement that has none here cannot be run; one whose function does something 
 Postgres does is found by `test_conformance_*`.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from tests.simulation.statements_owning import OWNING
 from tests.simulation.statements_reading import READING
 from tests.simulation.tables import Row
+
+IDLE_SECONDS = 2.0
+"""A backend that has been idle for longer does not do what it was asked for."""
 
 Statement = Callable[..., Awaitable[Any]]
 
@@ -66,18 +69,18 @@ async def lock_workers(run: Any, workers: list[bytes]) -> list[Row]:
 
 async def flush_small(run: Any, *arguments: Any) -> list[Row]:
     worker, sequence, number, time, transfers, declined, postings = arguments[:7]
-    spent, posted = arguments[7:23], arguments[23:34]
-    resolved, moved = arguments[34:38], arguments[38:42]
+    spent, posted = arguments[7:23], arguments[23:36]
+    resolved, moved = arguments[36:40], arguments[40:45]
     next_number = next(run.database.flush_numbers)
     if run.one("workers", "workers_pkey", worker) is None:
         return [{"next_number": next_number}]
     await run.lock("workers", worker)
-    for shard, generation, ms, seq in zip(*moved, strict=True):
-        await _move(run, shard, number, generation, ms, seq, time)
+    for shard, *place in zip(*moved, strict=True):
+        await _move(run, shard, number, *place)
     await resolve_holds(run, *resolved)
     await run.breathe()
-    for values in zip(*posted, strict=True):
-        await run.insert("posted", dict(zip(_POSTED, values, strict=True)))
+    for row in _runs(*posted):
+        await run.insert("posted", row)
     await run.breathe()
     for values in zip(*spent, strict=True):
         await run.insert("spent", dict(zip(_SPENT, values, strict=True)))
@@ -92,10 +95,35 @@ _SPENT = (
     "outcome", "timeout", "expires_at", "pending_id", "user_data_128", "user_data_64",
     "user_data_32", "request",
 )  # fmt: skip
-_POSTED = (
-    "number", "stripe", "version", "transfer_id", "amount", "pending_amount", "debits_pending",
-    "debits_posted", "credits_pending", "credits_posted", "run",
-)  # fmt: skip
+_COUNTERS = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
+
+
+def _runs(
+    base: int,
+    transfers: list[bytes],
+    amounts: list[int],
+    pending: list[int],
+    debit: list[bool],
+    *runs: list[int],
+) -> Iterator[Row]:
+    for start, stop, stripe, version, *counters in zip(*runs, strict=True):
+        last, earlier = stop - 1, slice(start - 1, stop - 1)
+        several = stop > start
+        holds = several and any(pending[start - 1 : stop])
+        yield {
+            "number": base + last,
+            "stripe": stripe,
+            "version": version,
+            "run": stop - start + 1,
+            "transfer_id": transfers[last],
+            "amount": amounts[last],
+            "pending_amount": pending[last],
+            **dict(zip(_COUNTERS, counters, strict=True)),
+            "earlier_transfers": transfers[earlier] if several else None,
+            "earlier_amounts": amounts[earlier] if several else None,
+            "earlier_pending": pending[earlier] if holds else None,
+            "debit": debit[start - 1 : stop] if holds else None,
+        }
 
 
 async def resolve_holds(
@@ -120,10 +148,10 @@ async def move_positions(
     generations: list[int],
     mss: list[int],
     seqs: list[int],
-    time: int,
+    times: list[int],
 ) -> list[Row]:
-    for shard, generation, ms, seq in zip(shards, generations, mss, seqs, strict=True):
-        await _move(run, shard, flush, generation, ms, seq, time)
+    for shard, *place in zip(shards, generations, mss, seqs, times, strict=True):
+        await _move(run, shard, flush, *place)
     return []
 
 
@@ -140,11 +168,17 @@ async def close_accounts(run: Any, ids: list[bytes], closed: list[bool]) -> list
     return []
 
 
-async def insert_dead_letter(
-    run: Any, shard: int, generation: int, ms: int, seq: int, reason: str, fields: list[bytes]
-) -> list[Row]:
-    row = {"shard": shard, "generation": generation, "ms": ms, "seq": seq}
-    await run.insert("dead_letters", row | {"reason": reason, "fields": fields}, or_nothing=True)
+_LETTER = ("shard", "generation", "ms", "seq", "reason")
+
+
+async def insert_dead_letters(run: Any, *columns: list[Any]) -> list[Row]:
+    *letters, letter_places, fields = columns
+    for place, values in enumerate(zip(*letters, strict=True), 1):
+        row = dict(zip(_LETTER, values, strict=True))
+        row["fields"] = [
+            field for at, field in zip(letter_places, fields, strict=True) if at == place
+        ]
+        await run.insert("dead_letters", row, or_nothing=True)
     return []
 
 
@@ -164,6 +198,12 @@ async def end_backend(run: Any, pid: int, name: str) -> list[Row]:
     return [{"pg_terminate_backend": run.database.terminate_backend(pid)}]
 
 
+async def is_backend_at_work(run: Any, pid: int, name: str) -> list[Row]:
+    backend = run.database.backends.get(pid)
+    found = backend is not None and backend.name == name
+    return [{"exists": found and backend.is_at_work(IDLE_SECONDS)}]
+
+
 async def listen(run: Any, notify: Any) -> list[Row]:
     run.backend.listener = notify
     return []
@@ -179,12 +219,13 @@ STATEMENTS: dict[str, Statement] = (
     | {
         one.__name__: one
         for one in (
-            insert_dead_letter,
+            insert_dead_letters,
             close_accounts,
             commit_own,
             end_backend,
             fence,
             flush_small,
+            is_backend_at_work,
             append_lent_flush,
             lock_workers,
             move_positions,

@@ -25,6 +25,12 @@ async def heartbeat(run: Any, worker: bytes, seconds: float) -> list[Row]:
     return []
 
 
+async def worker_waits(run: Any, worker: bytes, what: str, seconds: float) -> list[Row]:
+    until = run.database.clock() + round(seconds * 1_000_000)
+    await run.update("heartbeats", worker, {"waits_for": what, "waits_until": until})
+    return []
+
+
 async def expire_worker(run: Any, worker: bytes) -> list[Row]:
     now = run.database.clock()
     row = run.one("heartbeats", "heartbeats_pkey", worker)
@@ -183,6 +189,7 @@ OWNING: dict[str, Callable[..., Awaitable[list[Row]]]] = {
         change_owner,
         terminate_blockers,
         expire_worker,
+        worker_waits,
         look_at_shards,
         look_at_workers,
         record_loads,

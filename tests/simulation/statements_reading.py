@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from engine.ledger.nouns import COUNTER_MAX
+from engine.ledger.outcomes import Outcome
 from tests.simulation.tables import Row
 
 COUNTERS = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
@@ -92,24 +93,33 @@ async def spent_by_id(run: Any, ids: list[bytes]) -> list[Row]:
     return rows
 
 
-async def expiring_holds(run: Any, shards: list[int], since: list[int], until: int) -> list[Row]:
-    rows = []
+async def expiring_holds(
+    run: Any, shards: list[int], since: list[int], until: int, count: int
+) -> list[Row]:
+    rows: list[Row] = []
     for shard, after in zip(shards, since, strict=True):
         rows += [
             {"id": row["id"], "expires_at": row["expires_at"]}
             for row in run.find("spent", "shard", shard)
-            if after < row["expires_at"] <= until
+            if row["outcome"] == 0
+            and row["flags"] & 2
+            and after < row["expires_at"] <= until
             and run.one("resolutions", "resolutions_pkey", row["id"]) is None
         ]
-    return rows
+    rows.sort(key=lambda row: row["expires_at"])
+    # What lapses with the last of them comes too.
+    return [row for row in rows if row["expires_at"] <= rows[:count][-1]["expires_at"]]
 
 
 def newest_position(run: Any, shard: int) -> Row | None:
-    """How far a shard got."""
+    """How far a shard got, and when the flush was that brought it there."""
     found: Row | None = max(
         run.find("positions", "shard", shard), key=lambda row: row["flush"], default=None
     )
-    return found
+    if found is None:
+        return None
+    flush = run.one("flushes", "flushes_number", found["flush"])
+    return found | {"resolved_until": found["time"], "time": flush and flush["time"]}
 
 
 async def newest_positions(run: Any, shards: list[int]) -> list[Row]:
@@ -117,14 +127,14 @@ async def newest_positions(run: Any, shards: list[int]) -> list[Row]:
     for shard in shards:
         if run.one("owners", "owners_pkey", shard) is not None:
             position = newest_position(run, shard) or {"generation": 0, "ms": 0, "seq": 0}
-            rows.append({"time": None} | position | {"shard": shard})
+            rows.append({"time": None, "resolved_until": None} | position | {"shard": shard})
     return rows
 
 
 async def ownership(run: Any, worker: bytes) -> list[Row]:
     chain = run.find("flushes", "worker", worker)
     sequence = max((row["sequence"] for row in chain), default=0)
-    nothing = dict.fromkeys(("generation", "ms", "seq", "time"))
+    nothing = dict.fromkeys(("generation", "ms", "seq", "time", "resolved_until"))
     owned = sorted(row["shard"] for row in run.find("owners", "worker", worker))
     rows = [
         nothing | (newest_position(run, shard) or {}) | {"sequence": sequence, "shard": shard}
@@ -153,6 +163,19 @@ async def shard_count(run: Any) -> list[Row]:
     return [{"shard_count": run.database.shard_count}]
 
 
+async def sequences(run: Any) -> list[Row]:
+    """Those of the simulator are never behind."""
+    return []
+
+
+async def server_clock(run: Any) -> list[Row]:
+    return [{"now": run.database.clock()}]
+
+
+async def outcome_names(run: Any) -> list[Row]:
+    return [{"number": int(o), "name": o.name} for o in sorted(Outcome)]
+
+
 async def ledger_identity(run: Any) -> list[Row]:
     return [{"identity": row["identity"]} for row in run.table("settings").all(run.snapshot)]
 
@@ -164,6 +187,9 @@ READING: dict[str, Callable[..., Awaitable[list[Row]]]] = {
         find_flush,
         expiring_holds,
         ledger_identity,
+        outcome_names,
+        sequences,
+        server_clock,
         newest_positions,
         other_stripes,
         owners,

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from engine.store.driver import is_connection_lost, statement
+from engine.store.driver_errors import is_connection_lost
+from engine.store.statements import statement
 from tests.bounds import CONDITION_SECONDS_MAX
 from tests.ledgers import make_ledger
 from tests.simulation.sides import (
@@ -141,7 +142,7 @@ async def test_a_small_flush_waits_for_its_workers_row_before_it_enters_an_id(si
     await run(one, "lock_workers", [worker])
     spent = [[transfer_id], [number << 20], [None], [None], [None], [None], [0], [0], [54]]
     arguments = [worker, 1, number, TIME, 0, 1, 0, *spent, *([None] for _ in range(7))]
-    arguments += [[] for _ in range(11 + 4 + 4)]
+    arguments += [number << 20, *([] for _ in range(12 + 4 + 5))]
     waiting = asyncio.create_task(value(two, "flush_small", *arguments))
     assert await waits(waiting)
     await three.execute("BEGIN")
@@ -233,13 +234,26 @@ async def test_a_frozen_one_is_cleared_out_of_the_way_and_nobody_else(side: Side
 
 async def test_a_dead_letter_that_is_there_is_let_be(side: Side) -> None:
     one, two = await side.connect(), await side.connect()
-    letter = (0, 0, 5, 1, "for the test", [b"a", b"b"])
+    letter = ([0], [0], [5], [1], ["for the test"], [1, 1], [b"a", b"b"])
     await one.execute("BEGIN")
-    await run(one, "insert_dead_letter", *letter)
-    waiting = asyncio.create_task(run(two, "insert_dead_letter", *letter))
+    await run(one, "insert_dead_letters", *letter)
+    waiting = asyncio.create_task(run(two, "insert_dead_letters", *letter))
     assert await waits(waiting)
     await one.execute("COMMIT")
     await waiting
+
+
+async def test_dead_letters_keep_each_its_fields(side: Side) -> None:
+    one = await side.connect()
+    places, fields = [1, 1, 3, 3, 3, 3], [b"a", b"1", b"c", b"", b"d", b"\0\xff"]
+    columns = [0] * 3, [0] * 3, [5, 6, 7], [0] * 3, ["x", "y", "z"]
+    await run(one, "insert_dead_letters", *columns, places, fields)
+    rows = await side.dead_letters()
+    assert [(row["ms"], row["reason"], row["fields"]) for row in rows] == [
+        (5, "x", [b"a", b"1"]),
+        (6, "y", []),
+        (7, "z", [b"c", b"", b"d", b"\0\xff"]),
+    ]
 
 
 async def test_changes_of_owners_are_told_once_they_are_committed(side: Side) -> None:

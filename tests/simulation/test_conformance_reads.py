@@ -13,8 +13,8 @@ from engine.book.postings import post_decisions
 from engine.deciding.batch import Batch
 from engine.deciding.decider import Decider
 from engine.ledger.nouns import AMOUNT_MAX, ID_ZERO, Position, Transfer
-from engine.store.driver import statements
 from engine.store.rows import DeadLetter, Flush
+from engine.store.statements import statements
 from engine.store.worker_store import WorkerStore
 from engine.wire.layout import transfers_to_rows
 from engine.worker.prefetch import look_up
@@ -85,7 +85,8 @@ async def told(store: WorkerStore, *, by_copy: bool) -> list[Any]:
         posted = post_decisions(book, [decided])
         positions = {shard: Position(0, 100 + at, shard) for shard in (0, 1)}
         letters = [DeadLetter(0, positions[0], "for the test", [b"a", b"b"])] if by_copy else []
-        flush = Flush(2 + at, number, time, [decided], posted, positions, letters)
+        resolved = dict.fromkeys(positions, time - 7)
+        flush = Flush(2 + at, number, time, [decided], posted, positions, resolved, letters)
         number = await store.flush(flush)
         book.begin_flush()
         book.end_flush()
@@ -98,8 +99,9 @@ async def told(store: WorkerStore, *, by_copy: bool) -> list[Any]:
         sorted(await store.load_accounts(ACCOUNTS, [2, 3], 2), key=lambda one: one.id),
         sorted(zip(*(await store.load_others([1, 2, 3, 4]))[:2], strict=True)),
         (await store.load_others([1, 2, 3, 4]))[2],
-        sorted(await store.load_expiring({0: 0, 1: 0}, TIME + 10**9)),
-        sorted(await store.load_expiring({0: TIME + 10**8}, TIME + 10**9)),
+        await store.load_expiring({0: 0, 1: 0}, TIME + 10**9, 100),
+        await store.load_expiring({0: 0, 1: 0}, TIME + 10**9, 1),
+        await store.load_expiring({0: TIME + 10**8}, TIME + 10**9, 100),
         sorted((await store.load_positions([0, 1, 2])).items()),
         (await store.load_ownership()).shards,
     ]

@@ -5,10 +5,12 @@ import uuid
 from typing import Any
 
 import pytest
-from redis.exceptions import ResponseError
 
+from engine.errors import EngineError
 from engine.ledger.nouns import Position
-from engine.streams.streams import Streams, connect_redis
+from engine.streams.refusals import KeyRefusedError
+from engine.streams.sender import Sender
+from engine.streams.streams import Look, Streams
 from tests.bounds import CONDITION_SECONDS_MAX
 from tests.simulation.log_client import LogClient
 from tests.simulation.log_server import LogServer
@@ -24,17 +26,15 @@ def connect(request: pytest.FixtureRequest) -> Any:
         server, network = LogServer(), Network()
         return lambda _: LogClient(server, network)
     url = request.getfixturevalue("redis_url")
-    return lambda _: connect_redis(url)
+    return lambda _: Sender(url)
 
 
 async def answers(client: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
     """What each command is answered; of errors the first word of what they say."""
     found: list[Any] = []
     for command in commands:
-        try:
-            found.append(await client.execute_command(*command))
-        except ResponseError as error:
-            found.append(type(error).__name__)
+        [answer] = await client.send([command])
+        found.append(type(answer).__name__ if isinstance(answer, EngineError) else answer)
     return found
 
 
@@ -42,7 +42,7 @@ def story(name: str) -> list[tuple[Any, ...]]:
     """Commands whose answers depend on no clock."""
     other = f"{name}:other"
     return [
-        ("XINFO STREAM", name),
+        ("XINFO", "STREAM", name),
         ("XRANGE", name, "-", "+", "COUNT", 64),
         ("EXISTS", name),
         ("XADD", name, "5-1", "json", "a"),
@@ -78,10 +78,10 @@ def story(name: str) -> list[tuple[Any, ...]]:
 
 async def test_commands_are_answered_alike(redis_url: str) -> None:
     name = f"test:{uuid.uuid4()}"
-    real, memory = connect_redis(redis_url), LogClient(LogServer(), Network())
+    real, memory = Sender(redis_url), LogClient(LogServer(), Network())
     expected = await answers(real, story(name))
     assert await answers(memory, story(name)) == expected
-    await real.aclose()
+    real.close()
 
 
 async def test_a_read_waits_for_what_comes_and_can_be_interrupted(connect: Any) -> None:
@@ -91,36 +91,72 @@ async def test_a_read_waits_for_what_comes_and_can_be_interrupted(connect: Any) 
     reading = asyncio.create_task(streams.read({0: Position(), 1: Position()}, 10_000))
     await asyncio.sleep(0.1)
     await streams.interrupt()
-    assert await asyncio.wait_for(reading, CONDITION_SECONDS_MAX) == []
+    assert (await asyncio.wait_for(reading, CONDITION_SECONDS_MAX)).entries == []
     reading = asyncio.create_task(streams.read({0: Position(), 1: Position()}, 10_000))
     await asyncio.sleep(0.1)
     other = connect("redis://")
-    await other.execute_command("XADD", f"{prefix}:transfers:{{0001}}", "5-1", "json", "a")
-    (entry,) = await asyncio.wait_for(reading, CONDITION_SECONDS_MAX)
+    await other.send([("XADD", f"{prefix}:transfers:{{0001}}", "5-1", "json", "a")])
+    (entry,) = (await asyncio.wait_for(reading, CONDITION_SECONDS_MAX)).entries
     assert (entry.shard, entry.position, entry.fields) == (1, Position(0, 5, 1), [b"json", b"a"])
     await streams.remove([entry])
     assert await streams.read_below(1, Position(0, 9, 9)) == []
-    await other.aclose()
+    other.close()
     await streams.close()
 
 
-async def test_a_stream_is_moved_forward_and_what_is_below_found(connect: Any) -> None:
+async def test_what_is_below_a_position_and_a_stream_that_went_back_are_found(
+    connect: Any,
+) -> None:
     prefix = f"test{uuid.uuid4().hex}"
     name = f"{prefix}:transfers:{{0000}}"
     streams, client = Streams("redis://", prefix, connect), connect("redis://")
     await streams.open()
-    await client.execute_command("XADD", name, "5-1", "json", "a")
+    recovery = streams.recovery
+    await client.send([("XADD", name, "5-1", "json", "a")])
     position = Position(0, 9, 9)
-    assert await streams.out_of_step({0: position, 1: Position()}) == {0}
-    (below,) = await streams.read_below(0, position)
+    looks = await recovery.look({0: position, 1: Position()})
+    assert looks == {0: Look(below="5-1"), 1: Look()}
+    assert await recovery.last_entry(0, position) == Position(0, 5, 1)
+    (below,) = await recovery.read_below(0, position)
     assert below.below
     await streams.remove([below])
-    await streams.move_forward(0, position)
-    assert await streams.out_of_step({0: position}) == set()
-    with pytest.raises(ResponseError):
-        await client.execute_command("XADD", name, "9-8", "json", "b")
+    assert await recovery.look({0: position}) == {0: Look(is_behind=True)}
+    assert await recovery.look({0: Position(4)}) == {0: Look()}
+    assert not await recovery.end_stream(0)
     await streams.answer([(f"{prefix}:answers:a".encode(), {b"request": b"1"})])
-    (answer,) = await client.execute_command("XRANGE", f"{prefix}:answers:a", "-", "+")
+    [[answer]] = await client.send([("XRANGE", f"{prefix}:answers:a", "-", "+")])
     assert answer[1] == [b"request", b"1"]
-    await client.aclose()
+    client.close()
+    await streams.close()
+
+
+async def test_a_stream_whose_ids_have_ended_is_called_otherwise(connect: Any) -> None:
+    """Whatever has that name already; its entries are found there, each at a place of its own."""
+    prefix = f"test{uuid.uuid4().hex}"
+    name = f"{prefix}:transfers:{{0000}}"
+    streams, client = Streams("redis://", prefix, connect), connect("redis://")
+    await streams.open()
+    recovery = streams.recovery
+    await client.send([("XADD", f"{name}:poisoned", "1-1", "a", "b")])
+    for entry_id in ("5-1", f"5-{2**63 + 1}", f"{2**63 + 5}-1", f"{TOP}-{TOP}"):
+        await client.send([("XADD", name, entry_id, "json", entry_id)])
+    with pytest.raises(KeyRefusedError):
+        await recovery.last_entry(0, Position(4))
+    assert await recovery.end_stream(0)
+    assert not await recovery.end_stream(0)
+    assert (await recovery.look({0: Position(4)}))[0].has_ended
+    found = []
+    while entries := await recovery.read_ended(0, Position(4, 3)):
+        found += [entry.position for entry in entries]
+        await streams.remove(entries)
+    top = 2**63 - 1
+    assert found == [
+        Position(4, 1, 1),
+        Position(4, 5, 1),
+        Position(5, 5, 1),
+        Position(6, 5, 1),
+        Position(7, top, top),
+    ]
+    assert await recovery.look({0: Position(8)}) == {0: Look()}
+    client.close()
     await streams.close()

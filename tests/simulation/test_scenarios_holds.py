@@ -171,3 +171,62 @@ async def test_a_hold_in_flight_while_the_horizon_moves_past_its_end_lapses(scen
     gate.open()
     assert [await scene.answer(hold), await scene.answer(other)] == [["created"], ["created"]]
     await scene.until(lambda: scene.count("resolutions", status="expired") == 1, "the lapse")
+
+
+@scenario(shard_count=2)
+async def test_half_a_million_holds_expire_together_and_the_worker_dies_halfway(
+    scene: Scene,
+) -> None:
+    """What a flush had no room for is found by whoever goes on, however late flushes are."""
+    a, b, c = scene.account(0), scene.account(0), scene.account(1)
+    first = await scene.worker("first")
+    holds = [scene.transfer(a, b, 1, "pending", timeout=2) for _ in range(20)]
+    assert await scene.ask(0, *holds) == ["created"] * 20
+    gates = [scene.before("flush_small", first)]
+    first.worker.subscribe(lambda _: gates.append(scene.before("flush_small", first)))
+    await scene.reached(gates[0])
+    gates[0].open()
+    await scene.until(lambda: len(gates) > 1, "a flush")
+    await scene.reached(gates[1])
+    first.kill()
+    assert 0 < scene.count("resolutions") < 20
+    await scene.worker("second")
+    assert await scene.ask(1, scene.transfer(c, a, 1)) == ["created"]
+    assert await scene.ask(0, scene.ending(holds[-1])) == ["pending_transfer_expired"]
+    await scene.until(lambda: scene.count("resolutions", status="expired") == 20, "all to expire")
+    assert scene.balance(b) == (0, 0, 0, 0)
+
+
+@scenario(shard_count=2)
+async def test_a_locked_flush_leaves_holds_that_expire_together_to_the_next(scene: Scene) -> None:
+    a, b, away = scene.account(0), scene.account(0), scene.account(1)
+    here = await scene.worker("here", [0])
+    there = await scene.worker("there", [1])
+    holds = [scene.transfer(a, b, 1, "pending", timeout=2) for _ in range(9)]
+    await scene.ask(0, *holds)
+    hold = scene.transfer(away, b, 1, "pending", timeout=600)
+    await scene.ask(1, hold)
+    # All are due at once by the clock of the locked flush; who goes on begins from what it says.
+    gate = scene.before("flush_small", here)
+    here.skew = 5.0
+    assert await scene.ask(0, scene.transfer(away, b, 1), scene.ending(hold)) == ["created"] * 2
+    await scene.reached(gate)
+    here.kill()
+    assert scene.count("resolutions", status="expired") == 2
+    assert there.running
+    await scene.worker("next", [0])
+    await scene.until(lambda: scene.count("resolutions", status="expired") == 9, "all to expire")
+
+
+@scenario(shard_count=2)
+async def test_holds_that_a_locked_flush_came_before_expire_after_it(scene: Scene) -> None:
+    """They were taken for a flush that came to nothing; the locked one had room for others'."""
+    a, b, away, beside = (scene.account(shard) for shard in (0, 0, 1, 1))
+    here = await scene.worker("here", [0])
+    there = await scene.worker("there", [1])
+    await scene.ask(1, *(scene.transfer(away, beside, 1, "pending", timeout=3) for _ in range(2)))
+    await scene.ask(0, *(scene.transfer(a, b, 1, "pending", timeout=4) for _ in range(2)))
+    there.freeze()
+    here.skew = 6.0
+    assert await scene.ask(0, scene.transfer(away, b, 1)) == ["created"]
+    await scene.until(lambda: scene.count("resolutions", status="expired") == 4, "all", 5)

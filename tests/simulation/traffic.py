@@ -10,6 +10,9 @@ import redis.exceptions
 from tests.simulation.log_client import LogClient
 from tests.simulation.world import World
 
+EDGES = [base + by for base in (2**40, 2**51, 2**60, 2**61, 2**62, 2**63 - 1) for by in (-1, 0, 1)]
+"""Amounts about which something changes: who decides, which stripe takes it, what overflows."""
+
 LIMITS = ("debits_must_not_exceed_credits", "credits_must_not_exceed_debits")
 
 
@@ -19,9 +22,10 @@ class Traffic:
     Args:
         world: Where to.
         chance: Of all that is drawn.
+        seed: Of what is drawn apart.
     """
 
-    def __init__(self, world: World, chance: random.Random) -> None:
+    def __init__(self, world: World, chance: random.Random, seed: int) -> None:
         self.world = world
         self.random = chance
         shards = world.database.shard_count
@@ -35,9 +39,20 @@ class Traffic:
         self.holds: list[dict[str, Any]] = []
         self.closes = chance.random() < 0.3
         self.times = chance.random() < 0.5
+        # Drawn apart, so that the other runs stay as they are.
+        self._edges = random.Random(f"edges {seed}")
+        self._large = self._edges.choice([0.0, 0.0, 0.2, 0.6])
+        self._at = self._edges.sample(EDGES, 3)
 
     def _id(self) -> str:
         return str(uuid.UUID(int=self.random.getrandbits(128)))
+
+    def _amount(self) -> int:
+        """A small one, or, in some worlds, one of a few at the edges."""
+        small = self.random.randint(0, 9)
+        if self._edges.random() >= self._large:
+            return small
+        return self._edges.choice(self._at)
 
     def entry(self) -> tuple[int, list[dict[str, Any]]]:
         """The next entry: the shard by whose stream it goes, and its transfers."""
@@ -65,7 +80,7 @@ class Traffic:
             debit = self.accounts[0] if credit != self.accounts[0] else debit
         transfer: dict[str, Any] = {
             "id": self._id(), "debit_account_id": debit, "credit_account_id": credit,
-            "amount": draw.randint(0, 9), "ledger": 1, "code": 1,
+            "amount": self._amount(), "ledger": 1, "code": 1,
         }  # fmt: skip
         kind = draw.random()
         if kind < 0.15:

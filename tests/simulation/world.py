@@ -13,7 +13,10 @@ import structlog
 
 import engine.book.seen_ids
 import engine.store.small_flush
+import engine.worker.flush_builder
+import engine.worker.locked_decider
 import engine.worker.pipeline
+from engine.book.id_table import key_hashes
 from engine.settings import WorkerSettings
 from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
@@ -24,6 +27,9 @@ from tests.simulation.log_client import LogClient
 from tests.simulation.log_server import LogServer
 from tests.simulation.loop import Process
 from tests.simulation.network import Network
+
+# A seed repeats its run in any process: what the filter of ids takes for seen, too.
+key_hashes(b"the simulator's.")
 
 PREFIX = "engine"
 SETTINGS = WorkerSettings(
@@ -140,6 +146,10 @@ class World:
         """Seconds between two entries of a producer."""
         self.log_lost = False
         """Whether Redis ever forgot something."""
+        self.set_aside: list[str] = []
+        """Entries and holds that a worker could not decide."""
+        self.may_set_aside = False
+        """Whether the test makes it so."""
         self.accounts: dict[bytes, tuple[int, tuple[str, ...]]] = {}
 
     # Making things.
@@ -263,6 +273,8 @@ def told_to(world: World) -> Iterator[None]:
     before = structlog.get_config()
 
     def note(_logger: Any, _method: str, event: dict[str, Any]) -> Any:
+        if str(event.get("event")).endswith("_set_aside"):
+            world.set_aside.append(str(event))
         words = [f"{name}={value}" for name, value in event.items() if name != "event"]
         world.trace("log", event.get("event"), *words)
         raise structlog.DropEvent
@@ -276,13 +288,21 @@ def told_to(world: World) -> Iterator[None]:
 
 @contextlib.contextmanager
 def sized(
-    *, seen_bits: int = 8, small_postings_max: int = 400, ahead_transfers_min: int = 1
+    *,
+    seen_bits: int = 8,
+    small_postings_max: int = 400,
+    ahead_transfers_min: int = 1,
+    expiries_max: int = 2,
 ) -> Iterator[None]:
-    """Sizes that suit a small world: a filter of ids that forgets, flushes by COPY, much ahead."""
+    """Sizes that suit a small world: a filter of ids that forgets, flushes by COPY, much ahead,
+    and more holds that expire than go into a flush."""
     sizes = (
         (engine.book.seen_ids, "SEEN_BITS", seen_bits),
         (engine.store.small_flush, "SMALL_POSTINGS_MAX", small_postings_max),
         (engine.worker.pipeline, "AHEAD_TRANSFERS_MIN", ahead_transfers_min),
+        (engine.worker.flush_builder, "EXPIRIES_MAX", expiries_max),
+        (engine.worker.flush_builder, "EXPIRIES_READ_MAX", expiries_max + 1),
+        (engine.worker.locked_decider, "EXPIRIES_MAX", expiries_max),
     )
     before = [getattr(module, name) for module, name, _ in sizes]
     for module, name, size in sizes:

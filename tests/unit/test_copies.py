@@ -1,5 +1,7 @@
 """Columns laid out for COPY, and read back as Postgres would read them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,7 @@ from engine.store.copy import PIECE_ROWS, encode_copy
 from engine.store.flush_copies import copies_of_spent, copy_of_posted
 from engine.wire.layout import TRANSFER
 from tests.simulation.copies import read_copy
+from tests.simulation.runs import ARRAYS, postings_of
 
 _NUMBERS = np.empty(0, np.int64)
 
@@ -72,22 +75,66 @@ def test_spent_ids_are_sorted_also_where_their_upper_halves_are_the_same() -> No
 
 
 def test_of_postings_a_column_is_left_out_where_it_is_zero_everywhere() -> None:
-    counters = np.array([[0, 0, 0], [5, 0, 9], [0, 0, 0], [0, 7, 0]])
-    posted = Postings(
-        stripe=np.array([1024, 1025, 2048]),
-        version=np.array([1, 1, 2]),
-        run=np.array([0, 1, 2]),
-        transfer_id=np.zeros(3, "V16"),
-        amount=np.array([-5, 7, 0]),
-        pending_amount=np.array([0, 0, -3]),
+    posted = postings([1, 1], pending=[0, 0])
+    copy = copy_of_posted(posted, 0)
+    absent = {"debits_pending", "credits_pending", "pending_amount", *ARRAYS}
+    assert absent.isdisjoint(copy.columns)
+    rows = read_copy("posted", copy.columns, b"".join(copy.pieces))
+    for run, row in enumerate(rows):
+        assert [row[name] for name in COUNTERS] == posted.counters[:, run].tolist()
+
+
+def postings(lengths: Sequence[int], pending: Sequence[int]) -> Postings:
+    """Runs of these lengths; what is pending of each posting."""
+    count, runs = sum(lengths), len(lengths)
+    counters = np.zeros((4, runs), np.int64)
+    counters[1::2] = np.arange(1, runs + 1)
+    return Postings(
+        transfer_id=np.arange(1, 2 * count + 1).view("V16"),
+        amount=np.arange(count) - 3,
+        pending_amount=np.array(pending),
+        is_debit=np.arange(count) % 3 == 0,
+        ends=np.cumsum(lengths),
+        stripe=1024 * np.arange(1, runs + 1),
+        version=np.arange(runs) + 50,
         counters=counters,
     )
-    copy = copy_of_posted(posted, 0)
-    assert {"debits_pending", "credits_pending"}.isdisjoint(copy.columns)
+
+
+@pytest.mark.parametrize("holds", ["nowhere", "last", "first", "drawn", "alone"])
+def test_a_run_is_a_row_whatever_its_length(holds: str) -> None:
+    draw = np.random.default_rng(5)
+    lengths = [1, 48, 2, 1, 2, 48, 7, 3, 1, 5]
+    ends = np.cumsum(lengths)
+    pending = np.zeros(ends[-1], np.int64)
+    if holds == "alone":  # in a run of one, which needs no arrays
+        pending[0] = 9
+    elif holds != "nowhere":
+        pending[{"last": ends - 1, "first": ends - lengths}.get(holds, draw.integers(0, 99, 9))] = 9
+    posted = postings(lengths, pending.tolist())
+    copy = copy_of_posted(posted, 7 << 20)
+    assert ("debit" in copy.columns) == (holds not in {"nowhere", "alone"})
     rows = read_copy("posted", copy.columns, b"".join(copy.pieces))
-    for place, row in enumerate(rows):
-        assert [row[name] for name in COUNTERS] == counters[:, place].tolist()
-        assert (row["amount"], row["pending_amount"]) == (
-            posted.amount[place],
-            posted.pending_amount[place],
-        )
+    found = sorted((leg for row in rows for leg in postings_of(row)), key=lambda leg: leg["number"])
+    assert [leg["number"] - (7 << 20) for leg in found] == list(range(ends[-1]))
+    assert [leg["transfer_id"] for leg in found] == posted.transfer_id.tolist()
+    assert [leg["amount"] for leg in found] == posted.amount.tolist()
+    assert [leg["pending_amount"] for leg in found] == posted.pending_amount.tolist()
+    for leg, side in zip(found, posted.is_debit.tolist(), strict=True):
+        assert leg["is_debit"] in {None, side}
+    for row in rows:
+        run = row["stripe"] // 1024 - 1
+        assert row["run"] == lengths[run]
+        assert row["version"] == posted.version[run]
+        assert [row[name] for name in COUNTERS] == posted.counters[:, run].tolist()
+        places = range(ends[run] - lengths[run], ends[run])
+        wanted = lengths[run] > 1 and any(pending[place] for place in places)
+        assert (row["debit"] is not None) == wanted
+
+
+def test_of_a_long_run_rows_are_below_two_thousand_bytes() -> None:
+    """Nothing is moved out of them, nor compressed."""
+    posted = postings([48], [1] * 48)
+    copy = copy_of_posted(posted, 0)
+    lengths = 4 * (2 + 48 * 3)  # of the elements, which Postgres does not keep
+    assert len(b"".join(copy.pieces)) - lengths < 2000

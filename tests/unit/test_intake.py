@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Mapping
 import pytest
 
 from engine.ledger.nouns import Position
-from engine.streams.streams import Entry
-from engine.worker.inbox import Inbox
+from engine.streams.streams import Entry, Reading
+from engine.worker.inbox import Inbox, Room
 from engine.worker.intake import Intake
 
 
@@ -17,11 +17,12 @@ class Read:
 
     def __init__(self, positions: Mapping[int, Position]) -> None:
         self.positions = dict(positions)
-        self.answer: asyncio.Future[list[Entry]] = asyncio.get_running_loop().create_future()
+        self.answer: asyncio.Future[Reading] = asyncio.get_running_loop().create_future()
 
     def give(self, *entries: tuple[int, int]) -> None:
         """Entries by shard and milliseconds."""
-        self.answer.set_result([Entry(shard, Position(0, ms), []) for shard, ms in entries])
+        found = [Entry(shard, Position(0, ms), []) for shard, ms in entries]
+        self.answer.set_result(Reading(found, {}, set()))
 
 
 class HeldStreams:
@@ -33,7 +34,7 @@ class HeldStreams:
         self.reads: asyncio.Queue[Read] = asyncio.Queue()
         self.last: Read | None = None
 
-    async def read(self, positions: Mapping[int, Position], _block_ms: int) -> list[Entry]:
+    async def read(self, positions: Mapping[int, Position], _block_ms: int) -> Reading:
         self.last = Read(positions)
         self.reads.put_nowait(self.last)
         return await self.last.answer
@@ -54,7 +55,7 @@ async def reading(streams: HeldStreams, inbox: Inbox) -> AsyncIterator[Intake]:
 
 
 def taken(inbox: Inbox) -> list[tuple[int, int]]:
-    return [(one.entry.shard, one.entry.position.ms) for one in inbox.take(1000)]
+    return [(one.entry.shard, one.entry.position.ms) for one in inbox.take(Room(1000))]
 
 
 @pytest.fixture

@@ -163,3 +163,14 @@ def test_from_any_beginning_every_shard_finds_an_owner_and_joiners_their_share()
         assert set(owners) <= set(alive)
         least = count // len(alive)
         assert all(owners.count(me) >= least for me in alive if not joined[me])
+
+
+def test_a_drained_worker_takes_over_where_nobody_else_is_alive() -> None:
+    assert step(B, [A] * 4, [LiveWorker(B, None, drained=True)], joined=True).claim == [0, 1, 2, 3]
+
+
+def test_who_joins_asks_a_drained_worker_for_all_that_it_has() -> None:
+    workers = [LiveWorker(A, None), LiveWorker(B, None, drained=True)]
+    assert step(A, [B] * 4, workers).ask == dict.fromkeys(range(4), B)
+    workers.append(LiveWorker(C, None))
+    assert step(A, [B] * 4, workers).ask == dict.fromkeys((2, 3), B)

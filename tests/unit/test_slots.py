@@ -4,17 +4,10 @@ import pytest
 from redis.crc import key_slot
 
 from engine.errors import ConfigurationError
-from engine.streams.cluster_connection import _key_of
+from engine.streams.address import Node, parse_address
+from engine.streams.cluster_connection import key_of
 from engine.streams.connection import pack_command
-from engine.streams.slots import (
-    Node,
-    is_cluster,
-    primaries_of,
-    redirection,
-    seeds_of,
-    slot_of,
-    url_of,
-)
+from engine.streams.slots import primaries_of, redirection, slot_of
 
 
 @pytest.mark.parametrize("key", [b"123456789", b"a{b}c", b"{}a", b"{a", b"a}{b}", b"{a}{b}", b""])
@@ -28,13 +21,17 @@ def test_all_names_of_a_shard_are_on_one_node() -> None:
 
 
 def test_a_cluster_is_named_by_some_of_its_nodes() -> None:
-    url = "rediss+cluster://me:secret@a:1,b:2/0"
-    assert is_cluster(url)
-    assert not is_cluster("redis://a:1/0")
-    assert seeds_of(url) == [Node("a", 1), Node("b", 2)]
-    assert url_of(url, Node("c", 3)) == "rediss://me:secret@c:3"
-    with pytest.raises(ConfigurationError, match="give redis"):
-        seeds_of("redis+cluster://a")
+    address = parse_address("rediss+cluster://me:secret@a:1,b:2/0?ssl_check_hostname=no")
+    assert address.is_cluster
+    assert not parse_address("redis://a:1/0").is_cluster
+    assert address.nodes == (Node("a", 1), Node("b", 2))
+    of_one = address.at(Node("c", 3))
+    assert of_one.nodes == (Node("c", 3),)
+    assert (of_one.username, of_one.password) == ("me", "secret")
+    assert of_one.tls is not None
+    assert not of_one.tls.check_hostname
+    with pytest.raises(ConfigurationError, match=r"write redis\+cluster"):
+        parse_address("redis+cluster://a:b")
 
 
 def test_a_node_without_a_name_is_the_one_that_was_asked() -> None:
@@ -51,7 +48,10 @@ def test_a_node_without_a_name_is_the_one_that_was_asked() -> None:
         ((b"XADD", b"engine:{0007}", b"*", b"bin", b"\r\n$3\r\n" * 9), b"engine:{0007}"),
         ((b"XREAD", b"COUNT", b"5", b"BLOCK", b"9", b"STREAMS", b"a:b", b"0-0"), b"a:b"),
         ((b"XLEN", b"XREAD"), b"XREAD"),
+        ((b"XINFO", b"STREAM", b"a:b"), b"a:b"),
+        ((b"XGROUP", b"CREATE", b"a:b", b"engine", b"0"), b"a:b"),
+        ((b"INFO", b"memory"), None),
     ],
 )
-def test_the_key_of_a_packed_command(words: tuple[bytes, ...], key: bytes) -> None:
-    assert _key_of(pack_command(*words)) == key
+def test_the_key_of_a_packed_command(words: tuple[bytes, ...], key: bytes | None) -> None:
+    assert key_of(pack_command(*words)) == key

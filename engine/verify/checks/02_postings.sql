@@ -29,21 +29,21 @@ legs AS (
            c.id IS NOT NULL AS created, c.expired_in IS NOT NULL AS expired,
            CASE
                WHEN p.number >> 20 = c.flush THEN CASE
-                   WHEN p.stripe >> 10 = c.debit_account
+                   WHEN p.stripe >> 10 = c.debit_account AND p.is_debit IS NOT FALSE
                         AND p.amount = - c.moved AND p.pending_amount = - c.held THEN 1
-                   WHEN p.stripe >> 10 = c.credit_account
+                   WHEN p.stripe >> 10 = c.credit_account AND p.is_debit IS NOT TRUE
                         AND p.amount = c.moved AND p.pending_amount = c.held THEN 2
                    ELSE 0 END
                WHEN p.number >> 20 = c.expired_in THEN CASE
-                   WHEN p.stripe >> 10 = c.debit_account
+                   WHEN p.stripe >> 10 = c.debit_account AND p.is_debit IS NOT FALSE
                         AND p.amount = 0 AND p.pending_amount = c.amount THEN 4
-                   WHEN p.stripe >> 10 = c.credit_account
+                   WHEN p.stripe >> 10 = c.credit_account AND p.is_debit IS NOT TRUE
                         AND p.amount = 0 AND p.pending_amount = - c.amount THEN 8
                    ELSE 0 END
                ELSE 0
            END AS leg
     FROM created c
-    FULL JOIN ledger.posted p ON p.transfer_id = c.id),
+    FULL JOIN ledger.legs p ON p.transfer_id = c.id),
 
 transfers AS (
     SELECT id, bool_or(created) AS created, count(number) AS postings, min(number) AS place,
@@ -57,7 +57,7 @@ SELECT 'transfers' AS what,
        CASE
            WHEN NOT created THEN 'it has postings but was not created'
            WHEN postings <> postings_wanted THEN 'it has more or fewer postings than it must'
-           WHEN legs <> legs_wanted THEN 'a posting has another account, amount or flush than it must'
+           WHEN legs <> legs_wanted THEN 'a posting has another account, side, amount or flush than it must'
        END AS fault,
        place,
        jsonb_build_object('transfer_id', id, 'postings', postings,

@@ -2,7 +2,7 @@
 -- Counts: created, declined
 --
 -- The ids are counted without their index, which could be what is damaged. Which refusals
--- spend an id is SPENDS_ID in engine/outcomes.py; a test holds the two lists equal.
+-- spend an id is SPENDS_ID in engine/ledger/outcomes.py; a test holds the two lists equal.
 SELECT CASE WHEN s.outcome = 0 THEN 'created' ELSE 'declined' END AS what,
        CASE
            WHEN o.number IS NULL THEN 'its outcome is none that there is'

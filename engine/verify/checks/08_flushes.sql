@@ -12,7 +12,8 @@ WITH written AS (
                  count(*) FILTER (WHERE outcome <> 0) AS declined, 0 AS postings, 0 AS others
           FROM ledger.spent GROUP BY number >> 20
           UNION ALL
-          SELECT number >> 20, 0, 0, count(*), 0 FROM ledger.posted GROUP BY number >> 20
+          SELECT number >> 20, 0, 0, sum(coalesce(cardinality(earlier_transfers), 0) + 1), 0
+          FROM ledger.posted GROUP BY number >> 20
           UNION ALL
           SELECT number >> 20, 0, 0, 0, count(*) FROM ledger.resolutions GROUP BY number >> 20
           UNION ALL

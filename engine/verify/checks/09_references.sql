@@ -5,9 +5,14 @@
 SELECT 'accounts' AS what,
        CASE
            WHEN a.shard <> ledger.shard_of(a.id) THEN 'its shard is not that of its id'
+           WHEN a.number NOT BETWEEN 1 AND 4503599627370495
+               THEN 'no worker can use it: its number is none that the ledger gives'
+           WHEN a.flags NOT IN ('{}', '{debits_must_not_exceed_credits}', '{credits_must_not_exceed_debits}')
+               THEN 'no worker can use it: its flags are none that an account has'
        END AS fault,
        NULL::bigint AS place,
-       jsonb_build_object('account_id', a.id, 'shard', a.shard) AS offender
+       jsonb_build_object('account_id', a.id, 'shard', a.shard, 'number', a.number,
+                          'flags', a.flags) AS offender
 FROM ledger.accounts a
 
 UNION ALL

@@ -5,7 +5,8 @@ WITH moves AS (
            f.time AS flush_time,
            row(p.generation, p.ms, p.seq) < row(lag(p.generation) OVER shard,
                lag(p.ms) OVER shard, lag(p.seq) OVER shard) AS is_back,
-           p.time <= lag(p.time) OVER shard AS is_early
+           f.time <= lag(f.time) OVER shard AS is_early,
+           p.time < lag(p.time) OVER shard AS is_unresolved
     FROM ledger.positions p
     LEFT JOIN ledger.flushes f ON f.number = p.flush
     WINDOW shard AS (PARTITION BY p.shard ORDER BY p.flush))
@@ -13,8 +14,9 @@ WITH moves AS (
 SELECT 'positions' AS what,
        CASE
            WHEN m.is_back THEN 'it went back in its stream'
-           WHEN m.is_early THEN 'its time is not after that of the position before it'
-           WHEN m.time <> m.flush_time THEN 'its time is not that of its flush'
+           WHEN m.is_early THEN 'its flush is not after that of the position before it'
+           WHEN m.is_unresolved THEN 'holds that were resolved are so no more'
+           WHEN m.time > m.flush_time THEN 'its time is after that of its flush'
        END AS fault,
        m.flush AS place,
        jsonb_build_object(

@@ -13,18 +13,32 @@ spent AS (
                          $13::integer[], $14::smallint[], $15::smallint[], $16::smallint[],
                          $17::bigint[], $18::timestamptz[], $19::uuid[], $20::uuid[],
                          $21::bigint[], $22::bigint[], $23::bytea[]) AS new),
+runs AS (
+    SELECT run.*, run.stop > run.start AS is_several,
+           run.stop > run.start AND EXISTS (
+               SELECT FROM unnest(($27::bigint[])[run.start:run.stop]) AS held(amount) WHERE held.amount <> 0) AS holds
+    FROM unnest($29::integer[], $30::integer[], $31::bigint[], $32::bigint[], $33::bigint[],
+                $34::bigint[], $35::bigint[], $36::bigint[])
+         AS run(start, stop, stripe, version, debits_pending, debits_posted, credits_pending, credits_posted)),
 posted AS (
-    INSERT INTO ledger.posted (number, stripe, version, transfer_id, amount, pending_amount,
-                               debits_pending, debits_posted, credits_pending, credits_posted, run)
-    SELECT new.* FROM me, unnest($24::bigint[], $25::bigint[], $26::bigint[], $27::uuid[], $28::bigint[],
-                         $29::bigint[], $30::bigint[], $31::bigint[], $32::bigint[],
-                         $33::bigint[], $34::integer[]) AS new),
+    INSERT INTO ledger.posted (number, stripe, version, run, transfer_id, amount, pending_amount,
+                               debits_pending, debits_posted, credits_pending, credits_posted,
+                               earlier_transfers, earlier_amounts, earlier_pending, debit)
+    SELECT $24::bigint + r.stop - 1, r.stripe, r.version, r.stop - r.start + 1,
+           ($25::uuid[])[r.stop], ($26::bigint[])[r.stop], ($27::bigint[])[r.stop],
+           r.debits_pending, r.debits_posted, r.credits_pending, r.credits_posted,
+           CASE WHEN r.is_several THEN ($25::uuid[])[r.start:r.stop - 1] END,
+           CASE WHEN r.is_several THEN ($26::bigint[])[r.start:r.stop - 1] END,
+           CASE WHEN r.holds THEN ($27::bigint[])[r.start:r.stop - 1] END,
+           CASE WHEN r.holds THEN ($28::boolean[])[r.start:r.stop] END
+    FROM me, runs r),
 resolved AS (
     INSERT INTO ledger.resolutions (hold_id, transfer_id, status, number)
-    SELECT new.* FROM me, unnest($35::uuid[], $36::uuid[], $37::text[], $38::bigint[]) AS new),
+    SELECT new.* FROM me, unnest($37::uuid[], $38::uuid[], $39::text[], $40::bigint[]) AS new),
 moved AS (
     INSERT INTO ledger.positions (shard, flush, generation, ms, seq, time)
-    SELECT p.shard, $3, p.generation, p.ms, p.seq, $4
-    FROM me, unnest($39::smallint[], $40::integer[], $41::bigint[], $42::bigint[])
-         AS p(shard, generation, ms, seq))
+    SELECT p.shard, $3, p.generation, p.ms, p.seq, p.time
+    FROM me, unnest($41::smallint[], $42::integer[], $43::bigint[], $44::bigint[],
+                    $45::timestamptz[])
+         AS p(shard, generation, ms, seq, time))
 SELECT nextval('ledger.flush_numbers') AS next_number

@@ -1,12 +1,14 @@
 -- Accounts of these ids or names: names need not be unique.
-SELECT a.id::text AS id, a.name, a.ledger, a.code, a.flags, a.shard, a.closed,
+SELECT a.id::text AS id, a.name, a.ledger, a.code,
+       ARRAY(SELECT f FROM unnest(a.flags) AS f WHERE f IS NOT NULL) AS flags, a.shard, a.closed,
        a.user_data_128::text AS user_data_128, a.user_data_64::text AS user_data_64,
-       a.user_data_32, to_char(a.created_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS created_at
+       a.user_data_32, coalesce(to_char(a.created_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), a.created_at::text) AS created_at
 FROM ledger.accounts a
 WHERE a.id = ANY ($1::uuid[])
 UNION ALL
-SELECT a.id::text, a.name, a.ledger, a.code, a.flags, a.shard, a.closed,
+SELECT a.id::text, a.name, a.ledger, a.code,
+       ARRAY(SELECT f FROM unnest(a.flags) AS f WHERE f IS NOT NULL) AS flags, a.shard, a.closed,
        a.user_data_128::text, a.user_data_64::text,
-       a.user_data_32, to_char(a.created_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+       a.user_data_32, coalesce(to_char(a.created_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), a.created_at::text)
 FROM ledger.accounts a
 WHERE cardinality($2::text[]) > 0 AND a.name = ANY ($2::text[])

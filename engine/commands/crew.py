@@ -1,21 +1,23 @@
 """Workers in this process: which shards each gets, and how all of them end."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Annotated, Any, Final, TypeAlias
 
 import anyio
 import structlog
 import typer
 
-from engine.commands.addresses import stream_prefix
 from engine.flows.worker import FlowWorker
 from engine.ledger.nouns import SHARD_COUNT_MAX
+from engine.operating.outages import OutageRecorder
 from engine.servers import Addresses
+from engine.settings import stream_prefix
 from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
 from engine.worker.worker import Worker
@@ -29,6 +31,33 @@ WorkerCount: TypeAlias = Annotated[
     typer.Option("--workers", min=1, max=WORKERS_MAX, help="How many workers this process runs."),
 ]
 
+MetricsAddress: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        metavar="HOST:PORT",
+        help="Serve /metrics (Prometheus), /livez and /readyz there. Off if not given.",
+    ),
+]
+
+
+def parse_listen(text: str | None) -> tuple[str, int] | None:
+    """Read `HOST:PORT`, or `[::1]:PORT`.
+
+    Raises:
+        BadParameter: When it is written in another way.
+    """
+    if text is None:
+        return None
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (colon and host and port.isascii() and port.isdecimal() and int(port) < 2**16):
+        raise typer.BadParameter(
+            f"{text!r}: write where to listen as HOST:PORT, as 127.0.0.1:9464",
+            param_hint="--metrics",
+        )
+    return host, int(port)
+
 
 def parse_shards(text: str | None) -> list[int] | None:
     """Read `0-3,8`: the shards 0, 1, 2, 3 and 8.
@@ -41,13 +70,18 @@ def parse_shards(text: str | None) -> list[int] | None:
     shards: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not (first.isdecimal() and (last.isdecimal() or not dash)):
-            raise typer.BadParameter(f"{text!r}: write shards as 0-7 or 0,2,5")
+        if not (_is_number(first) and (_is_number(last) or not dash)):
+            raise typer.BadParameter(f"{text[:80]!r}: write shards as 0-7 or 0,2,5")
         low, high = int(first), int(last or first)
         if not low <= high < SHARD_COUNT_MAX:
             raise typer.BadParameter(f"{part!r}: shards go from 0 to {SHARD_COUNT_MAX - 1}")
         shards.update(range(low, high + 1))
     return sorted(shards)
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is written as a shard is; no number of endless digits."""
+    return text.isascii() and text.isdecimal() and len(text) <= len(str(SHARD_COUNT_MAX))
 
 
 def deal_shards(shards: Sequence[int] | None, workers: int) -> list[list[int] | None]:
@@ -73,6 +107,7 @@ class Crew:
     Args:
         addresses: The servers.
         deal: For each worker, its shards; None for its share.
+        metrics: Host and port at which metrics are served; None for nowhere.
         others: Workers of flows, which share their shards by themselves.
     """
 
@@ -80,8 +115,13 @@ class Crew:
         self,
         addresses: Addresses,
         deal: Sequence[Sequence[int] | None],
+        metrics: tuple[str, int] | None = None,
         others: Sequence[FlowWorker] = (),
     ) -> None:
+        self._addresses = addresses
+        self._listen = metrics
+        self.metrics_address: str | None = None
+        """Where metrics are served, once they are."""
         self._workers = [
             Worker(
                 WorkerStore(addresses.postgres_dsn, uuid.uuid4().bytes),
@@ -91,12 +131,20 @@ class Crew:
             )
             for shards in deal
         ]
+        self._recorders = [
+            OutageRecorder(worker, addresses.postgres_dsn) for worker in self._workers
+        ]
         self._everybody: list[Worker | FlowWorker] = [*self._workers, *others]
 
     def stop(self) -> None:
         """Let every worker finish what it has decided and give its shards back."""
         for worker in self._everybody:
             worker.stop()
+
+    def abandon(self) -> None:
+        """Cut off whatever is under way: nobody waits for it any more."""
+        for worker in self._workers:
+            worker.abandon()
 
     async def run(self, on_ready: Callable[[], None]) -> None:
         """Work until `stop`, or until a worker fails for good.
@@ -107,12 +155,32 @@ class Crew:
         Raises:
             ConfigurationError, InvariantBroken: As `Worker.run`.
         """
-        async with anyio.create_task_group() as announcing:
+        async with self._serve_metrics(), anyio.create_task_group() as announcing:
             announcing.start_soon(self._announce, on_ready)
             async with anyio.create_task_group() as working:
                 for worker in self._everybody:
                     working.start_soon(worker.run)
+                for recorder in self._recorders:
+                    announcing.start_soon(recorder.run)
             announcing.cancel_scope.cancel()
+
+    @contextlib.asynccontextmanager
+    async def _serve_metrics(self) -> AsyncIterator[None]:
+        if self._listen is None:
+            yield
+            return
+        # Only who asks for metrics pays for the library.
+        from engine.operating.endpoint import open_endpoint  # noqa: PLC0415
+        from engine.operating.metrics import Metrics  # noqa: PLC0415
+
+        metrics = Metrics(self._workers)
+        async with open_endpoint(metrics, self._listen) as self.metrics_address:
+            _log.info("metrics_served", address=self.metrics_address)
+            async with anyio.create_task_group() as measuring:
+                measuring.start_soon(metrics.watch_loop)
+                measuring.start_soon(metrics.ask_servers, *self._addresses, stream_prefix())
+                yield
+                measuring.cancel_scope.cancel()
 
     async def _announce(self, on_ready: Callable[[], None]) -> None:
         try:
@@ -141,12 +209,14 @@ class Crew:
 async def run_until_signal(
     work: Callable[[], Awaitable[None]],
     stop: Callable[[], None],
+    abandon: Callable[[], None] = lambda: None,
 ) -> None:
     """Run until it ends; TERM or Ctrl-C ask it to stop, a second one does not wait any longer.
 
     Args:
         work: What to run.
         stop: Asks it to end.
+        abandon: Cuts off what it would wait for all the same, as a COMMIT.
     """
     loop = asyncio.get_running_loop()
     signals: list[str] = []
@@ -159,15 +229,16 @@ async def run_until_signal(
                 stop()
             else:
                 _log.warning("stopping_at_once", signal=name, process=os.getpid())
+                abandon()
                 scope.cancel()
 
-        for one in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(one, heard, one.name)
+        for end in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(end, heard, end.name)
         try:
             await work()
         finally:
-            for one in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(one)
+            for end in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(end)
 
 
 def clock() -> int:

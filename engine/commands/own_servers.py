@@ -8,7 +8,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NoReturn, TypeVar
 
-from engine.commands.screen import spinner
+from engine.commands.progress import spinner
 from engine.servers import Servers
 
 T = TypeVar("T")
@@ -29,11 +29,11 @@ def running_servers(directory: Path) -> Iterator[Servers]:
             servers.start()
         yield servers
     finally:
-        before = [signal.signal(one, signal.SIG_IGN) for one in _ENDS]
+        before = [signal.signal(end, signal.SIG_IGN) for end in _ENDS]
         with spinner("Stopping Postgres and Valkey"):
             servers.stop()
-        for one, handler in zip(_ENDS, before, strict=True):
-            signal.signal(one, handler)
+        for end, handler in zip(_ENDS, before, strict=True):
+            signal.signal(end, handler)
 
 
 @contextmanager

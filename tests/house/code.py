@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-ROOT: Final = Path(__file__).parent.parent
+ROOT: Final = Path(__file__).parent.parent.parent
 ENGINE: Final = ROOT / "engine"
 QUERIES: Final = ENGINE / "store" / "queries"
 MIGRATIONS: Final = ENGINE / "store" / "migrations"
 
-RUNS_A_STATEMENT: Final = frozenset({"read", "write", "watch", "_rows", "_fetch"})
+RUNS_A_STATEMENT: Final = frozenset({"read", "write", "watch", "ask", "_rows", "_fetch"})
 """Functions that take a statement's name and, after it, its arguments."""
 
 NAMES_A_STATEMENT: Final = frozenset({"statement", "text"})

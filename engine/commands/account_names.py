@@ -15,7 +15,10 @@ async def find_accounts(reports: Reports, wanted: Sequence[str]) -> list[Account
     Raises:
         InputError: When there is no such account, or a name that several have.
     """
-    ids = {text: one for text in wanted if (one := parse_id(text)) is not None}
+    for text in wanted:
+        if not text or "\0" in text or not _is_unicode(text):
+            raise InputError(f"there is no account {text!r}; see `engine accounts list`")
+    ids = {text: account_id for text in wanted if (account_id := parse_id(text)) is not None}
     names = [text for text in wanted if text not in ids]
     found = await reports.find_accounts(list(ids.values()), names)
     accounts = []
@@ -31,6 +34,15 @@ async def find_accounts(reports: Reports, wanted: Sequence[str]) -> list[Account
             raise InputError(f"{len(fitting)} accounts are named {text}: give an id ({some})")
         accounts.append(fitting[0])
     return accounts
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it was written in the encoding of the terminal."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def parse_id(text: str) -> bytes | None:

@@ -1,0 +1,34 @@
+"""How durations, sizes and shards are written for people."""
+
+from collections.abc import Iterable
+
+
+def describe_shards(shards: Iterable[int]) -> str:
+    """Shards as `0-3,8`, which `--shards` reads."""
+    runs: list[list[int]] = []
+    for shard in sorted(shards):
+        if runs and runs[-1][-1] == shard - 1:
+            runs[-1][1:] = [shard]
+        else:
+            runs.append([shard])
+    return ",".join("-".join(map(str, run)) for run in runs)
+
+
+def describe_seconds(seconds: float) -> str:
+    """A duration in the unit that one would say it in."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"
+
+
+def describe_bytes(size: float) -> str:
+    """A size in the unit that one would say it in."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"

@@ -1,0 +1,2 @@
+-- What time it is by Postgres.
+SELECT clock_timestamp() AS now

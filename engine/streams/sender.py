@@ -1,0 +1,130 @@
+"""Commands that go together and their replies, over a connection that is made when it is needed."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeAlias
+
+import hiredis
+
+from engine.errors import TryAgainError
+from engine.streams.address import Address, parse_address
+from engine.streams.bounds import TICK_SECONDS
+from engine.streams.cluster_connection import AnyConnection, open_connection
+from engine.streams.connection import Parser
+from engine.streams.refusals import LostError, ReplyTooLongError
+
+Words: TypeAlias = tuple[Any, ...]
+"""A command and its arguments, as text, bytes or numbers."""
+
+
+class Sender:
+    """One connection after the other, each until it is lost.
+
+    Args:
+        address: Of a server or a cluster.
+        silent_seconds_max: How long replies may be waited for while nothing comes; None for what
+            the address says.
+        parser: Makes what parses replies.
+    """
+
+    def __init__(
+        self,
+        address: str | Address,
+        silent_seconds_max: float | None = None,
+        parser: Callable[[], Parser] = hiredis.Reader,
+    ) -> None:
+        self._address = parse_address(address) if isinstance(address, str) else address
+        self._silent_seconds_max = silent_seconds_max or self._address.silent_seconds_max
+        self._parser = parser
+        self._connection: AnyConnection | None = None
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether it leads to several nodes."""
+        return self._address.is_cluster
+
+    @property
+    def reply_seconds(self) -> float:
+        """How long the bytes of the last reply were under way."""
+        return self._connection.reply_seconds if self._connection is not None else 0.0
+
+    async def open(self) -> bool:
+        """Connect, where that is still to be done; returns whether it was.
+
+        Raises:
+            ConfigurationError: Redis refuses us.
+            TryAgainError: Redis is out of reach.
+        """
+        if self._connection is None or self._connection.is_lost:
+            self._connection = await open_connection(self._address, parser=self._parser)
+            return True
+        return False
+
+    async def send(
+        self, commands: Sequence[Words], reply_bytes_max: int | None = None
+    ) -> list[Any]:
+        """Send commands, and return their replies in order; a refusal is a value among them.
+
+        Raises:
+            TryAgainError: Redis is out of reach or does not answer; what was executed is unknown.
+        """
+        replies = await self.try_to_send(commands, reply_bytes_max)
+        lost = next((reply for reply in replies if isinstance(reply, LostError)), None)
+        if lost is not None:
+            raise lost
+        return replies
+
+    async def try_to_send(
+        self, commands: Sequence[Words], reply_bytes_max: int | None = None
+    ) -> list[Any]:
+        """As `send`, but that a connection was lost is a value too, where a reply should be."""
+        if not commands:
+            return []
+        replies: list[Any] = [None] * len(commands)
+        missing = len(commands)
+        done = asyncio.get_running_loop().create_future()
+
+        def take_reply(place: int, reply: Any) -> None:
+            nonlocal missing
+            replies[place] = reply
+            missing -= 1
+            if missing == 0 and not done.done():
+                done.set_result(None)
+
+        await self.open()
+        connection = self._connection
+        assert connection is not None
+        connection.reply_bytes_max = reply_bytes_max
+        for place, command in enumerate(commands):
+            connection.send(hiredis.pack_command(command), partial(take_reply, place))
+        while not done.done():
+            await asyncio.wait([done], timeout=TICK_SECONDS)
+            if not done.done() and connection.silent_seconds() > self._silent_seconds_max:
+                self.close()
+                raise TryAgainError(
+                    f"Redis at {self._address.place} does not answer for "
+                    f"{self._silent_seconds_max:g} s"
+                )
+        return replies
+
+    async def send_apart(self, commands: Sequence[Words], reply_bytes_max: int) -> list[Any]:
+        """As `send`, of commands that may be sent again: one too long a reply is a value.
+
+        Where a reply is too long the connection is cut, and what follows is asked for anew.
+        """
+        replies: list[Any] = []
+        while len(replies) < len(commands):
+            for reply in await self.try_to_send(commands[len(replies) :], reply_bytes_max):
+                if isinstance(reply, LostError) and not isinstance(reply, ReplyTooLongError):
+                    if not replies or not isinstance(replies[-1], ReplyTooLongError):
+                        raise reply
+                    break
+                replies.append(reply)
+        return replies
+
+    def close(self) -> None:
+        """Cut the connection; the next `send` makes another."""
+        if self._connection is not None:
+            self._connection.abort()
+            self._connection = None

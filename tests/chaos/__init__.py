@@ -1,0 +1,1 @@
+"""Workers, servers, links, locks, clocks and producers that go wrong at random, under load."""

@@ -1,0 +1,48 @@
+"""Chaos: what can go wrong does, one thing after the other, under load; then all is checked.
+
+scripts/chaos --minutes 5 --seed 7
+scripts/chaos --only table_locked,redis_busy     or --without NAME,...
+"""
+
+import argparse
+import asyncio
+import functools
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+import structlog
+
+from tests.chaos.faults import FAULTS
+from tests.chaos.run import Chaos
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="scripts/chaos",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"faults: {', '.join(FAULTS)}",
+    )
+    parser.add_argument("--minutes", type=float, default=5.0, help="for how long")
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 100_000)
+    parser.add_argument("--only", default="", help="faults to draw from, with commas")
+    parser.add_argument("--without", default="", help="faults not to draw from")
+    parser.add_argument("--log", type=Path, help="a file for what workers log")
+    options = parser.parse_args()
+    only, without = ({*text.split(",")} - {""} for text in (options.only, options.without))
+    if unknown := (only | without) - FAULTS.keys():
+        parser.error(f"no fault {', '.join(sorted(unknown))}")
+    faults = (only or FAULTS.keys()) - without
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    print(f"seed {options.seed}")
+    with tempfile.TemporaryDirectory(prefix="engine-chaos-") as directory:
+        say = functools.partial(print, flush=True)
+        chaos = Chaos(Path(directory), options.seed, say, faults, options.log)
+        asyncio.run(chaos.run(options.minutes * 60))
+
+
+if __name__ == "__main__":
+    main()
