@@ -331,7 +331,9 @@ def open_flows(
     show_rows(found, json=json)
 
 
-def ask(addresses: Addresses, flow: str, what: str, event: str, timeout: float, **body: Any) -> str:
+def ask_flow(
+    addresses: Addresses, flow: str, what: str, event: str, timeout: float, **body: Any
+) -> str:
     """Ask something of a flow, by the stream of its shard."""
     parse_flow(flow)
     written = {
@@ -359,7 +361,9 @@ def cancel(
     Example: engine flows cancel 019b0000-0000-7000-8000-00000000000a
     """
     addresses = find_addresses(postgres_dsn, redis_url, data)
-    end_with(ask(addresses, flow, "cancel", "", timeout, by=by), {"cancelled", "too_late", "ended"})
+    end_with(
+        ask_flow(addresses, flow, "cancel", "", timeout, by=by), {"cancelled", "too_late", "ended"}
+    )
 
 
 @flows_app.command()
@@ -376,7 +380,7 @@ def resume(
     Example: engine flows resume 019b0000-0000-7000-8000-00000000000a --by ann
     """
     addresses = find_addresses(postgres_dsn, redis_url, data)
-    end_with(ask(addresses, flow, "resume", "", timeout, by=by), {"resumed"})
+    end_with(ask_flow(addresses, flow, "resume", "", timeout, by=by), {"resumed"})
 
 
 @flows_app.command()
@@ -395,7 +399,7 @@ def resolve(
     Example: engine flows resolve 019b0000-0000-7000-8000-00000000000a done --by ann --reason called
     """
     addresses = find_addresses(postgres_dsn, redis_url, data)
-    outcome = ask(addresses, flow, "resolve", event, timeout, by=by, reason=reason)
+    outcome = ask_flow(addresses, flow, "resolve", event, timeout, by=by, reason=reason)
     end_with(outcome, {"resolved"})
 
 
