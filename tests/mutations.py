@@ -258,6 +258,35 @@ MUTATIONS = [
 ]  # fmt: skip
 MUTATIONS += [Mutation(*changed, SIMULATED) for changed in SAFEGUARDS.values()]
 
+FLOW_RULES = "tests/unit/test_flow_rules.py"
+FLOW_SEEDS = "tests/simulation/test_flow_seeds.py"
+FLOW_CHECKS = "tests/unit/test_flow_definitions.py"
+FLOWS = "tests/integration/test_flows.py"
+MUTATIONS += [
+    Mutation("flows/checks.py", 'if step.kind in {"void", "reverse", "end"} and point.unheard >= 0:', "if False:", FLOW_CHECKS),
+    Mutation("flows/checks.py", "                if held.timeout_seconds:", "                if False:", FLOW_CHECKS),
+    Mutation("flows/checks.py", "        for hold in sorted(point.open):\n            name", "        for hold in ():\n            name", FLOW_CHECKS),
+    Mutation("flows/checks.py", "elif state.get(to) == 1:", "elif False:", FLOW_CHECKS),
+    Mutation("flows/turn.py", "            if signal.number in self.state.consumed:\n                continue\n", "", FLOW_RULES),
+    Mutation("flows/turn.py", "            if self.state.held:\n                self.stop", "            if False:\n                self.stop", FLOW_SEEDS),
+    Mutation("flows/turn.py", "if branch.limit and self.state.taken[row.step, row.event] > branch.limit", "if False", FLOW_RULES),
+    Mutation("flows/requests.py", "occurrence = state.visits.get(number, 0) + 1", "occurrence = 1", FLOW_RULES),
+    Mutation("flows/rules.py", "if last.due_at <= heard_until and", "if", FLOW_RULES),
+    Mutation("flows/answers.py", "if step.idempotent and last.attempt < step.attempts_max:", "if last.attempt < step.attempts_max:", FLOW_RULES),
+    Mutation("flows/answers.py", "elif turn.state.is_unsure:", "elif False:", FLOW_RULES),
+    Mutation("flows/answers.py", "or seq_of(asked) != seq", "", FLOW_RULES),
+    Mutation("flows/answers.py", "verdict.reason in VOID_DONE", "False", FLOW_RULES),
+    Mutation("flows/answers.py", '"over" if verdict.reason in HOLD_OVER else "open"', '"over"', FLOW_RULES),
+    Mutation("flows/people.py", "if decision.by and decision.by == turn.flow.started_by:", "if False:", FLOW_RULES),
+    Mutation("flows/people.py", 'if state.has_reached or last.state == "stopped":', "if False:", FLOW_RULES),
+    Mutation("flows/people.py", 'if last.state == "asked":\n        # Whether', "if False:\n        # Whether", FLOW_RULES),
+    Mutation("flows/people.py", "and newest > decision.seen:", "and False:", FLOW_RULES),
+    Mutation("flows/money.py", "if found.request == asked:", "if True:", FLOW_RULES),
+    Mutation("flows/money.py", "        if outcome in SPENDS_ID:\n            return", "        if True:\n            return", FLOW_RULES),
+    Mutation("flows/money.py", "user_data_64=int(reason),", "user_data_64=0,", FLOW_RULES),
+    Mutation("flows/batch.py", "        if before is not None:\n            return self._again(before, written, body)\n", "", FLOWS),
+]  # fmt: skip
+
 
 def is_noticed(mutation: Mutation) -> bool:
     """Whether the test fails once the change is made."""

@@ -42,6 +42,8 @@ COMMANDS: Final = {
     "letters": Command(
         "engine.commands.letters:letters_app", "Dead letters: show, repair, resend, dismiss."
     ),
+    "flows": Command("engine.commands.flows:flows_app", "Money movement in several steps."),
+    "review": Command("engine.commands.review:review_app", "What flows ask people."),
     "verify": Command(
         "engine.commands.verify:verify",
         "Check every posting, balance, id and position of the ledger.",
