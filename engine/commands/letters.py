@@ -41,7 +41,7 @@ By: TypeAlias = Annotated[
 
 letters_app = typer.Typer(
     name="letters",
-    help="Dead letters: requests that could not be read; show, repair, resend, dismiss.",
+    help="Show, repair, resend and dismiss dead letters.",
     epilog="Start with `engine letters list`.",
     no_args_is_help=True,
     rich_markup_mode="rich",
