@@ -81,7 +81,7 @@ async def test_what_is_final_ends_a_worker_at_its_start(producer: Desk, word: st
     async with proxied(producer.ledger.redis_url) as (proxy, through):
         producer.ledger.redis_url = through
         proxy.refusal = word
-        place = through.removeprefix("redis://").partition("/")[0]
+        place = through.rpartition("@")[2].removeprefix("redis://").partition("/")[0]
         with pytest.raises(ConfigurationError) as refused:
             await asyncio.wait_for(producer.ledger.worker().run(), CONDITION_SECONDS_MAX)
         assert word in str(refused.value)
