@@ -29,8 +29,8 @@ DELETED_SECONDS_MAX: Final = 2.0
 """How long a worker is given to delete an entry that it has decided."""
 
 _OLDER: Final = (
-    "the stream is behind its position, as in a Redis that came back older, and entries wait in it; "
-    "start a worker, which decides them in the next generation of positions"
+    "the stream is behind its position, as in a Redis that came back older, and entries wait in "
+    "it; start a worker, which decides them in the next generation of positions"
 )
 _UNDECIDED: Final = (
     "an entry at or below the position holds transfers that the ledger does not know: from a Redis "
