@@ -6,7 +6,7 @@ from engine.errors import BackpressureError, ConfigurationError, EngineError
 from engine.streams.cluster_connection import AnyConnection
 from engine.streams.operators import describe_server
 from engine.streams.reader import Sending
-from engine.streams.refusals import KeyRefusedError
+from engine.streams.refusals import KeyRefusedError, NotNowError
 
 POLICY: Final = "noeviction"
 
@@ -52,7 +52,7 @@ async def claim_streams(sender: Sending, prefix: str, ledger_id: str) -> None:
     key = ledger_key(prefix)
     made, found = await sender.send([("SET", key, ledger_id, "NX"), ("GET", key)])
     for reply in (found, made):
-        if _is_forbidden(reply):
+        if _is_forbidden(reply) or _is_of_a_node_away(reply):
             return
         # Without memory it takes nothing; then it is written the next time.
         if isinstance(reply, EngineError) and not isinstance(reply, BackpressureError):
@@ -71,12 +71,20 @@ async def check_streams_belong(connection: AnyConnection, prefix: str, ledger_id
         found = await connection.ask(b"GET", ledger_key(prefix).encode())
     except KeyRefusedError:
         return  # somebody's key of that name, which says nothing
-    except ConfigurationError as error:
-        if _is_forbidden(error):
+    except (ConfigurationError, NotNowError) as error:
+        if _is_forbidden(error) or _is_of_a_node_away(error):
             return
         raise
     if found is not None:
         _compare(prefix, ledger_id, found)
+
+
+def _is_of_a_node_away(reply: object) -> bool:
+    """Whether the node of a cluster that has the key is away: it takes its own streams along alone.
+
+    Whose the streams are is looked at again each minute.
+    """
+    return isinstance(reply, NotNowError) and "no node of the cluster" in str(reply)
 
 
 def _is_forbidden(reply: object) -> bool:
