@@ -72,22 +72,16 @@ END $$;
 
 -- A worker whose clock is ahead would release holds before their time and date for ever what it
 -- writes. Where the times of the ledger are ahead already it goes on from there, so that no time
--- ever goes back: a flush may always follow what was written before. Its own rows do not count: in
--- a small flush they may be there already.
+-- ever goes back: a flush may always follow what was written before, which is no later than the
+-- last row of some worker's chain.
 CREATE FUNCTION ledger.refuse_time() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     newest timestamptz := NEW.time - interval '1 s';
 BEGIN
     IF EXISTS (SELECT FROM ledger.flushes f
                WHERE f.worker = NEW.worker AND f.sequence = NEW.sequence - 1 AND f.time >= newest)
-       OR EXISTS (SELECT FROM ledger.owners o
-                  CROSS JOIN LATERAL (SELECT p.time FROM ledger.positions p
-                                      WHERE p.shard = o.shard AND p.flush <> NEW.number
-                                      ORDER BY p.flush DESC LIMIT 1) p
-                  WHERE p.time >= newest)
        OR EXISTS (SELECT FROM ledger.workers w
-                  CROSS JOIN LATERAL (SELECT f.time FROM ledger.flushes f
-                                      WHERE f.worker = w.worker AND f.number <> NEW.number
+                  CROSS JOIN LATERAL (SELECT f.time FROM ledger.flushes f WHERE f.worker = w.worker
                                       ORDER BY f.sequence DESC LIMIT 1) f
                   WHERE f.time >= newest) THEN
         RETURN NEW;
