@@ -120,5 +120,9 @@ def test_encode_postings_and_copies(benchmark):
 
     copies = benchmark.pedantic(encode, rounds=ROUNDS, warmup_rounds=2)
     assert [table for table, _ in copies] == ["spent", "posted"]
-    a_posting = 2 + 8 * 4 + 6 * 8 + 16 + 4  # without what of holds is zero
-    assert sum(map(len, copies[1][1].pieces)) == 19 + 2 * BATCH * a_posting + 2
+    posted = post_decisions(book, [decided])
+    runs, several = len(posted.ends), int((posted.ends - posted.starts > 1).sum())
+    a_run = 2 + 10 * 4 + 6 * 8 + 16 + 4  # without what of holds is zero
+    beside_the_last = (4 + 16) + (4 + 8)
+    wanted = runs * a_run + 2 * 20 * several + (2 * BATCH - runs) * beside_the_last
+    assert sum(map(len, copies[1][1].pieces)) == 19 + wanted + 2

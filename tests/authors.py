@@ -100,6 +100,8 @@ class Author:
         is_debit = amount < 0
         row["debits_posted" if is_debit else "credits_posted"] += abs(amount)
         side, sign = ("debits_pending", -1) if is_debit else ("credits_pending", 1)
+        if row[side] + sign * pending < 0:
+            pending = 0
         row[side] += sign * pending
         row |= {
             "amount": amount,

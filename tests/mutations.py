@@ -238,8 +238,7 @@ MUTATIONS = [
     # What producers and people are told.
     Mutation("client/delivery.py", "not hmac.compare_digest(words[0], self._secret)", "False", f"{ANSWERS}::test_false_answers_to_a_stream_whose_name_is_known_are_let_be"),
     Mutation("client/delivery.py", "if len(outcomes) != len(outgoing):", "if False:", f"{ANSWERS}::test_an_answer_of_another_length_is_none"),
-    Mutation("client/patience.py", "free = min(passed, TICK_SECONDS + LATE_SECONDS_MAX)", "free = passed", f"{ANSWERS}::test_time_in_which_the_callers_loop_was_busy_is_not_waited_for"),
-    Mutation("client/reconnecting.py", "min(connection.silent_seconds(), self._seconds + passed_seconds)", "connection.silent_seconds()", f"{ANSWERS}::test_time_in_which_the_callers_loop_was_busy_is_not_waited_for"),
+    Mutation("client/patience.py", "max(passed - TICK_SECONDS - LATE_SECONDS_MAX, 0.0)", "0.0", f"{ANSWERS}::test_time_in_which_the_callers_loop_was_busy_is_not_waited_for"),
     Mutation("client/outgoing.py", "return OutcomeUnknownError(", "return TryAgainError(", f"{ANSWERS}::test_no_two_clients_or_entries_have_a_request_that_one_could_guess"),
     Mutation("settings.py", "given or read_variable(PREFIX_VARIABLE) or PREFIX", "given or PREFIX", DOOR),
     Mutation("commands/sources.py", 'if unknown or "id" not in columns:', "if False:", f"{TOLD}::test_a_csv_without_a_header_is_an_error_that_says_so"),
@@ -248,27 +247,44 @@ MUTATIONS = [
     Mutation("commands/screen.py", "sys.stdout.buffer.write(lines)", "sys.stdout.write(lines.decode())", f"{TOLD}::test_a_terminal_of_ascii_and_no_home_are_enough"),
     Mutation("store/reports.py", 'return "dead" if self.waits_for is None else "waiting"', 'return "dead"', f"{STATUS}::test_a_worker_that_waits_for_redis_is_not_called_dead"),
     Mutation("streams/strays.py", "names -= {stream_name(prefix, shard) for shard in range(shard_count)}", "names = set()", f"{STATUS}::test_entries_in_streams_that_nobody_reads_are_shown"),
-    Mutation("client/delivery.py", "not hmac.compare_digest(words[0], self._secret)", "False", f"{ANSWERS}::TestAnswers::test_false_answers_to_a_stream_whose_name_is_known_are_let_be"),
-    Mutation("client/delivery.py", "if len(outcomes) != len(outgoing):", "if False:", f"{ANSWERS}::TestAnswers::test_an_answer_of_another_length_is_none"),
-    Mutation("client/patience.py", "free = min(passed, TICK_SECONDS + LATE_SECONDS_MAX)", "free = passed", f"{ANSWERS}::TestAnswers::test_time_in_which_the_callers_loop_was_busy_is_not_waited_for"),
-    Mutation("client/reconnecting.py", "min(connection.silent_seconds(), self._seconds + passed_seconds)", "connection.silent_seconds()", f"{ANSWERS}::TestAnswers::test_time_in_which_the_callers_loop_was_busy_is_not_waited_for"),
-    Mutation("client/outgoing.py", "return OutcomeUnknownError(", "return TryAgainError(", f"{ANSWERS}::TestAnswers::test_no_two_clients_or_entries_have_a_request_that_one_could_guess"),
-    Mutation("settings.py", "given or read_variable(PREFIX_VARIABLE) or PREFIX", "given or PREFIX", f"{DOOR}::TestDoor::test_connect_reads_the_environment_as_the_commands_do"),
-    Mutation("commands/sources.py", 'if unknown or "id" not in columns:', "if False:", f"{TOLD}::TestFiles::test_a_csv_without_a_header_is_an_error_that_says_so"),
-    Mutation("commands/accounts.py", "if twice is not None:", "if False:", f"{TOLD}::TestFiles::test_a_key_that_stands_twice_in_an_account_is_refused"),
-    Mutation("commands/words.py", "if text.isprintable():", "if text:", f"{TOLD}::TestTerminals::test_names_with_escapes_and_newlines_are_shown_written_out"),
-    Mutation("commands/screen.py", "sys.stdout.buffer.write(lines)", "sys.stdout.write(lines.decode())", f"{TOLD}::TestTerminals::test_a_terminal_of_ascii_and_no_home_are_enough"),
-    Mutation("store/reports.py", 'return "dead" if self.waits_for is None else "waiting"', 'return "dead"', f"{STATUS}::TestStatus::test_a_worker_that_waits_for_redis_is_not_called_dead"),
-    Mutation("streams/strays.py", "names -= {stream_name(prefix, shard) for shard in range(shard_count)}", "names = set()", f"{STATUS}::TestStatus::test_entries_in_streams_that_nobody_reads_are_shown"),
     # What operators are told.
     Mutation("operating/letters.py", "if arrival.unreadable is not None:", "if False:", "tests/integration/test_letters.py::test_what_would_be_a_dead_letter_again_is_not_sent"),
     Mutation("operating/letters.py", "if repaired is None and is_cut(letter):", "if False:", "tests/integration/test_letters.py::test_one_of_which_only_the_beginning_was_kept_is_not_sent_as_it_was"),
     Mutation("operating/facts.py", 'name = user.partition(":")[0]', "name = user", "tests/unit/test_findings.py::test_no_command_shows_a_password"),
     Mutation("store/migrations/0007_operating.sql", "exact AND runs = 0", "exact", "tests/integration/test_where.py::test_what_its_own_flush_did_makes_the_figure_at_most"),
-    Mutation("store/migrations/0007_operating.sql", "r.status = 'expired'", "false", "tests/integration/test_where.py::test_where_finds_the_postings_of_every_transfer"),
+    Mutation("store/migrations/0006_runs.sql", "r.status = 'expired'", "false", "tests/integration/test_where.py::test_where_finds_the_postings_of_every_transfer"),
     Mutation("operating/doctor.py", "return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))", "return found", "tests/unit/test_findings.py::test_the_most_urgent_comes_first"),
 ]  # fmt: skip
 MUTATIONS += [Mutation(*changed, SIMULATED) for changed in SAFEGUARDS.values()]
+
+FLOW_RULES = "tests/unit/test_flow_rules.py"
+FLOW_SEEDS = "tests/simulation/test_flow_seeds.py"
+FLOW_CHECKS = "tests/unit/test_flow_definitions.py"
+FLOWS = "tests/integration/test_flows.py"
+MUTATIONS += [
+    Mutation("flows/checks.py", 'if step.kind in {"void", "reverse", "end"} and point.unheard >= 0:', "if False:", FLOW_CHECKS),
+    Mutation("flows/checks.py", "                if held.timeout_seconds:", "                if False:", FLOW_CHECKS),
+    Mutation("flows/checks.py", "        for hold in sorted(point.open):\n            name", "        for hold in ():\n            name", FLOW_CHECKS),
+    Mutation("flows/checks.py", "elif state.get(to) == 1:", "elif False:", FLOW_CHECKS),
+    Mutation("flows/turn.py", "            if signal.number in self.state.consumed:\n                continue\n", "", FLOW_RULES),
+    Mutation("flows/turn.py", "            if self.state.held:\n                self.stop", "            if False:\n                self.stop", FLOW_SEEDS),
+    Mutation("flows/turn.py", "if branch.limit and self.state.taken[row.step, row.event] > branch.limit", "if False", FLOW_RULES),
+    Mutation("flows/requests.py", "occurrence = state.visits.get(number, 0) + 1", "occurrence = 1", FLOW_RULES),
+    Mutation("flows/rules.py", "if last.due_at <= heard_until and", "if", FLOW_RULES),
+    Mutation("flows/answers.py", "if step.idempotent and last.attempt < step.attempts_max:", "if last.attempt < step.attempts_max:", FLOW_RULES),
+    Mutation("flows/answers.py", "elif turn.state.is_unsure:", "elif False:", FLOW_RULES),
+    Mutation("flows/answers.py", "or seq_of(asked) != seq", "", FLOW_RULES),
+    Mutation("flows/answers.py", "verdict.reason in VOID_DONE", "False", FLOW_RULES),
+    Mutation("flows/answers.py", '"over" if verdict.reason in HOLD_OVER else "open"', '"over"', FLOW_RULES),
+    Mutation("flows/people.py", "if decision.by and decision.by == turn.flow.started_by:", "if False:", FLOW_RULES),
+    Mutation("flows/people.py", 'if state.has_reached or last.state == "stopped":', "if False:", FLOW_RULES),
+    Mutation("flows/people.py", 'if last.state == "asked":\n        # Whether', "if False:\n        # Whether", FLOW_RULES),
+    Mutation("flows/people.py", "and newest > decision.seen:", "and False:", FLOW_RULES),
+    Mutation("flows/money.py", "if found.request == asked:", "if True:", FLOW_RULES),
+    Mutation("flows/money.py", "        if outcome in SPENDS_ID:\n            return", "        if True:\n            return", FLOW_RULES),
+    Mutation("flows/money.py", "user_data_64=int(reason),", "user_data_64=0,", FLOW_RULES),
+    Mutation("flows/batch.py", "        if before is not None:\n            return self._again(before, written, body)\n", "", FLOWS),
+]  # fmt: skip
 
 
 def is_noticed(mutation: Mutation) -> bool:

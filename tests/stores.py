@@ -34,4 +34,6 @@ def flush_to(
     position: Position, *letters: DeadLetter, sequence: int, number: int, shard: int = 0
 ) -> Flush:
     """A flush that moves a shard to `position`, and keeps dead letters, without any transfer."""
-    return Flush(sequence, number, clock(), [], NO_POSTINGS, {shard: position}, list(letters))
+    time = clock()
+    places, resolved = {shard: position}, {shard: time}
+    return Flush(sequence, number, time, [], NO_POSTINGS, places, resolved, list(letters))

@@ -258,7 +258,7 @@ class Delivery:
 
     async def _keep_time_limits(self) -> None:
         while True:
-            passed = await self._patience.tick()
+            await self._patience.tick()
             now = self._patience.time()
             oldest: dict[int, Outgoing] = {}
             for outgoing in list(self._under_way.values()):
@@ -267,8 +267,8 @@ class Delivery:
                 elif outgoing.entry_id is not None:
                     oldest.setdefault(outgoing.shard, outgoing)
             self._expire(now)
-            self._writer.cut_if_silent(passed)
-            self._listener.cut_if_silent(passed)
+            self._writer.cut_if_silent()
+            self._listener.cut_if_silent()
             for outgoing in oldest.values():
                 if now - outgoing.looked_at >= LOOK_SECONDS:
                     outgoing.looked_at = now

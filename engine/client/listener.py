@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from engine.client.reconnecting import SILENT_SECONDS_MAX, Silence, back_off
+from engine.client.reconnecting import SILENT_SECONDS_MAX, back_off
 from engine.errors import ConfigurationError, InputError, TryAgainError
 from engine.streams.cluster_connection import AnyConnection, open_connection
 from engine.streams.connection import pack_command
@@ -33,7 +33,6 @@ class Listener:
         self._on_answer = on_answer
         self._after = b"0-0"
         self._connection: AnyConnection | None = None
-        self._silence = Silence()
 
     async def open(self) -> None:
         """Connect. Raises ConfigurationError or TryAgainError."""
@@ -44,12 +43,10 @@ class Listener:
         if self._connection is not None:
             self._connection.abort()
 
-    def cut_if_silent(self, passed_seconds: float) -> None:
+    def cut_if_silent(self) -> None:
         """Cut a connection over which nothing comes; see `ReconnectingConnection`."""
-        if self._connection is None:
-            return
-        silent_seconds = self._silence.lasts(self._connection, passed_seconds)
-        if silent_seconds > BLOCK_SECONDS + SILENT_SECONDS_MAX:
+        seconds_max = BLOCK_SECONDS + SILENT_SECONDS_MAX
+        if self._connection and self._connection.silent_seconds() > seconds_max:
             self.trouble = f"Redis was silent for {SILENT_SECONDS_MAX:.0f} s"
             self._connection.abort()
 

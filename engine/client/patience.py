@@ -27,11 +27,9 @@ class Patience:
         """Now."""
         return self._loop.time() - self._busy
 
-    async def tick(self) -> float:
-        """Wait for the next tick, and return how much time has passed by this clock."""
+    async def tick(self) -> None:
+        """Wait for the next tick."""
         await asyncio.sleep(TICK_SECONDS)
         before, self._ticked_at = self._ticked_at, self._loop.time()
         passed = self._ticked_at - before
-        free = min(passed, TICK_SECONDS + LATE_SECONDS_MAX)
-        self._busy += passed - free
-        return free
+        self._busy += max(passed - TICK_SECONDS - LATE_SECONDS_MAX, 0.0)

@@ -15,18 +15,6 @@ BACKOFF_SECONDS_MAX: Final = 0.5
 Check: TypeAlias = Callable[[AnyConnection], Awaitable[None]]
 
 
-class Silence:
-    """For how long something waits for a reply over a connection, while we listen."""
-
-    def __init__(self) -> None:
-        self._seconds = 0.0
-
-    def lasts(self, connection: AnyConnection, passed_seconds: float) -> float:
-        """How long it lasts, so much time having passed since the last call."""
-        self._seconds = min(connection.silent_seconds(), self._seconds + passed_seconds)
-        return self._seconds
-
-
 class ReconnectingConnection:
     """One connection at a time.
 
@@ -45,7 +33,6 @@ class ReconnectingConnection:
         self._check = check
         self._connection: AnyConnection | None = None
         self._lost = asyncio.Event()
-        self._silence = Silence()
 
     @property
     def connection(self) -> AnyConnection | None:
@@ -69,15 +56,9 @@ class ReconnectingConnection:
             self._connection.send(last, lambda _: None)
             self._connection.close()
 
-    def cut_if_silent(self, passed_seconds: float) -> None:
-        """Cut a connection over which no reply comes any more.
-
-        Args:
-            passed_seconds: How much time has passed since the last call in which we listened.
-        """
-        if self._connection is None:
-            return
-        if self._silence.lasts(self._connection, passed_seconds) > SILENT_SECONDS_MAX:
+    def cut_if_silent(self) -> None:
+        """Cut a connection over which no reply comes any more."""
+        if self._connection and self._connection.silent_seconds() > SILENT_SECONDS_MAX:
             self.trouble = f"Redis was silent for {SILENT_SECONDS_MAX:.0f} s"
             self._connection.abort()
 

@@ -13,6 +13,7 @@ import anyio
 import structlog
 import typer
 
+from engine.flows.worker import FlowWorker
 from engine.ledger.nouns import SHARD_COUNT_MAX
 from engine.operating.outages import OutageRecorder
 from engine.servers import Addresses
@@ -107,6 +108,7 @@ class Crew:
         addresses: The servers.
         deal: For each worker, its shards; None for its share.
         metrics: Host and port at which metrics are served; None for nowhere.
+        others: Workers of flows, which share their shards by themselves.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class Crew:
         addresses: Addresses,
         deal: Sequence[Sequence[int] | None],
         metrics: tuple[str, int] | None = None,
+        others: Sequence[FlowWorker] = (),
     ) -> None:
         self._addresses = addresses
         self._listen = metrics
@@ -131,10 +134,11 @@ class Crew:
         self._recorders = [
             OutageRecorder(worker, addresses.postgres_dsn) for worker in self._workers
         ]
+        self._everybody: list[Worker | FlowWorker] = [*self._workers, *others]
 
     def stop(self) -> None:
         """Let every worker finish what it has decided and give its shards back."""
-        for worker in self._workers:
+        for worker in self._everybody:
             worker.stop()
 
     def abandon(self) -> None:
@@ -154,7 +158,7 @@ class Crew:
         async with self._serve_metrics(), anyio.create_task_group() as announcing:
             announcing.start_soon(self._announce, on_ready)
             async with anyio.create_task_group() as working:
-                for worker in self._workers:
+                for worker in self._everybody:
                     working.start_soon(worker.run)
                 for recorder in self._recorders:
                     announcing.start_soon(recorder.run)
@@ -191,7 +195,7 @@ class Crew:
         on_ready()
 
     async def _all_ready(self) -> None:
-        for worker in self._workers:
+        for worker in self._everybody:
             await worker.ready.wait()
 
     def describe(self) -> list[dict[str, Any]]:

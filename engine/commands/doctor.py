@@ -18,7 +18,7 @@ def doctor(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Check servers, settings, clocks, workers, shards, streams; say what to do next.
+    """Check everything that can be wrong, and say what to do next.
 
     Findings come by urgency, and a cause before what follows from it. Exit 1 where one
     is urgent.

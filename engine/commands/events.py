@@ -30,7 +30,9 @@ def events(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Tell what happened: deaths, takeovers, moves, outages, dead letters, who did what.
+    """Tell what happened lately.
+
+    Deaths, takeovers, moves, outages, dead letters, who did what.
 
     The oldest comes first. Flushes that locked other workers, and chains that others
     wrote in, are counted by the minute, within the last 100,000 flushes.

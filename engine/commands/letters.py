@@ -41,7 +41,7 @@ By: TypeAlias = Annotated[
 
 letters_app = typer.Typer(
     name="letters",
-    help="Dead letters: requests that could not be read; show, repair, resend, dismiss.",
+    help="Dead letters: show, repair, resend, dismiss.",
     epilog="Start with `engine letters list`.",
     no_args_is_help=True,
     rich_markup_mode="rich",

@@ -34,13 +34,16 @@ COMMANDS: Final = {
         "Show servers, workers, shards, what waits and what is wrong.",
     ),
     "doctor": Command(
-        "engine.commands.doctor:doctor", "Check everything, say what is wrong and what to do next."
+        "engine.commands.doctor:doctor",
+        "Check everything that can be wrong, and say what to do next.",
     ),
     "where": Command("engine.commands.where:where", "Tell an id's whole life, or where it waits."),
     "events": Command("engine.commands.events:events", "Tell what happened lately."),
     "letters": Command(
-        "engine.commands.letters:letters_app", "Show, repair, resend and dismiss dead letters."
+        "engine.commands.letters:letters_app", "Dead letters: show, repair, resend, dismiss."
     ),
+    "flows": Command("engine.commands.flows:flows_app", "Money movement in several steps."),
+    "review": Command("engine.commands.review:review_app", "What flows ask people."),
     "verify": Command(
         "engine.commands.verify:verify",
         "Check every posting, balance, id and position of the ledger.",

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -16,11 +17,13 @@ from engine.commands.crew import (
     parse_listen,
     run_until_signal,
 )
+from engine.commands.flows import CodeFile, functions_of, make_worker
 from engine.commands.init import ShardCount, make_ledger
 from engine.commands.logs import LogLevel, configure_logs
 from engine.commands.own_servers import run_watched, running_servers, term_as_interrupt
 from engine.commands.screen import Json, err, out, print_json, run_busy_loop
 from engine.errors import ServerError
+from engine.flows.calls import Function
 from engine.servers import Servers
 from engine.settings import (
     DATA_DIRECTORY,
@@ -50,6 +53,7 @@ def up(
     ] = None,
     shards: ShardCount = None,
     workers: WorkerCount = 1,
+    flows: CodeFile = None,
     metrics: MetricsAddress = None,
     log_level: LogLevel = "info",
     json: Json = False,
@@ -69,7 +73,7 @@ def up(
         verb = "are" if len(given) > 1 else "is"
         err.print(f"{' and '.join(given)} {verb} set, but `up` starts servers of its own.")
     with term_as_interrupt(), running_servers(directory) as servers:
-        run_busy_loop(_serve(servers, shards, workers, listen, json=json))
+        run_busy_loop(_serve(servers, shards, workers, listen, functions_of(flows), json=json))
 
 
 async def _serve(
@@ -77,12 +81,14 @@ async def _serve(
     shards: int | None,
     workers: int,
     listen: tuple[str, int] | None,
+    functions: Mapping[str, Function],
     *,
     json: bool,
 ) -> None:
     addresses = servers.addresses
     _, count = await make_ledger(addresses.postgres_dsn, shards)
-    crew = Crew(addresses, deal_shards(None, workers), listen)
+    others = [make_worker(addresses, functions)]
+    crew = Crew(addresses, deal_shards(None, workers), listen, others)
 
     def announce() -> None:
         if json:

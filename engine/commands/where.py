@@ -29,7 +29,9 @@ def where(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Tell an id's whole life: what was asked, decided and posted, or where it waits.
+    """Tell an id's whole life, or where it waits.
+
+    What was asked, decided and posted.
 
     Exit 0 where it was found, 1 where nobody has seen it. A refusal that leaves its id
     free leaves no trace: such an id is unseen.

@@ -15,9 +15,11 @@ from engine.commands.crew import (
     parse_shards,
     run_until_signal,
 )
+from engine.commands.flows import CodeFile, functions_of, make_worker
 from engine.commands.logs import LogLevel, configure_logs
 from engine.commands.screen import Json, out, print_json, run_busy_loop
 from engine.errors import ConfigurationError
+from engine.flows.worker import FlowWorker
 from engine.servers import Addresses
 from engine.store.reports import open_reports
 
@@ -33,6 +35,7 @@ def worker(
             "the workers here; if not given, each takes its share of all.",
         ),
     ] = None,
+    flows: CodeFile = None,
     postgres_dsn: PostgresDsn = None,
     redis_url: RedisUrl = None,
     data: Data = None,
@@ -51,7 +54,9 @@ def worker(
     """
     configure_logs(log_level)
     addresses = find_addresses(postgres_dsn, redis_url, data)
-    run_busy_loop(_work(addresses, parse_shards(shards), workers, parse_listen(metrics), json=json))
+    others = [] if flows is None else [make_worker(addresses, functions_of(flows))]
+    listen = parse_listen(metrics)
+    run_busy_loop(_work(addresses, parse_shards(shards), workers, listen, others, json=json))
 
 
 async def _work(
@@ -59,6 +64,7 @@ async def _work(
     wanted: list[int] | None,
     workers: int,
     listen: tuple[str, int] | None,
+    others: list[FlowWorker],
     *,
     json: bool,
 ) -> None:
@@ -66,7 +72,7 @@ async def _work(
         count = await reports.shard_count()
     if wanted is not None and wanted[-1] >= count:
         raise ConfigurationError(f"no shard {wanted[-1]}: the ledger has {count}, from 0")
-    crew = Crew(addresses, deal_shards(wanted, workers), listen)
+    crew = Crew(addresses, deal_shards(wanted, workers), listen, others)
 
     def announce() -> None:
         if json:

@@ -1,12 +1,13 @@
 """Entries in streams that nobody reads, as of a producer that got a name wrong."""
 
-import asyncio
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from engine.ledger.nouns import SHARD_COUNT_MAX, stream_name
 from engine.streams.address import parse_address
-from engine.streams.cluster_connection import open_connection
+
+if TYPE_CHECKING:
+    from engine.streams.library import LibraryClient
 
 SCAN_KEYS: Final = 1000
 """Keys that one step looks at."""
@@ -24,21 +25,21 @@ async def find_strays(url: str, prefix: str, shard_count: int) -> dict[str, int]
         shard_count: Of the ledger.
 
     Raises:
-        ConfigurationError, TryAgainError: As `open_connection`.
+        ConfigurationError, TryAgainError: As `open_library`.
     """
+    from engine.streams.library import open_library  # noqa: PLC0415 - who asks nothing loads nothing
+
     address = parse_address(url)
-    connection = await open_connection(address)
-    try:
+    async with open_library(address) as client:
         names = set(_likely_names(prefix, shard_count))
         if not address.is_cluster:
-            names |= await _scan_names(connection, prefix)
+            names |= await _scan_names(client, prefix)
         names -= {stream_name(prefix, shard) for shard in range(shard_count)}
         wanted = sorted(names)
-        lengths = await asyncio.gather(
-            *(connection.ask(b"XLEN", name.encode()) for name in wanted), return_exceptions=True
-        )
-    finally:
-        connection.abort()
+        asked = client.pipeline(transaction=False)
+        for name in wanted:
+            asked.xlen(name)
+        lengths = await asked.execute(raise_on_error=False)
     return {
         name: length
         for name, length in zip(wanted, lengths, strict=True)
@@ -56,19 +57,19 @@ def _likely_names(prefix: str, shard_count: int) -> Iterator[str]:
         yield stream_name(prefix, shard)
 
 
-async def _scan_names(connection: Any, prefix: str) -> set[str]:
+async def _scan_names(client: "LibraryClient", prefix: str) -> set[str]:
     """All names that begin as those of the shards do, as far as a bounded look goes."""
     pattern = "".join(f"\\{letter}" if letter in "*?[]\\^" else letter for letter in prefix)
     names: set[str] = set()
-    cursor = b"0"
+    cursor = 0
     for _ in range(SCAN_STEPS_MAX):
-        cursor, found = await connection.ask(
-            b"SCAN", cursor, b"MATCH", f"{pattern}:transfers*".encode(), b"COUNT", b"%d" % SCAN_KEYS
-        )
+        cursor, found = await client.scan(cursor, f"{pattern}:transfers*", SCAN_KEYS)
         # Streams whose ids came to their end are decided where they lie.
-        names |= {
-            name.decode(errors="backslashreplace") for name in found if b"}:poisoned" not in name
-        }
-        if cursor == b"0":
+        names |= {_text(name) for name in found if "}:poisoned" not in _text(name)}
+        if cursor == 0:
             break
     return names
+
+
+def _text(name: bytes | str) -> str:
+    return name if isinstance(name, str) else name.decode(errors="backslashreplace")

@@ -29,8 +29,8 @@ DELETED_SECONDS_MAX: Final = 2.0
 """How long a worker is given to delete an entry that it has decided."""
 
 _OLDER: Final = (
-    "the stream is behind its position, as in a Redis that came back older, and entries added to "
-    "it now would be taken for decided ones; start a worker, which moves it forward"
+    "the stream is behind its position, as in a Redis that came back older, and entries wait in "
+    "it; start a worker, which decides them in the next generation of positions"
 )
 _UNDECIDED: Final = (
     "an entry at or below the position holds transfers that the ledger does not know: from a Redis "
@@ -66,8 +66,7 @@ async def check_streams(
             "last_id": ends[shard].last.entry_id,
             "position": position.entry_id,
         }
-        for shard, position in positions.items()
-        if _place(ends[shard].last) < _place(position)
+        for shard, position in (await _still_behind(ends, positions, ends_of)).items()
     ]
     below: list[Entry] = []
     if entries_below is not None:
@@ -149,6 +148,29 @@ async def _undecided(connection: Any, entries: Sequence[Entry], prefix: str) -> 
     wanted = list(set[UUID]().union(*(ids for _, ids in ids_of)))
     known = {row["id"] for row in await read_damaged(connection, _query("decided"), wanted)}
     return undecided + [entry for entry, ids in ids_of if not ids <= known]
+
+
+async def _still_behind(
+    ends: Mapping[int, StreamEnds], positions: Mapping[int, Position], ends_of: StreamsPositions
+) -> dict[int, Position]:
+    """Positions of streams that went back, with entries that no worker decides within a moment.
+
+    Whoever owns such a stream begins the next generation of positions with it.
+    """
+
+    def behind(found: Mapping[int, StreamEnds]) -> set[int]:
+        return {
+            shard
+            for shard, end in found.items()
+            if end.length and _place(end.last) < _place(positions[shard])
+        }
+
+    left = behind(ends)
+    deadline = time.monotonic() + DELETED_SECONDS_MAX
+    while left and time.monotonic() < deadline:
+        await asyncio.sleep(0.1)
+        left = behind(await ends_of(sorted(left)))
+    return {shard: positions[shard] for shard in sorted(left)}
 
 
 async def _still_there(

@@ -108,12 +108,13 @@ class Intake:
 
     def set_aside(self, shard: int, reason: str) -> None:
         """Read no more of a shard until it is started again."""
+        if shard not in self._aside:
+            self.troubled.set()
         self._places.pop(shard, None)
         self._aside.add(shard)
         self._unread.add(shard, reason)
         if not self._places:
             self._begun.clear()
-        self.troubled.set()
 
     def hold(self) -> None:
         """Nothing more reaches the inbox until `go_on`."""

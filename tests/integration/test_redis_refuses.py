@@ -10,6 +10,7 @@ from engine.errors import ConfigurationError, TryAgainError
 from engine.streams.bounds import TICK_SECONDS
 from engine.streams.connection import Connection
 from engine.streams.sender import Sender
+from tests.bounds import CONDITION_SECONDS_MAX
 from tests.desks import Desk, desk
 from tests.ledgers import until
 from tests.proxies import proxied
@@ -80,9 +81,9 @@ async def test_what_is_final_ends_a_worker_at_its_start(producer: Desk, word: st
     async with proxied(producer.ledger.redis_url) as (proxy, through):
         producer.ledger.redis_url = through
         proxy.refusal = word
-        place = through.removeprefix("redis://").partition("/")[0]
+        place = through.rpartition("@")[2].removeprefix("redis://").partition("/")[0]
         with pytest.raises(ConfigurationError) as refused:
-            await producer.ledger.worker().run()
+            await asyncio.wait_for(producer.ledger.worker().run(), CONDITION_SECONDS_MAX)
         assert word in str(refused.value)
         assert place in str(refused.value)
 

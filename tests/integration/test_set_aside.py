@@ -8,15 +8,17 @@ import uuid
 
 import asyncpg
 import pytest
-from engine.commands.workers import run_until_signal
 from structlog.testing import capture_logs
 
+from engine.commands.crew import run_until_signal
+from engine.errors import ConfigurationError
 from engine.store import driver
 from engine.store.migrate import migrate
+from engine.store.worker_store import WorkerStore
 from tests.bounds import CONDITION_SECONDS_MAX, PROCESS_SECONDS_MAX
-from tests.desks import batch, desk, desk_over
+from tests.desks import batch, desk
 from tests.integration.test_commit_fate import commit_of, worker_through
-from tests.ledgers import Ledger, until
+from tests.ledgers import until
 from tests.proxies import proxied
 from tests.verifying import assert_verified
 
@@ -60,26 +62,20 @@ async def test_a_transfer_that_a_trigger_refuses_is_found_among_thousands(
         await assert_verified(at.ledger)
 
 
-async def test_entry_that_the_encoding_has_not(postgres_dsn: str, redis_url: str) -> None:
-    """A database that is not in UTF8 keeps its bytes, and a reason that it can write."""
+async def test_entry_that_the_encoding_has_not(postgres_dsn: str) -> None:
+    """No ledger is made in a database that cannot hold every name; no worker opens one."""
     name = f"ledger_{uuid.uuid4().hex[:12]}"
     await execute(
         postgres_dsn,
         f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0",
     )
     own = postgres_dsn.rsplit("/", 1)[0] + "/" + name
-    await migrate(own, 1)
-    async with desk_over(Ledger(own, redis_url, name, 1)) as at:
-        worker = at.ledger.worker()
-        async with at.ledger.working(worker):
-            strange = json.dumps([batch(1)[0] | {"€uro": 1}], ensure_ascii=False)
-            await at.redis.xadd(at.stream(), {"json": strange})
-            await at.send(batch(1))
-            assert await at.answers(1) == [["created"]]
-        (letter,) = await at.ledger.sql("SELECT reason, fields FROM ledger.dead_letters")
-        assert "uro" in letter["reason"]
-        assert letter["fields"] == [b"json", strange.encode()]
-        assert worker.statistics.sessions == 1
+    with pytest.raises(ConfigurationError, match="ENCODING 'UTF8'"):
+        await migrate(own, 1)
+    store = WorkerStore(own, uuid.uuid4().bytes)
+    with pytest.raises(ConfigurationError, match="the encoding LATIN1"):
+        await store.open()
+    store.drop()
 
 
 async def test_table_lock_for_minutes(

@@ -116,9 +116,10 @@ async def test_a_cancelled_task_lets_its_commit_wait(size: int, pair: Pair, at: 
     pair.standby.kill()
     position = Position(0, 1000, 0)
     letters = [DeadLetter(0, position, "for the test", [b"a", b"b"])] if size > 1 else []
-    flush = Flush(
-        before.sequence + 1, before.number, clock(), [], NO_POSTINGS, {0: position}, letters
-    )
+    time = clock()
+    places, resolved = {0: position}, {0: time}
+    number = before.number
+    flush = Flush(before.sequence + 1, number, time, [], NO_POSTINGS, places, resolved, letters)
     flushing = asyncio.create_task(store.flush(flush))
     try:
         pid = await waits(at)

@@ -11,6 +11,7 @@ from engine.servers import ValkeyServer
 from engine.streams.connection import Connection
 from engine.streams.server_checks import check_streams_belong, ledger_key
 from engine.worker import repair
+from tests.bounds import CONDITION_SECONDS_MAX
 from tests.desks import Desk, desk
 from tests.ledgers import as_user, make_ledger, until
 from tests.spoiling import add, created
@@ -39,7 +40,7 @@ async def test_two_ledgers_on_one_prefix(postgres_dsn: str, redis_url: str) -> N
         made = await add(producer)
         worker = other.worker()
         with pytest.raises(ConfigurationError, match=r"another ledger.*ENGINE_PREFIX"):
-            await worker.run()
+            await asyncio.wait_for(worker.run(), CONDITION_SECONDS_MAX)
         connection = await Connection.open(redis_url)
         with pytest.raises(ConfigurationError, match="another ledger"):
             await check_streams_belong(connection, other.prefix, "another's identity")
@@ -87,7 +88,7 @@ async def test_a_redis_that_forgets_is_refused(
     producer, _ = own
     await producer.redis.config_set("maxmemory-policy", "allkeys-lru")
     with pytest.raises(ConfigurationError, match=r"maxmemory-policy is allkeys-lru.*noeviction"):
-        await producer.ledger.worker().run()
+        await asyncio.wait_for(producer.ledger.worker().run(), CONDITION_SECONDS_MAX)
     await producer.redis.config_set("maxmemory-policy", "noeviction")
     async with producer.ledger.working() as [worker]:
         await producer.redis.config_set("maxmemory-policy", "volatile-ttl")

@@ -218,6 +218,38 @@ due                         | <stays> |
     WHERE id = <stays>
 due positions               | <stays> |
     UPDATE ledger.positions SET time = time + interval '3 hours' WHERE shard = 1
+
+journals                    | "rows":1 |
+    INSERT INTO flows.steps (flow, seq, step, state, event, attempt, reference, detail, at, number)
+    VALUES (gen_random_uuid(), 1, 0, 'waiting', '', 0, '', '{}', now(), 1)
+journals                    | "019b0000-0000-7000-8000-0000000000f1" |
+    INSERT INTO flows.flows (id, outcome, name, shard, input, accounts, started_at, number)
+    VALUES ('019b0000-0000-7000-8000-0000000000f1', 'created', 'f', 0, '', '{}', now(), 1)
+
+flow_money journals         | "event":"created" |
+    INSERT INTO flows.definitions (name, version, hash, source, accounts)
+    VALUES ('f', 1, '', '{"steps": [{"kind": "hold", "name": "hold"}]}', '{}');
+    INSERT INTO flows.flows (id, definition, name, shard, input, accounts, started_at, number)
+    SELECT '019b0000-0000-7000-8000-0000000000f1', definition, 'f', 0, '', '{}', now(), 1
+    FROM flows.definitions WHERE name = 'f';
+    INSERT INTO flows.steps (flow, seq, step, state, event, attempt, reference, detail, at, number,
+                             request)
+    VALUES ('019b0000-0000-7000-8000-0000000000f1', 1, 0, 'asked', '', 1, '', '{}', now(), 1,
+            decode(repeat('ab', 128), 'hex')),
+           ('019b0000-0000-7000-8000-0000000000f1', 2, 0, 'done', 'created', 1, '', '{}', now(), 1,
+            NULL)
+flow_money journals         | "event":"declined" |
+    INSERT INTO flows.definitions (name, version, hash, source, accounts)
+    VALUES ('f', 1, '', '{"steps": [{"kind": "move", "name": "move"}]}', '{}');
+    INSERT INTO flows.flows (id, definition, name, shard, input, accounts, started_at, number)
+    SELECT '019b0000-0000-7000-8000-0000000000f1', definition, 'f', 0, '', '{}', now(), 1
+    FROM flows.definitions WHERE name = 'f';
+    INSERT INTO flows.steps (flow, seq, step, state, event, attempt, reference, detail, at, number,
+                             request)
+    VALUES ('019b0000-0000-7000-8000-0000000000f1', 1, 0, 'asked', '', 1, '', '{}', now(), 1,
+            decode(repeat('ab', 128), 'hex')),
+           ('019b0000-0000-7000-8000-0000000000f1', 2, 0, 'done', 'declined', 1, '', '{}', now(), 1,
+            NULL)
 """
 
 

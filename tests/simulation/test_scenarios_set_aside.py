@@ -107,14 +107,14 @@ def test_a_defect_in_deciding_one_entry_sets_aside_that_entry(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whatever it raises; as a row that a stranger wrote may make it do."""
-    note = Book.note
+    note = Book.note_decision
 
     def broken(book: Book, decided: Any) -> None:
         if 666 in decided.spent["amount"].tolist():
             raise KeyError("a strange row")
         note(book, decided)
 
-    monkeypatch.setattr(Book, "note", broken)
+    monkeypatch.setattr(Book, "note_decision", broken)
 
     @scenario(shard_count=1)
     async def play(scene: Scene) -> None:

@@ -49,10 +49,12 @@ SELECT p.version - l.back, p.number - l.back, l.transfer_id, l.amount, l.pending
        ledger.saturated(p.credits_pending - coalesce(sum(l.pending_amount) FILTER (WHERE NOT l.is_debit) OVER later, 0)),
        ledger.saturated(p.credits_posted - coalesce(sum(l.amount) FILTER (WHERE NOT l.is_debit) OVER later, 0))
 FROM (SELECT cardinality(p.earlier_transfers) + 1 - u.place AS back, u.transfer_id, u.amount,
-             coalesce(u.pending_amount, 0) AS pending_amount, coalesce(u.is_debit, CASE WHEN u.amount <> 0 THEN u.amount < 0 END) AS is_debit
+             CASE WHEN u.place > cardinality(p.earlier_transfers) THEN p.pending_amount
+                  ELSE coalesce(u.pending_amount, 0) END AS pending_amount,
+             coalesce(u.is_debit, CASE WHEN u.amount <> 0 THEN u.amount < 0 END) AS is_debit
       FROM unnest(p.earlier_transfers || p.transfer_id, p.earlier_amounts || p.amount,
-                  CASE WHEN p.earlier_pending IS NOT NULL THEN p.earlier_pending || p.pending_amount END,
-                  p.debit) WITH ORDINALITY AS u(transfer_id, amount, pending_amount, is_debit, place)) l
+                  p.earlier_pending, p.debit)
+           WITH ORDINALITY AS u(transfer_id, amount, pending_amount, is_debit, place)) l
 WHERE p.earlier_transfers IS NOT NULL
 WINDOW later AS (ORDER BY l.back ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
 $$;

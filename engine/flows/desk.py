@@ -1,0 +1,279 @@
+"""What is asked of others, and what they say: transfers, children, and flows elsewhere.
+
+All of it is sent after the commit of the rows that ask for it, and may be sent again: ids are
+derived, requests are frozen. What is heard goes back as happenings.
+"""
+
+import itertools
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+import numpy as np
+import structlog
+
+from engine.errors import TryAgainError
+from engine.flows.batch import Live
+from engine.flows.calls import Hear
+from engine.flows.entries import Request, answer_fields
+from engine.flows.happenings import Ask, Begin, ChildAnswered, ChildEnded, Settled
+from engine.flows.money import pack, read_answers, settle, spending, unpack
+from engine.flows.store import FlowStore
+from engine.flows.streams import FlowStreams, flow_stream
+from engine.ledger.nouns import BATCH_TRANSFERS_MAX, shard_of, stream_name
+from engine.ledger.outcomes import Outcome
+from engine.wire.answers import decode_answer
+from engine.wire.requests import Format
+
+_OUTCOMES: Final = {int(outcome): outcome for outcome in Outcome}
+_log = structlog.get_logger()
+
+
+class Parts:
+    """An entry whose flows live elsewhere, in parts: answered when all parts are."""
+
+    def __init__(self, request: Request, outcomes: list[str | None]) -> None:
+        self.request = request
+        self.outcomes = outcomes
+
+
+class Desk:
+    """What one session has asked, and of whom.
+
+    Args:
+        store: To look into the ledger.
+        streams: To send.
+        shard_count: Of the ledger.
+        hear: Takes what happened to a flow.
+    """
+
+    def __init__(
+        self,
+        store: FlowStore,
+        streams: FlowStreams,
+        shard_count: int,
+        hear: Hear,
+    ) -> None:
+        self._store = store
+        self._streams = streams
+        self._shard_count = shard_count
+        self._hear = hear
+        # Answers to a former session stand in the same stream, and are not taken for these.
+        self._session = secrets.token_hex(8).encode()
+        self._tokens = itertools.count(1)
+        self._sent: dict[bytes, list[Ask]] = {}
+        self._queued: dict[tuple[bytes, int], tuple[str, bytes]] = {}
+        self._begun: dict[bytes, Begin] = {}
+        self._parts: dict[bytes, tuple[Parts, list[int]]] = {}
+        self._in_doubt: dict[tuple[bytes, int], Ask] = {}
+
+    def _token(self) -> bytes:
+        return self._session + b"-%d" % next(self._tokens)
+
+    # Transfers.
+
+    async def send(
+        self, asks: Sequence[Ask], *, burn: Mapping[bytes, Outcome] | None = None
+    ) -> None:
+        """Send money steps, each shard's together, chains whole."""
+        by_shard: dict[int, list[list[Ask]]] = {}
+        for ask in asks:
+            home = shard_of(unpack(ask.request)[0].debit_account_id, self._shard_count)
+            batches = by_shard.setdefault(home, [[]])
+            size = sum(len(a.request) for a in batches[-1]) + len(ask.request)
+            if size > 128 * BATCH_TRANSFERS_MAX:
+                batches.append([])
+            batches[-1].append(ask)
+        entries = []
+        sent: list[list[Ask]] = []
+        for shard, batches in by_shard.items():
+            for batch in batches:
+                token = self._token()
+                payload = b"".join(
+                    a.request
+                    if burn is None
+                    else pack([spending(unpack(a.request)[0], burn[a.flow])])
+                    for a in batch
+                )
+                fields = {
+                    b"bin": payload,
+                    b"reply": self._streams.reply.encode(),
+                    b"request": token,
+                }
+                entries.append((stream_name(self._streams.prefix, shard), fields))
+                sent.append(batch)
+                # What a burn says is read from the rows, whatever the answer.
+                self._sent[token] = batch if burn is None else [*batch, _BURNT]
+        ids = await self._streams.send(entries)
+        for (stream, _), entry_id, batch in zip(entries, ids, sent, strict=True):
+            for ask in batch:
+                self._queued[ask.flow, ask.seq] = (stream, entry_id)
+
+    async def take_answers(self, answers: Sequence[dict[bytes, bytes]]) -> None:
+        """Read answers to what this session has sent; others are let be."""
+        burn: dict[bytes, Outcome] = {}
+        burnt: list[Ask] = []
+        for fields in answers:
+            token = fields.get(b"request", b"")
+            if token in self._sent:
+                refused = self._take_money(self._sent.pop(token), fields)
+                burn |= {ask.flow: reason for ask, reason in refused}
+                burnt += [ask for ask, _ in refused]
+            elif token in self._begun:
+                begin = self._begun.pop(token)
+                outcomes = _names(fields)
+                if outcomes:
+                    self._hear(begin.flow, ChildAnswered(begin.seq, outcomes[0]))
+            elif token in self._parts:
+                await self._take_part(token, fields)
+        if burnt:
+            await self.send(burnt, burn=burn)
+        await self.settle_from_ledger()
+
+    def _take_money(
+        self, batch: list[Ask], fields: dict[bytes, bytes]
+    ) -> list[tuple[Ask, Outcome]]:
+        outcomes = decode_answer(fields, Format.bin).outcomes
+        is_burn = batch[-1] is _BURNT
+        asks = batch[:-1] if is_burn else batch
+        if outcomes is None:
+            raise TryAgainError(f"the ledger could not read our entry: {fields.get(b'error')!r}")
+        legs_asked = len(asks) if is_burn else sum(len(ask.request) for ask in asks) // 128
+        if len(outcomes) != legs_asked:
+            raise TryAgainError("an answer of the ledger has another length than what was asked")
+        refused = []
+        at = 0
+        for ask in asks:
+            legs = 1 if is_burn else len(ask.request) // 128
+            found = [_OUTCOMES[int(n)] for n in np.asarray(outcomes[at : at + legs])]
+            at += legs
+            verdict = None if is_burn else read_answers(found)
+            if isinstance(verdict, Outcome):
+                refused.append((ask, verdict))
+            elif verdict is None:
+                self._in_doubt[ask.flow, ask.seq] = ask
+            else:
+                self._queued.pop((ask.flow, ask.seq), None)
+                self._hear(ask.flow, Settled(ask.seq, verdict))
+        return refused
+
+    async def settle_from_ledger(self) -> None:
+        """Settle what is in doubt from the ledger's rows."""
+        if not self._in_doubt:
+            return
+        in_doubt, self._in_doubt = self._in_doubt, {}
+        undecided = await self._settle(list(in_doubt.values()))
+        if undecided:
+            await self.send(undecided)
+
+    async def _settle(self, asks: Sequence[Ask]) -> list[Ask]:
+        """Settle from the rows; returns those that are not decided."""
+        ids = [leg.id for ask in asks for leg in unpack(ask.request)]
+        spent = await self._store.load_spent(ids)
+        undecided = []
+        for ask in asks:
+            verdict = settle(ask.request, spent)
+            if verdict is None:
+                undecided.append(ask)
+            else:
+                self._queued.pop((ask.flow, ask.seq), None)
+                self._hear(ask.flow, Settled(ask.seq, verdict))
+        return undecided
+
+    async def look_again(self, asks: Sequence[Ask]) -> None:
+        """What is not answered for long is read, and sent again unless it is still queued."""
+        undecided = await self._settle(asks)
+        entries = [self._queued.get((ask.flow, ask.seq)) for ask in undecided]
+        known = [entry for entry in entries if entry is not None]
+        queued = dict(zip(known, await self._streams.are_queued(known), strict=True))
+        await self.send(
+            [a for a, e in zip(undecided, entries, strict=True) if e is None or not queued[e]]
+        )
+
+    # Children, and entries for flows elsewhere.
+
+    async def look_at_children(
+        self, children: Sequence[Begin], live: Mapping[bytes, Live]
+    ) -> list[Begin]:
+        """See what became of children; returns those that are to be started again."""
+        if not children:
+            return []
+        ids = [begin.child for begin in children]
+        ends = await self._store.ends_of(ids)
+        records = await self._store.load_flows(ids)
+        refused = {r.id: r.outcome for r in records if r.outcome != "created"}
+        missing = []
+        for begin in children:
+            last = live[begin.flow].state.last
+            if begin.child in refused:
+                self._hear(begin.flow, ChildAnswered(begin.seq, refused[begin.child]))
+            elif begin.child not in ends:
+                missing.append(begin)
+            elif last is not None and last.state == "asked":
+                self._hear(begin.flow, ChildAnswered(begin.seq, "exists"))
+            elif ends[begin.child][0] == "ended":
+                self._hear(begin.flow, ChildEnded(ends[begin.child][1] or ""))
+        return missing
+
+    async def begin(self, begins: Sequence[Begin], live: Mapping[bytes, Live]) -> None:
+        """Start children by the streams of their homes."""
+        entries = []
+        for begin in begins:
+            token = self._token()
+            self._begun[token] = begin
+            parent = live[begin.flow].flow
+            written = msgspec.json.decode(begin.request) | {"id": _text(begin.child)}
+            fields = {
+                b"json": msgspec.json.encode(written),
+                b"flow": begin.name.encode(),
+                b"by": parent.started_by.encode(),
+                b"depth": b"%d" % (parent.depth + 1),
+                b"reply": self._streams.reply.encode(),
+                b"request": token,
+            }
+            home = shard_of(begin.child, self._shard_count)
+            entries.append((flow_stream(self._streams.prefix, "flows", home), fields))
+        await self._streams.send(entries)
+
+    async def forward(self, parts: Parts, kind: str, homes: Mapping[int, list[int]]) -> None:
+        """Send on what of an entry belongs to other shards, to be answered together."""
+        request = parts.request
+        entries = []
+        for shard, places in homes.items():
+            token = self._token()
+            self._parts[token] = (parts, places)
+            fields = {b"reply": self._streams.reply.encode(), b"request": token}
+            if kind == "flows":
+                items = [
+                    request.starts[p].input | {"id": _text(request.starts[p].id)} for p in places
+                ]
+                fields |= {b"flow": request.flow.encode(), b"by": request.by.encode()}
+                fields |= {b"start_at": b"%d" % request.start_at, b"depth": b"%d" % request.depth}
+                fields[b"json"] = msgspec.json.encode(items)
+            else:
+                fields[b"json"] = msgspec.json.encode([request.signals[p] for p in places])
+            entries.append((flow_stream(self._streams.prefix, kind, shard), fields))
+        await self._streams.send(entries)
+
+    async def _take_part(self, token: bytes, fields: dict[bytes, bytes]) -> None:
+        parts, places = self._parts.pop(token)
+        for place, outcome in zip(places, _names(fields), strict=False):
+            parts.outcomes[place] = outcome
+        outcomes = [outcome for outcome in parts.outcomes if outcome is not None]
+        request = parts.request
+        if len(outcomes) == len(parts.outcomes) and request.reply is not None:
+            await self._streams.answer([(request.reply, answer_fields(request, outcomes))])
+
+
+_BURNT: Final = Ask(b"", 0, b"")
+
+
+def _names(fields: Mapping[bytes, bytes]) -> list[str]:
+    packed = fields.get(b"outcomes", b"[]")
+    return msgspec.json.decode(packed, type=list[str])
+
+
+def _text(flow: bytes) -> str:
+    text = flow.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

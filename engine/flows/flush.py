@@ -1,0 +1,192 @@
+"""What a turn writes: rows of the schema `flows`, in one transaction."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from engine.flows.journal import Row
+from engine.store.connections import Connections
+
+
+class FlowRecord(msgspec.Struct, frozen=True):
+    """A row of `flows.flows`."""
+
+    id: bytes
+    definition: int | None
+    outcome: str
+    name: str
+    input: bytes
+    accounts: dict[str, str]
+    started_by: str = ""
+    depth: int = 0
+
+
+class Message(msgspec.Struct, frozen=True):
+    """A row of `flows.inbox`, or, with a refusal, of `flows.misfits`."""
+
+    flow: bytes
+    name: str
+    message_id: str
+    event: str
+    body: str | None
+    answer: str
+    number: int = 0
+
+
+class Review(msgspec.Struct, frozen=True):
+    """A review that is opened."""
+
+    flow: bytes
+    seq: int
+    question: str
+    answers: list[str]
+    due_at: int
+
+
+class ReviewEnd(msgspec.Struct, frozen=True):
+    """How a review ended."""
+
+    flow: bytes
+    seq: int
+    decision: str
+    decided_by: str
+    reason: str
+
+
+class FlowFlush(msgspec.Struct):
+    """What is written in one transaction."""
+
+    flows: list[FlowRecord] = []
+    rows: list[Row] = []
+    open: dict[bytes, int | None] = {}
+    """By flow, when it is to be looked at."""
+    ended: list[bytes] = []
+    reviews: list[Review] = []
+    review_ends: list[ReviewEnd] = []
+    messages: list[Message] = []
+    misfits: list[Message] = []
+    dead_letters: list[tuple[str, str, str, list[bytes]]] = []
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is to be written."""
+        return not any(getattr(self, name) for name in self.__struct_fields__)
+
+
+async def write_flush(
+    connections: Connections, flush: FlowFlush, number: int, now: int, shard_count: int
+) -> None:
+    """Write a flush within the transaction that has taken its number."""
+    if flush.flows:
+        rows = (
+            (
+                f.id,
+                f.definition,
+                f.outcome,
+                f.name,
+                int.from_bytes(f.id[12:], "big") & (shard_count - 1),
+                f.depth,
+                f.input,
+                msgspec.json.encode(f.accounts).decode(),
+                f.started_by,
+            )
+            for f in flush.flows
+        )
+        ids, definitions, outcomes, names, shards, depths, inputs, accounts, by = _columns(rows)
+        flows = (
+            ids,
+            definitions,
+            outcomes,
+            names,
+            shards,
+            depths,
+            inputs,
+            accounts,
+            by,
+            now,
+            number,
+        )
+        await connections.write("flows_add_flows", *flows)
+    if flush.rows:
+        await _write_steps(connections, flush.rows, number, now)
+    if flush.open:
+        waking = (
+            (flow, int.from_bytes(flow[12:], "big") & (shard_count - 1), wake_at)
+            for flow, wake_at in sorted(flush.open.items())
+        )
+        ids, shards, times = _columns(waking)
+        await connections.write("flows_set_open", ids, shards, times)
+    if flush.ended:
+        await connections.write("flows_end_open", flush.ended)
+    await _write_reviews(connections, flush, now)
+    await _write_messages(connections, flush, now)
+
+
+async def _write_steps(connections: Connections, rows: list[Row], number: int, now: int) -> None:
+    written = (
+        (
+            r.flow,
+            r.seq,
+            r.step,
+            r.state,
+            r.event,
+            r.attempt,
+            r.due_at or None,
+            r.transfer_id or None,
+            r.reference,
+            r.signal or None,
+            r.request or None,
+            msgspec.json.encode(r.detail).decode(),
+        )
+        for r in rows
+    )
+    (
+        ids,
+        seqs,
+        steps,
+        states,
+        events,
+        attempts,
+        dues,
+        transfers,
+        refs,
+        signals,
+        requests,
+        details,
+    ) = _columns(written)
+    what = ids, seqs, steps, states, events, attempts, dues, transfers, refs, signals, requests
+    await connections.write("flows_add_steps", *what, details, now, number)
+
+
+async def _write_reviews(connections: Connections, flush: FlowFlush, now: int) -> None:
+    if flush.reviews:
+        asked = (
+            (r.flow, r.seq, r.question, msgspec.json.encode(r.answers).decode(), r.due_at or None)
+            for r in flush.reviews
+        )
+        ids, seqs, questions, answers, dues = _columns(asked)
+        await connections.write("flows_add_reviews", ids, seqs, questions, answers, dues, now)
+    if flush.review_ends:
+        ended = (msgspec.structs.astuple(end) for end in flush.review_ends)
+        ids, seqs, decisions, by, reasons = _columns(ended)
+        await connections.write("flows_end_reviews", ids, seqs, decisions, by, reasons, now)
+
+
+async def _write_messages(connections: Connections, flush: FlowFlush, now: int) -> None:
+    if flush.messages:
+        kept = (msgspec.structs.astuple(message) for message in flush.messages)
+        ids, names, message_ids, events, bodies, answers, numbers = _columns(kept)
+        messages = ids, names, message_ids, events, bodies, answers, numbers, now
+        await connections.write("flows_add_messages", *messages)
+    if flush.misfits:
+        misfits = (msgspec.structs.astuple(message) for message in flush.misfits)
+        ids, names, message_ids, events, bodies, answers, _ = _columns(misfits)
+        letters = ids, names, message_ids, events, bodies, answers, now
+        await connections.write("flows_add_misfits", *letters)
+    for stream, entry, reason, fields in flush.dead_letters:
+        await connections.write("flows_add_dead_letter", stream, entry, reason, fields)
+
+
+def _columns(rows: Iterable[Any]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]

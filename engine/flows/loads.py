@@ -1,0 +1,81 @@
+"""What a turn must know before it decides: flows that are not in memory, messages, accounts."""
+
+from collections.abc import Collection
+from typing import Any
+
+from engine.errors import InputError
+from engine.flows.batch import Known, Live
+from engine.flows.catalogue import Catalogue, account_texts
+from engine.flows.entries import Request
+from engine.flows.flush import FlowRecord
+from engine.flows.inputs import read_input
+from engine.flows.store import FlowStore
+from engine.wire.fields import id_of
+
+
+class Loads:
+    """What one session has in memory, and how it comes there.
+
+    Args:
+        store: Where from.
+    """
+
+    def __init__(self, store: FlowStore) -> None:
+        self._store = store
+        self.catalogue = Catalogue()
+        self.live: dict[bytes, Live] = {}
+        """Flows in memory."""
+
+    async def load_definitions(self) -> None:
+        """Load the definitions that came since the last time."""
+        self.catalogue.add(await self._store.definitions(self.catalogue.last))
+
+    async def load_flows(
+        self, wanted: Collection[bytes]
+    ) -> tuple[dict[bytes, FlowRecord], dict[bytes, list[Any]]]:
+        """Load what is not in memory; returns refused starts, and signals of unknown flows."""
+        missing = [flow for flow in wanted if flow not in self.live]
+        if not missing:
+            return {}, {}
+        records = await self._store.load_flows(missing)
+        refused = {r.id: r for r in records if r.outcome != "created"}
+        running = [r for r in records if r.outcome == "created"]
+        signals = await self._store.load_signals(missing)
+        if running:
+            if any(r.definition not in self.catalogue.by_number for r in running):
+                await self.load_definitions()
+            journals = await self._store.load_journals([r.id for r in running])
+            for record in running:
+                flow = self.catalogue.flow_of(record)
+                rows = journals.get(record.id, [])
+                self.live[record.id] = Live(flow, record, rows, signals.pop(record.id, []))
+        return refused, signals
+
+    async def load_known(self, requests: list[Request]) -> Known:
+        """Load what else a turn must know: messages, accounts, and holds of who is resumed."""
+        known = Known({}, {}, frozenset())
+        signals = [s for r in requests for s in r.signals]
+        keys = [(id_of(s.flow), s.name, s.message_id) for s in signals]
+        if keys:
+            known.messages = await self._store.load_messages(keys)
+        resumed = [id_of(s.flow) for s in signals if s.name == ":resume"]
+        holds = [h.id for f in resumed if f in self.live for h in self.live[f].state.held.values()]
+        if holds:
+            known.over = await self._store.holds_over(holds)
+        if any(r.starts for r in requests):
+            await self.load_definitions()
+            wanted: dict[int, set[str]] = {}
+            for request in requests:
+                definition = self.catalogue.newest.get(request.flow)
+                for start in request.starts if definition is not None else ():
+                    assert definition is not None
+                    try:
+                        values = read_input(start.input, definition.table.struct)
+                    except InputError:  # said so when it is decided
+                        continue
+                    texts = account_texts(definition.table, values)
+                    wanted.setdefault(definition.table.ledger, set()).update(texts)
+            for ledger, names in wanted.items():
+                found = await self._store.find_accounts(ledger, names)
+                known.accounts |= {(ledger, name): ids for name, ids in found.items()}
+        return known

@@ -1,0 +1,1 @@
+DELETE FROM flows.open WHERE flow = ANY ($1::uuid[])
