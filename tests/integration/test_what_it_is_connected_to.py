@@ -17,7 +17,7 @@ from engine.store.migrate import migrate
 from engine.store.reports import open_reports
 from engine.store.snapshot import connect_reader
 from engine.store.worker_store import WorkerStore
-from tests.bounds import CONDITION_SECONDS_MAX
+from tests.bounds import CONDITION_SECONDS_MAX, UNAIDED_SECONDS_MAX
 from tests.desks import A, Desk, batch, desk, transfer
 from tests.ledgers import clock, until
 from tests.verifying import assert_verified
@@ -58,7 +58,7 @@ async def test_sequences_behind_their_data(at: Desk, sequence: str) -> None:
     await at.ledger.sql(f"SELECT setval('{sequence}', 1)")
     worker = at.ledger.worker([0])
     with pytest.raises(ConfigurationError, match=f"{sequence} stands at 1, behind") as it:
-        await worker.run()
+        await asyncio.wait_for(worker.run(), UNAIDED_SECONDS_MAX)
     await at.ledger.sql(str(it.value).rpartition("run: ")[2])
     async with at.ledger.working(at.ledger.worker([0])):
         await at.send(batch(1))

@@ -72,22 +72,16 @@ END $$;
 
 -- A worker whose clock is ahead would release holds before their time and date for ever what it
 -- writes. Where the times of the ledger are ahead already it goes on from there, so that no time
--- ever goes back: a flush may always follow what was written before. Its own rows do not count: in
--- a small flush they may be there already.
+-- ever goes back: a flush may always follow what was written before, which is no later than the
+-- last row of some worker's chain.
 CREATE FUNCTION ledger.refuse_time() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     newest timestamptz := NEW.time - interval '1 s';
 BEGIN
     IF EXISTS (SELECT FROM ledger.flushes f
                WHERE f.worker = NEW.worker AND f.sequence = NEW.sequence - 1 AND f.time >= newest)
-       OR EXISTS (SELECT FROM ledger.owners o
-                  CROSS JOIN LATERAL (SELECT p.time FROM ledger.positions p
-                                      WHERE p.shard = o.shard AND p.flush <> NEW.number
-                                      ORDER BY p.flush DESC LIMIT 1) p
-                  WHERE p.time >= newest)
        OR EXISTS (SELECT FROM ledger.workers w
-                  CROSS JOIN LATERAL (SELECT f.time FROM ledger.flushes f
-                                      WHERE f.worker = w.worker AND f.number <> NEW.number
+                  CROSS JOIN LATERAL (SELECT f.time FROM ledger.flushes f WHERE f.worker = w.worker
                                       ORDER BY f.sequence DESC LIMIT 1) f
                   WHERE f.time >= newest) THEN
         RETURN NEW;
@@ -143,105 +137,3 @@ CREATE OR REPLACE FUNCTION ledger.little_endian(bytes bytea, start integer, leng
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN (SELECT round(sum(get_byte(bytes, start + i) * 256::numeric ^ i))
             FROM generate_series(0, length - 1) AS i);
-
--- The history of 0002 with its columns named one by one: whoever adds a column to a table of the
--- ledger, for reasons of his own, breaks nothing that reads it.
-CREATE OR REPLACE FUNCTION ledger.history(
-    account_id    uuid,
-    row_limit     integer DEFAULT 100,
-    before        timestamptz DEFAULT 'infinity',
-    before_number bigint DEFAULT NULL)
-RETURNS TABLE (transfer_id uuid, other_account_id uuid, amount bigint, pending_amount bigint,
-               code integer, flags text[], shard integer, version bigint,
-               debits_pending bigint, debits_posted bigint,
-               credits_pending bigint, credits_posted bigint, posted_at timestamptz, number bigint)
-    LANGUAGE plpgsql STABLE PARALLEL SAFE
-    SET plan_cache_mode = force_generic_plan
-    SET enable_seqscan = off SET enable_bitmapscan = off
-    SET enable_hashjoin = off SET enable_mergejoin = off AS $$
-#variable_conflict use_column
-DECLARE
-    account      bigint;
-    point_time   timestamptz := coalesce(before, 'infinity');
-    point_worker uuid := '00000000-0000-0000-0000-000000000000';
-    point_number bigint := 0;
-    flush        record;
-BEGIN
-    SELECT a.number INTO account FROM ledger.accounts a WHERE a.id = history.account_id;
-    IF before_number IS NOT NULL THEN
-        SELECT f.time, f.worker INTO flush FROM ledger.flushes f WHERE f.number = before_number >> 20;
-        IF NOT FOUND THEN
-            RAISE EXCEPTION 'there is no posting %', before_number
-                USING ERRCODE = 'invalid_parameter_value';
-        ELSIF flush.time < point_time THEN
-            point_time := flush.time;
-            point_worker := flush.worker;
-            point_number := before_number;
-        END IF;
-    END IF;
-    RETURN QUERY
-    WITH stripes AS MATERIALIZED (
-        SELECT n.stripe, ledger.versions_before(
-            n.stripe, n.version, point_time, point_worker, point_number) AS newest
-        FROM ledger.newest(account) n),
-    -- Of each stripe the runs with its wanted versions, (oldest, newest]; with where the last is.
-    runs AS (
-        SELECT r.place, r.stripe, r.version, r.run, r.number, r.transfer_id, r.amount, r.pending_amount,
-               r.debits_pending, r.debits_posted, r.credits_pending, r.credits_posted,
-               f.time, f.worker, r.place::text::point AS at,
-               greatest(r.version - r.run, s.newest - row_limit) AS oldest,
-               least(r.version, s.newest) AS newest
-        FROM stripes s
-        CROSS JOIN LATERAL (
-            SELECT p.ctid AS place, p.stripe, p.version, p.run, p.number, p.transfer_id, p.amount,
-                   p.pending_amount, p.debits_pending, p.debits_posted, p.credits_pending, p.credits_posted
-            FROM ledger.posted p
-            WHERE p.stripe = s.stripe AND p.run > 0 AND p.version - p.run < s.newest
-              AND p.version - p.run >= coalesce((
-                  SELECT p.version - p.run FROM ledger.posted p
-                  WHERE p.stripe = s.stripe AND p.run > 0 AND p.version - p.run <= s.newest - row_limit
-                  ORDER BY p.version - p.run DESC LIMIT 1), 0)
-            OFFSET 0) r
-        JOIN ledger.flushes f ON f.number = r.number >> 20),
-    -- Of all stripes together.
-    wanted AS (
-        SELECT r.*, r.number - r.version + r.newest AS last_number, r.newest - r.oldest AS count,
-               sum(r.newest - r.oldest) OVER (
-                   ORDER BY r.time DESC, r.worker DESC, r.number DESC
-                   ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS newer
-        FROM runs r),
-    postings AS (
-        SELECT p.*, w.time, w.worker
-        FROM wanted w
-        CROSS JOIN LATERAL (
-            SELECT w.stripe, w.version, w.run, w.number, w.transfer_id, w.amount, w.pending_amount,
-                   w.debits_pending, w.debits_posted, w.credits_pending, w.credits_posted
-            WHERE w.oldest + 1 = w.version
-            UNION ALL
-            SELECT q.stripe, q.version, q.run, q.number, q.transfer_id, q.amount, q.pending_amount,
-                   q.debits_pending, q.debits_posted, q.credits_pending, q.credits_posted
-            FROM (SELECT ARRAY(
-                SELECT q FROM ledger.posted q
-                WHERE q.ctid <= w.place AND q.ctid >= CASE
-                      WHEN w.at[1] >= w.version - w.oldest
-                      THEN format('(%s,%s)', w.at[0], w.at[1] - (w.version - w.oldest) + 1)
-                      ELSE format('(%s,0)', greatest(w.at[0]::bigint - 1 - (w.version - w.oldest) / 60, 0))
-                      END::tid
-                  AND q.stripe = w.stripe
-                  AND q.number > w.last_number - w.count AND q.number <= w.last_number) AS rows
-                OFFSET 0) near
-            CROSS JOIN LATERAL unnest(CASE
-                WHEN cardinality(near.rows) = w.count THEN near.rows
-                ELSE ledger.postings_around(w.at[0]::bigint, w.stripe, w.last_number, w.count) END) q
-            WHERE w.oldest + 1 < w.version) p
-        WHERE coalesce(w.newer < row_limit, true)
-        ORDER BY w.time DESC, w.worker DESC, p.number DESC LIMIT row_limit)
-    SELECT p.transfer_id, other.id, p.amount, p.pending_amount, s.code, ledger.transfer_flags(s.flags),
-           (p.stripe & 1023)::integer, p.version, p.debits_pending, p.debits_posted,
-           p.credits_pending, p.credits_posted, p.time, p.number
-    FROM postings p
-    JOIN ledger.spent s ON s.id = p.transfer_id
-    JOIN ledger.accounts other
-      ON other.number = CASE account WHEN s.debit_account THEN s.credit_account ELSE s.debit_account END
-    ORDER BY p.time DESC, p.worker DESC, p.number DESC;
-END $$;
