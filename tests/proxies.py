@@ -122,6 +122,13 @@ class Proxy:
         assert task is not None
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
+        # Cut off by `end`, also while it connects: no socket is left open.
+        with contextlib.suppress(asyncio.CancelledError), contextlib.closing(client_out):
+            await self._serve(client_in, client_out)
+
+    async def _serve(
+        self, client_in: asyncio.StreamReader, client_out: asyncio.StreamWriter
+    ) -> None:
         try:
             server_in, server_out = await asyncio.open_connection(self._host, self._port)
         except OSError:  # the server is away, and so are we
