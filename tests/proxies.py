@@ -189,11 +189,13 @@ class Proxy:
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # Closed before anything is waited for: `end` may cut the waiting short.
             for way in ways:
                 way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
             for writer in {client_out, server_out} - kept:
                 writer.close()
+            await asyncio.gather(*ways, return_exceptions=True)
+            for writer in {client_out, server_out} - kept:
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
 
