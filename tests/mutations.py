@@ -112,7 +112,7 @@ MUTATIONS = [
     Mutation("deciding/decider.py", "ended[here] = outcomes[resolves.made[here]] == 0", "pass", EQUAL),
     Mutation("deciding/sorting.py", "        plain &= ~book.closed[credit]", "        ", EQUAL),
     Mutation("deciding/dependents.py", "dirty[column[conditional[column]]] = True", "pass", EQUAL),
-    Mutation("deciding/decider.py", "status = ends.get(record.transfer.id, record.status)", "status = record.status", EQUAL),
+    Mutation("deciding/knowledge.py", "status = ends.get(record.transfer.id, record.status)", "status = record.status", EQUAL),
     Mutation("deciding/decider.py", '        missing = self._ask_ids(set(self._batch.rows["id"][refused].tolist()))\n', "        missing = None\n", EQUAL),
     Mutation("book/postings.py", "version=(versions - first)[stripes] + ends,", "version=(versions - first)[stripes] + ends + 1,", EQUAL),
     Mutation("book/book.py", "            self.closed[slot] = closed\n", "            pass\n", EQUAL),
