@@ -137,7 +137,7 @@ MUTATIONS = [
     Mutation("store/queries/flushes/flush_small.sql", "WITH me AS (SELECT worker FROM ledger.workers WHERE worker = $1 FOR UPDATE)", "WITH me AS (UPDATE ledger.workers SET host = host WHERE worker = $1 RETURNING worker)", STRIPES + "::test_long_snapshot_open_flush_cost_flat"),
     Mutation("store/flush_copies.py", "        if values.any()\n", "        if values.all()\n", "tests/unit/test_copies.py"),
     Mutation("store/copy.py", "values if len(values) == 1 else values[start : start + length]", "values[:length]", "tests/unit/test_copies.py"),
-    Mutation("store/flush_copies.py", "    order = np.argsort(high)\n", "    return np.arange(len(high))\n", DUPLICATES + "::test_opposite_id_order_no_deadlock"),
+    Mutation("store/flush_copies.py", "    order = np.argsort(high)\n", "    return np.arange(len(high))\n", "tests/unit/test_copies.py"),
     Mutation("store/queries/workers/terminate_blockers.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_sigstop_mid_copy_is_taken_over"),
     Mutation("store/queries/workers/terminate_blockers.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_duplicate_behind_a_frozen_flush"),
     Mutation("store/queries/workers/terminate_blockers.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_claimer_frozen_on_a_live_workers_row"),
