@@ -36,7 +36,7 @@ async def backends_ended(world: World) -> None:
     await world.ledger.sql(
         "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity"
         " WHERE application_name LIKE 'engine %' AND datname = current_database()"
-        " ORDER BY random() LIMIT $1) AS some",
+        " ORDER BY random() LIMIT $1) AS chosen",
         count,
     )
 
