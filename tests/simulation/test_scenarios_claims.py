@@ -285,7 +285,7 @@ async def test_what_was_lent_before_a_claim_is_loaded_again(scene: Scene) -> Non
 
 @scenario()
 async def test_who_lets_a_shard_go_forgets_what_others_changed_before(scene: Scene) -> None:
-    """Another has voided a hold of its own under lock; that a shard goes is no reason to miss it."""
+    """Another has voided a hold under lock; that a shard goes is no reason to miss it."""
     await scene.worker("there", [1])
     here = await scene.worker("here")
     poor, a = scene.account(0, DEBIT_LIMIT), scene.account(0)
