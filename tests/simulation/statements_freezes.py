@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 
 from engine.ledger.nouns import ID_ZERO
-from tests.simulation.statements_reading import in_force
+from tests.simulation.statements_reading import in_force, newest_position
 from tests.simulation.tables import Row, entry_key
 
 
@@ -72,14 +72,20 @@ async def insert_released(run: Any, flush: int, *places: list[int]) -> list[Row]
 
 
 async def all_owners(run: Any) -> list[Row]:
-    owning = {row["worker"] for row in run.table("owners").all(run.snapshot)} | {ID_ZERO}
+    owning: dict[bytes, list[int]] = {ID_ZERO: []}
+    for row in run.table("owners").all(run.snapshot):
+        owning.setdefault(row["worker"], []).append(row["shard"])
     return [
         {
             "worker": worker,
             "is_older": False,
-            "time": max((row["time"] for row in run.find("flushes", "worker", worker)), default=0),
+            "time": max(
+                [row["time"] for row in run.find("flushes", "worker", worker)]
+                + [(newest_position(run, shard) or {"time": 0})["time"] for shard in shards],
+                default=0,
+            ),
         }
-        for worker in sorted(owning)
+        for worker, shards in sorted(owning.items())
     ]
 
 
@@ -95,9 +101,8 @@ async def insert_freeze(
     time: int,
 ) -> list[Row]:
     acts = in_force(run.table("freezes").all(run.snapshot))
-    found = next(
-        (row["freeze"] for row in acts if (row["kind"], row["what"]) == (kind, what)), None
-    )
+    same = [row["freeze"] for row in acts if (row["kind"], row["what"]) == (kind, what)]
+    found = same[0] if same else None
     if (act == "freeze") is (found is not None):
         raise asyncpg.RestrictViolationError(f"{kind} {what} is frozen already, or not frozen")
     row = {
