@@ -178,8 +178,9 @@ class WaitingRoom:
         self._dirty.clear()
         self._cursors.clear()
         self._full &= {*owned}
-        self.standing = self._full | {
-            shard for shard in owned if self.is_frozen(shard) or self._next_of(shard)
+        # Those that stood still go on once it is their turn: see `Standstill`.
+        self.standing = {
+            shard for shard in owned if shard in self.standing or not self.may_go_on(shard)
         }
         if self.standing:
             self._on_standing(self.standing)
