@@ -48,10 +48,10 @@ class FreezeJudge:
             for table, row in commit.made:
                 by_table[table].append(row)
             self._check_decisions(by_table)
+            self._take_released(by_table["released"])
             self._check_read_on(commit.number)
             for row in by_table["waiting"]:
                 self._take_waiting(row)
-            self._take_released(by_table["released"])
             for row in by_table["freezes"]:
                 if row["time"] <= self._newest_time:
                     raise broken("freezes", row, "is not later than what was decided before")
