@@ -141,3 +141,34 @@ async def _write(connection: asyncpg.Connection, owners: list[Any], act: FreezeA
 async def _rows(connection: asyncpg.Connection, name: str, *arguments: Any) -> list[Any]:
     rows: list[Any] = await connection.fetch(statement(name), *arguments)
     return rows
+
+
+class Frozen(msgspec.Struct, frozen=True):
+    """Something that is frozen, and what waits that met this freeze first."""
+
+    freeze_number: int
+    kind: str
+    what: str
+    declines: bool
+    by: str
+    reason: str
+    role: str
+    since: str
+    entries: int
+    transfers: int
+    oldest: str | None
+
+
+async def read_frozen(dsn: str) -> list[Frozen]:
+    """All that is frozen, in the order in which it was.
+
+    Raises:
+        TryAgainError: Postgres is out of reach.
+    """
+    connection = await connect(dsn, "engine operator")
+    try:
+        with translated():
+            rows = await _rows(connection, "frozen_now")
+        return [msgspec.convert(dict(row), Frozen) for row in rows]
+    finally:
+        connection.terminate()

@@ -141,7 +141,7 @@ def freeze_of(row: asyncpg.Record) -> Freeze:
     """Of `freezes_to_know`."""
     what = UUID(row["what"]).bytes if row["kind"] == "account" else int(row["what"])
     return Freeze(
-        row["freeze"],
+        row["freeze_number"],
         row["kind"],
         what,
         row["declines"],
@@ -161,7 +161,7 @@ def waiter_of(row: asyncpg.Record) -> Waiter:
         row["shard"],
         Position(row["generation"], row["ms"], row["seq"]),
         original,
-        row["freeze"],
+        row["freeze_number"],
         row["flush"],
         row["ids"],
         row["size"],

@@ -113,7 +113,7 @@ class FreezeJudge:
         declining = [
             act
             for act in self._acts
-            if act["act"] == "freeze" and (act["freeze"] in thawed or act["declines"])
+            if act["act"] == "freeze" and (act["freeze_number"] in thawed or act["declines"])
         ]
         return any(self._asks_for(act, t) for act in declining for t in self._sent[transfer_id])
 
@@ -151,7 +151,7 @@ class FreezeJudge:
         for row in [self._waiting.pop(entry_key(row)) for row in rows]:
             for other in self._waiting.values():
                 earlier = other["shard"] == row["shard"] and _order(other) < _order(row)
-                if earlier and other["freeze"] == row["freeze"] and not self._may_wait(other):
+                if earlier and other["freeze_number"] == row["freeze_number"] and not self._may_wait(other):
                     raise broken(
                         "in order", entry_key(row), "was released before", entry_key(other)
                     )

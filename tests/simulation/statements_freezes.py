@@ -15,11 +15,11 @@ async def freezes_to_know(run: Any, numbers: list[int], since: int) -> list[Row]
     thaws = {row["thaws"]: row for row in acts if row["act"] == "thaw"}
     rows = []
     for row in acts:
-        thaw = thaws.get(row["freeze"])
-        declined = thaw is not None and thaw["declines"] and thaw["freeze"] > since
-        if row["freeze"] in numbers or declined:
-            rows.append(row | {"thaw": thaw and thaw["freeze"]})
-    return sorted(rows, key=lambda row: row["freeze"])
+        thaw = thaws.get(row["freeze_number"])
+        declined = thaw is not None and thaw["declines"] and thaw["freeze_number"] > since
+        if row["freeze_number"] in numbers or declined:
+            rows.append(row | {"thaw": thaw and thaw["freeze_number"]})
+    return sorted(rows, key=lambda row: row["freeze_number"])
 
 
 async def waiting_of_shards(run: Any, shards: list[int]) -> list[Row]:
@@ -45,7 +45,7 @@ async def waiting_fields(
 
 
 _WAITING = (
-    "shard", "generation", "ms", "seq", "freeze", "transfers", "size", "digest",
+    "shard", "generation", "ms", "seq", "freeze_number", "transfers", "size", "digest",
     "original_generation", "original_ms", "original_seq",
 )  # fmt: skip
 
@@ -101,12 +101,12 @@ async def insert_freeze(
     time: int,
 ) -> list[Row]:
     acts = in_force(run.table("freezes").all(run.snapshot))
-    same = [row["freeze"] for row in acts if (row["kind"], row["what"]) == (kind, what)]
+    same = [row["freeze_number"] for row in acts if (row["kind"], row["what"]) == (kind, what)]
     found = same[0] if same else None
     if (act == "freeze") is (found is not None):
         raise asyncpg.RestrictViolationError(f"{kind} {what} is frozen already, or not frozen")
     row = {
-        "freeze": freeze, "act": act, "kind": kind, "what": what, "declines": declines,
+        "freeze_number": freeze, "act": act, "kind": kind, "what": what, "declines": declines,
         "thaws": found, "acted_by": by, "reason": reason, "time": time,
     }  # fmt: skip
     await run.insert("freezes", row)

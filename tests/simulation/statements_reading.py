@@ -135,17 +135,17 @@ def in_force(acts: Iterable[Row]) -> list[Row]:
     """The freezes that no thaw has ended."""
     rows = list(acts)
     ended = {row["thaws"] for row in rows}
-    return [row for row in rows if row["act"] == "freeze" and row["freeze"] not in ended]
+    return [row for row in rows if row["act"] == "freeze" and row["freeze_number"] not in ended]
 
 
 async def ownership(run: Any, worker: bytes) -> list[Row]:
     chain = run.find("flushes", "worker", worker)
-    acts = {row["freeze"]: row for row in run.table("freezes").all(run.snapshot)}
+    acts = {row["freeze_number"]: row for row in run.table("freezes").all(run.snapshot)}
     newest = max(acts, default=None)
     always = {
         "sequence": max((row["sequence"] for row in chain), default=0),
         "written": max((row["sequence"] for row in chain if row["kind"] != "freeze"), default=0),
-        "freezes": sorted(row["freeze"] for row in in_force(acts.values())) or None,
+        "freezes": sorted(row["freeze_number"] for row in in_force(acts.values())) or None,
         "newest_freeze": newest,
         "freeze_time": None if newest is None else acts[newest]["time"],
     }

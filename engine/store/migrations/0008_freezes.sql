@@ -16,7 +16,7 @@ INSERT INTO ledger.outcomes (number, name) VALUES (128, 'frozen');
 -- ---------------------------------------------------------------- freezes
 
 CREATE TABLE ledger.freezes (
-    freeze   bigint PRIMARY KEY,
+    freeze_number bigint PRIMARY KEY,
     act      text NOT NULL CHECK (act IN ('freeze', 'thaw')),
     kind     text NOT NULL CHECK (kind IN ('account', 'ledger', 'code', 'shard')),
     what     text NOT NULL CHECK (CASE kind WHEN 'account' THEN what = what::uuid::text
@@ -31,7 +31,7 @@ CREATE TABLE ledger.freezes (
 );
 COMMENT ON TABLE ledger.freezes IS
     'Every freeze and thaw: of what, by whom and why. While a freeze is in force nothing that matches it is created';
-COMMENT ON COLUMN ledger.freezes.freeze IS
+COMMENT ON COLUMN ledger.freezes.freeze_number IS
     'From the numbers of flushes: flushes with a higher one know of it, those with a lower one came before';
 COMMENT ON COLUMN ledger.freezes.declines IS
     'Of a freeze: requests are declined instead of waiting; of a thaw: what waited for it is declined';
@@ -42,9 +42,9 @@ CREATE TRIGGER keep BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger.freezes
     FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 
 CREATE VIEW ledger.frozen AS
-SELECT f.freeze, f.kind, f.what, f.declines, f.acted_by, f.reason, f.role, f.time
+SELECT f.freeze_number, f.kind, f.what, f.declines, f.acted_by, f.reason, f.role, f.time
 FROM ledger.freezes f
-WHERE f.act = 'freeze' AND NOT EXISTS (SELECT FROM ledger.freezes t WHERE t.thaws = f.freeze);
+WHERE f.act = 'freeze' AND NOT EXISTS (SELECT FROM ledger.freezes t WHERE t.thaws = f.freeze_number);
 COMMENT ON VIEW ledger.frozen IS 'What is frozen now';
 
 -- Whoever freezes has locked the row of `nobody`, so that none comes between the look and the row.
@@ -57,10 +57,10 @@ BEGIN
             USING HINT = 'See ledger.frozen; thaw it first.', ERRCODE = 'restrict_violation';
     ELSIF NEW.act = 'thaw' AND NOT EXISTS (
             SELECT FROM ledger.frozen f
-            WHERE f.freeze = NEW.thaws AND (f.kind, f.what) = (NEW.kind, NEW.what)) THEN
+            WHERE f.freeze_number = NEW.thaws AND (f.kind, f.what) = (NEW.kind, NEW.what)) THEN
         RAISE EXCEPTION '% % is not frozen', NEW.kind, NEW.what
             USING HINT = 'See ledger.frozen.', ERRCODE = 'restrict_violation';
-    ELSIF EXISTS (SELECT FROM ledger.freezes f WHERE f.freeze >= NEW.freeze OR f.time >= NEW.time) THEN
+    ELSIF EXISTS (SELECT FROM ledger.freezes f WHERE f.freeze_number >= NEW.freeze_number OR f.time >= NEW.time) THEN
         RAISE EXCEPTION 'a freeze or thaw comes after those before, in number and in time'
             USING HINT = 'Use `engine freeze` and `engine thaw`.', ERRCODE = 'restrict_violation';
     END IF;
@@ -77,8 +77,8 @@ BEGIN
                          UNION SELECT '00000000-0000-0000-0000-000000000000') owner
             WHERE NOT EXISTS (SELECT FROM ledger.flushes f
                               WHERE f.worker = owner.worker AND f.kind = 'freeze'
-                                AND f.other = NEW.freeze AND f.time = NEW.time)) THEN
-        RAISE EXCEPTION '% % has no row in the chain of an owner', NEW.act, NEW.freeze
+                                AND f.other = NEW.freeze_number AND f.time = NEW.time)) THEN
+        RAISE EXCEPTION '% % has no row in the chain of an owner', NEW.act, NEW.freeze_number
             USING HINT = 'Use `engine freeze` and `engine thaw`.', ERRCODE = 'restrict_violation';
     END IF;
     RETURN NULL;
@@ -97,7 +97,7 @@ CREATE TABLE ledger.waiting (
     generation          integer NOT NULL,
     ms                  bigint NOT NULL,
     seq                 bigint NOT NULL,
-    freeze              bigint NOT NULL REFERENCES ledger.freezes,
+    freeze_number       bigint NOT NULL REFERENCES ledger.freezes,
     flush               bigint NOT NULL,
     transfers           integer NOT NULL,
     size                integer NOT NULL,
@@ -114,7 +114,7 @@ CREATE TABLE ledger.waiting (
 );
 COMMENT ON TABLE ledger.waiting IS
     'Stream entries that a freeze made wait, whole; those in released are decided. Read it through waits';
-COMMENT ON COLUMN ledger.waiting.freeze IS 'The freeze that it met first';
+COMMENT ON COLUMN ledger.waiting.freeze_number IS 'The freeze that it met first';
 COMMENT ON COLUMN ledger.waiting.flush IS 'Number of the flush that moved the position past it';
 COMMENT ON COLUMN ledger.waiting.digest IS 'SHA-256 of its transfers as they came';
 COMMENT ON COLUMN ledger.waiting.original_ms IS
@@ -140,10 +140,10 @@ CREATE TRIGGER keep BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger.released
 
 CREATE VIEW ledger.waits AS
 SELECT w.shard::integer AS shard, w.generation, w.ms, w.seq, w.ms || '-' || w.seq AS entry,
-       w.freeze, f.kind, f.what, f.acted_by, f.reason, f.time AS frozen_at,
+       w.freeze_number, f.kind, f.what, f.acted_by, f.reason, f.time AS frozen_at,
        w.ids, w.transfers, w.received_at
 FROM ledger.waiting w
-JOIN ledger.freezes f USING (freeze)
+JOIN ledger.freezes f USING (freeze_number)
 WHERE NOT EXISTS (SELECT FROM ledger.released r
                   WHERE (r.shard, r.generation, r.ms, r.seq) = (w.shard, w.generation, w.ms, w.seq));
 COMMENT ON VIEW ledger.waits IS 'Stream entries that wait, and the freeze that each met first';

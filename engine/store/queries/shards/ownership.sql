@@ -3,9 +3,9 @@
 SELECT (SELECT coalesce(max(f.sequence), 0) FROM ledger.flushes f WHERE f.worker = $1) AS sequence,
        (SELECT coalesce(max(f.sequence), 0) FROM ledger.flushes f
         WHERE f.worker = $1 AND f.kind <> 'freeze') AS written,
-       (SELECT array_agg(f.freeze ORDER BY f.freeze) FROM ledger.frozen f) AS freezes,
-       (SELECT f.freeze FROM ledger.freezes f ORDER BY f.freeze DESC LIMIT 1) AS newest_freeze,
-       (SELECT f.time FROM ledger.freezes f ORDER BY f.freeze DESC LIMIT 1) AS freeze_time,
+       (SELECT array_agg(f.freeze_number ORDER BY f.freeze_number) FROM ledger.frozen f) AS freezes,
+       (SELECT f.freeze_number FROM ledger.freezes f ORDER BY f.freeze_number DESC LIMIT 1) AS newest_freeze,
+       (SELECT f.time FROM ledger.freezes f ORDER BY f.freeze_number DESC LIMIT 1) AS freeze_time,
        o.shard, p.generation, p.ms, p.seq, p.time AS resolved_until, f.time
 FROM (SELECT 1) AS always
 LEFT JOIN ledger.owners o ON o.worker = $1
