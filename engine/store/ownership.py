@@ -11,17 +11,15 @@ import socket
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-import msgspec
 import structlog
 
 from engine.errors import ChainMovedError
-from engine.ledger.freezes import FreezeMark
 from engine.ledger.nouns import ID_ZERO
 from engine.store.commit import commit_and_settle
 from engine.store.connections import Connections, bounded
 from engine.store.driver_errors import translated
 from engine.store.records import mark_of, owned_of
-from engine.store.rows import ShardProgress
+from engine.store.rows import OwnershipChange, ShardProgress
 from shards.placement import Holding, LiveWorker, OpenMove
 
 NOBODY: Final = ID_ZERO
@@ -31,17 +29,6 @@ IN_THE_WAY_SECONDS: Final = 0.5
 """Who waits for longer looks whether somebody frozen is in the way."""
 
 _log = structlog.get_logger()
-
-
-class OwnershipChange(msgspec.Struct):
-    """What a worker owns after a change, and the number that the change took in its chain."""
-
-    sequence: int
-    owned: dict[int, ShardProgress]
-    freezes: FreezeMark
-    """What is frozen, as of the same moment."""
-    written: int
-    """The last number before it that no freeze or thaw took."""
 
 
 class Ownership:

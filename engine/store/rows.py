@@ -49,6 +49,17 @@ class OwnedShards(msgspec.Struct):
     """The last number in its chain that no freeze or thaw took: what the book rests on."""
 
 
+class OwnershipChange(msgspec.Struct):
+    """What a worker owns after a change, and the number that the change took in its chain."""
+
+    sequence: int
+    owned: dict[int, ShardProgress]
+    freezes: FreezeMark
+    """What is frozen, as of the same moment."""
+    written: int
+    """The last number before it that no freeze or thaw took."""
+
+
 class DeadLetter(msgspec.Struct, frozen=True):
     """An entry that cannot be read, with its bytes."""
 

@@ -4,7 +4,7 @@ Of all entries of a flush the ids, and the fields, go in one array each, with th
 entry, from 1.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from engine.ledger.freezes import Freeze
 from engine.ledger.nouns import Position
@@ -101,6 +101,17 @@ class WaitingRows:
                 row["fields"], row["original_fields"]
             )
             for row in rows
+        }
+
+    async def find_kept(
+        self, shard: int, fields: Mapping[Position, Sequence[bytes]]
+    ) -> set[Position]:
+        """The positions of those entries of a shard that wait, or waited, as they are here."""
+        kept = await self.load_fields(shard, fields)
+        return {
+            position
+            for position in kept
+            if payload_of(kept[position]) == payload_of(fields[position])
         }
 
 

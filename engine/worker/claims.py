@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from engine.errors import InvariantBroken
-from engine.store.ownership import OwnershipChange
+from engine.store.rows import OwnershipChange
 from engine.store.worker_store import WorkerStore
 from engine.worker.chain import Chain
 from engine.worker.flush_builder import FlushBuilder

@@ -14,7 +14,6 @@ import structlog
 
 from engine.errors import ConfigurationError, EngineError, TryAgainError
 from engine.ledger.nouns import Position
-from engine.store.waiting_rows import payload_of
 from engine.store.worker_store import WorkerStore
 from engine.streams.entries import StreamEndedError, next_generation
 from engine.streams.refusals import KeyRefusedError, LostError, NotNowError
@@ -253,7 +252,8 @@ class Repair:
         ids = {transfer_id for arrival in arrivals for transfer_id in arrival.rows["id"].tolist()}
         known = {record.transfer.id for record in await self._store.load_records(list(ids))}
         # Those that wait, or waited, are in the ledger whole.
-        waiting = await self._find_waiting(shard, entries)
+        fields = {entry.position: entry.fields for entry in entries}
+        waiting = await self._store.waiting.find_kept(shard, fields)
         undecided = []
         for arrival in arrivals:
             decided = arrival.request and known.issuperset(arrival.rows["id"].tolist())
@@ -273,16 +273,6 @@ class Repair:
         refused = self._streams.refused.pop(shard, None)
         if refused is not None:
             raise refused
-
-    async def _find_waiting(self, shard: int, entries: list[Entry]) -> set[Position]:
-        """The positions of those entries that stand in `waiting` as they are here."""
-        fields = {entry.position: entry.fields for entry in entries}
-        found = await self._store.waiting.load_fields(shard, fields)
-        return {
-            position
-            for position, kept in found.items()
-            if payload_of(kept) == payload_of(fields[position])
-        }
 
     async def _decide_all(self) -> None:
         """See all that was read decided, committed and told."""

@@ -128,7 +128,7 @@ async def test_freeze_is_an_act_that_the_ledger_guards(ledger: Ledger) -> None:
     with pytest.raises(InputError, match="is not frozen"):
         await act(ledger, "thaw", "ledger", 8)
     alone = """
-        INSERT INTO ledger.freezes (freeze, act, kind, what, acted_by, reason, time)
+        INSERT INTO ledger.freezes (freeze_number, act, kind, what, acted_by, reason, time)
         SELECT nextval('ledger.flush_numbers'), 'freeze', 'ledger', '9', 'x', 'y',
                clock_timestamp() + interval '1 s'"""
     with pytest.raises(asyncpg.RestrictViolationError, match="no row in the chain"):

@@ -151,7 +151,11 @@ class FreezeJudge:
         for row in [self._waiting.pop(entry_key(row)) for row in rows]:
             for other in self._waiting.values():
                 earlier = other["shard"] == row["shard"] and _order(other) < _order(row)
-                if earlier and other["freeze_number"] == row["freeze_number"] and not self._may_wait(other):
+                if (
+                    earlier
+                    and other["freeze_number"] == row["freeze_number"]
+                    and not self._may_wait(other)
+                ):
                     raise broken(
                         "in order", entry_key(row), "was released before", entry_key(other)
                     )

@@ -34,7 +34,7 @@ SAFEGUARDS: dict[str, Safeguard] = {
     ),
     "the book thrown away where others lent the chain before the lock": (
         "worker/claims.py",
-        "        if changed.sequence != self._chain.sequence:\n",
+        "        if changed.written >= self._chain.sequence:\n",
         "        if False:\n",
     ),
     "a row in the chain of who loses a shard": (
@@ -202,7 +202,7 @@ SAFEGUARDS: dict[str, Safeguard] = {
     ),
     "a flush is later than the shards it writes": (
         "worker/flush_builder.py",
-        "        self.time = max(self.time, self._membership.newest_time)\n",
+        "        self.time = max(self.time, self._membership.newest_time, self.waiting.mark.time)\n",
         "",
     ),
     "a flush is later than what it read of others": (

@@ -131,7 +131,9 @@ def _open_move(run: Any, shard: int) -> Row | None:
 
 async def look_at_shards(run: Any) -> list[Row]:
     now = run.database.clock()
-    newest = max((row["freeze_number"] for row in run.table("freezes").all(run.snapshot)), default=None)
+    newest = max(
+        (row["freeze_number"] for row in run.table("freezes").all(run.snapshot)), default=None
+    )
     rows = []
     for shard in range(run.database.shard_count):
         owner = run.one("owners", "owners_pkey", shard)

@@ -188,7 +188,10 @@ def make_tables() -> dict[str, Table]:
         ),
         Table(
             "freezes",
-            {"freezes_pkey": lambda r: r["freeze_number"], "freezes_thaws_key": lambda r: r["thaws"]},
+            {
+                "freezes_pkey": lambda r: r["freeze_number"],
+                "freezes_thaws_key": lambda r: r["thaws"],
+            },
             {},
         ),
         Table("waiting", {"waiting_pkey": entry_key}, {"shard": lambda r: r["shard"]}),

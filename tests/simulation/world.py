@@ -17,6 +17,7 @@ import engine.worker.flush_builder
 import engine.worker.locked_decider
 import engine.worker.pipeline
 import engine.worker.waiting_room
+import engine.worker.waiting_shard
 from engine.book.id_table import key_hashes
 from engine.settings import WorkerSettings
 from engine.store.worker_store import WorkerStore
@@ -310,7 +311,7 @@ def sized(
         (engine.worker.flush_builder, "EXPIRIES_MAX", expiries_max),
         (engine.worker.flush_builder, "EXPIRIES_READ_MAX", expiries_max + 1),
         (engine.worker.locked_decider, "EXPIRIES_MAX", expiries_max),
-        (engine.worker.waiting_room, "WAITING_TRANSFERS_MAX", waiting_max),
+        (engine.worker.waiting_shard, "WAITING_TRANSFERS_MAX", waiting_max),
         (engine.worker.waiting_room, "RELEASED_ENTRIES_MAX", released_max),
     )
     before = [getattr(module, name) for module, name, _ in sizes]
