@@ -45,3 +45,13 @@ class FreezeMark(msgspec.Struct, frozen=True, gc=False):
     """The newest freeze or thaw, in force or not; 0 where there never was one."""
     time: int = 0
     """Of that; what is decided from now on is later."""
+
+
+class WaitingForThaw(msgspec.Struct, frozen=True):
+    """What is told of a transfer that is not decided, since something that it needs is frozen."""
+
+    kind: FreezeKind
+    what: str
+    """The id of an account, else a number."""
+    by: str
+    reason: str

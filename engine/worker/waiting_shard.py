@@ -28,6 +28,7 @@ class WaitingShard:
             self.add(waiter)
 
     def add(self, waiter: Waiter) -> None:
+        """It waits from now on."""
         self.waiters[waiter.position] = waiter
         self.transfers += waiter.transfers
         self.size += waiter.size
@@ -37,6 +38,7 @@ class WaitingShard:
             self._originals.setdefault(waiter.digest, waiter)
 
     def remove(self, waiter: Waiter) -> None:
+        """It waits no more."""
         del self.waiters[waiter.position]
         self.transfers -= waiter.transfers
         self.size -= waiter.size
@@ -65,6 +67,7 @@ class WaitingShard:
         return 0
 
     def has_room(self, waiter: Waiter) -> bool:
+        """Whether it may wait too."""
         return (
             self.transfers + waiter.transfers <= WAITING_TRANSFERS_MAX
             and self.size + waiter.size <= WAITING_BYTES_MAX

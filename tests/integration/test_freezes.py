@@ -7,8 +7,11 @@ from typing import Literal
 import asyncpg
 import pytest
 
-from engine.errors import InputError
-from engine.ledger.freezes import FreezeKind
+from engine import connect
+from engine.errors import ConfigurationError, InputError
+from engine.ledger.freezes import FreezeKind, WaitingForThaw
+from engine.ledger.outcomes import Outcome
+from engine.operating.where import find
 from engine.store.freezes import FreezeAct, read_frozen, set_freeze
 from tests.desks import A, B, Desk, account, batch, desk_over, transfer
 from tests.ledgers import Ledger, until
@@ -153,3 +156,45 @@ async def test_freeze_by_the_commands(ledger: Ledger) -> None:
     assert (await run(ledger, "freeze", "street", "16", *by)).code == 2
     assert (await run(ledger, "thaw", "account", A, *by)).code == 0
     assert "Nothing is frozen" in (await run(ledger, "freezes")).out
+
+
+async def test_freeze_is_told_to_whoever_asks_for_a_transfer_that_waits(ledger: Ledger) -> None:
+    """`where`, `outcome` and `status` say that it waits, for which freeze, by whom and why."""
+    async with desk_over(ledger, C) as desk, ledger.working():
+        await act(ledger, "freeze", "account", B)
+        await act(ledger, "freeze", "shard", 1)
+        waits = transfer()
+        await desk.send([transfer(A, C), waits])
+        await desk.send([transfer(C, A)], shard=1)
+        await parked(desk, 1)
+        life = await find(ledger.dsn, ledger.redis_url, ledger.prefix, waits["id"])
+        assert (life.state, life.kind) == ("waiting", "transfer")
+        assert life.freeze is not None
+        assert (life.freeze["what"], life.freeze["by"]) == (B, "a test")
+        entry = await find(ledger.dsn, ledger.redis_url, ledger.prefix, f"0:{life.entry}")
+        assert (entry.state, entry.freeze) == ("waiting", life.freeze)
+        async with connect(ledger.dsn, ledger.redis_url, prefix=ledger.prefix) as client:
+            told = await client.outcome(waits["id"])
+            assert isinstance(told, WaitingForThaw)
+            assert (told.what, told.reason) == (B, "it is tried")
+            await act(ledger, "thaw", "account", B)
+            await desk.answers(1)
+            assert await client.outcome(waits["id"]) is Outcome.created
+        told_at = await run(ledger, "status", "--json")
+        shard = json.loads(told_at.out)["shards"][1]
+        assert (shard["state"], shard["waiting"]) == ("frozen", 1)
+        assert shard["oldest_waiting_seconds"] is None
+        assert "FROZEN" in (await run(ledger, "status")).out
+        events = await run(ledger, "events", "--json")
+        assert [json.loads(line)["event"] for line in events.out.splitlines()].count("frozen") == 2
+        await act(ledger, "thaw", "shard", 1)
+        await desk.answers(2)
+
+
+async def test_freeze_of_a_worker_of_an_older_program_is_refused(ledger: Ledger) -> None:
+    """It knows of no freezes, and would go on."""
+    async with ledger.working():
+        await ledger.sql("UPDATE ledger.migrations SET applied_at = clock_timestamp()")
+        with pytest.raises(ConfigurationError, match="start it anew"):
+            await act(ledger, "freeze", "ledger", 1)
+    await act(ledger, "freeze", "ledger", 1)
