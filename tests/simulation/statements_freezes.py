@@ -9,6 +9,18 @@ from engine.ledger.nouns import ID_ZERO
 from tests.simulation.statements_reading import in_force, newest_position
 from tests.simulation.tables import Row, entry_key
 
+_WAITING = (
+    "shard", "generation", "ms", "seq", "freeze_number", "transfers", "size", "digest",
+    "original_generation", "original_ms", "original_seq",
+)  # fmt: skip
+
+
+_FREEZE = ("freeze_number", "kind", "what", "declines", "acted_by", "reason", "time")
+
+
+def _of(row: Row, names: tuple[str, ...]) -> Row:
+    return {name: row[name] for name in names}
+
 
 async def freezes_to_know(run: Any, numbers: list[int], since: int) -> list[Row]:
     acts = list(run.table("freezes").all(run.snapshot))
@@ -18,13 +30,13 @@ async def freezes_to_know(run: Any, numbers: list[int], since: int) -> list[Row]
         thaw = thaws.get(row["freeze_number"])
         declined = thaw is not None and thaw["declines"] and thaw["freeze_number"] > since
         if row["freeze_number"] in numbers or declined:
-            rows.append(row | {"thaw": thaw and thaw["freeze_number"]})
+            rows.append(_of(row, _FREEZE) | {"thaw": thaw and thaw["freeze_number"]})
     return sorted(rows, key=lambda row: row["freeze_number"])
 
 
 async def waiting_of_shards(run: Any, shards: list[int]) -> list[Row]:
     return [
-        row
+        _of(row, (*_WAITING, "flush", "ids"))
         for shard in shards
         for row in run.find("waiting", "shard", shard)
         if run.one("released", "released_pkey", entry_key(row)) is None
@@ -40,14 +52,9 @@ async def waiting_fields(
         if row is not None:
             at = (row["original_generation"], row["original_ms"], row["original_seq"])
             original = run.one("waiting", "waiting_pkey", (shard, *at))
-            rows.append(row | {"original_fields": original and original["fields"]})
+            told = _of(row, ("generation", "ms", "seq", "fields"))
+            rows.append(told | {"original_fields": original and original["fields"]})
     return rows
-
-
-_WAITING = (
-    "shard", "generation", "ms", "seq", "freeze_number", "transfers", "size", "digest",
-    "original_generation", "original_ms", "original_seq",
-)  # fmt: skip
 
 
 async def insert_waiting(run: Any, flush: int, *arguments: Any) -> list[Row]:
