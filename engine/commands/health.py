@@ -57,9 +57,8 @@ class ShardStatus(msgspec.Struct, frozen=True):
     """The worker that it is to go to."""
     waiting: int | None = None
     oldest_waiting_seconds: float | None = None
-    """None too where the shard is frozen: it is meant to wait."""
+    """None too where the shard is frozen, by whom and why: it is meant to wait."""
     frozen_by: str | None = None
-    """By whom the shard is frozen and why."""
     parked: int = 0
     """Entries that wait for a thaw, off the stream."""
 
@@ -76,7 +75,6 @@ class Status(msgspec.Struct):
     workers: list[WorkerReport] = []
     shards: list[ShardStatus] = []
     freezes: list[Frozen] = []
-    """What is frozen."""
 
     strays: dict[str, int] = {}
     """By name, the entries of streams that nobody reads."""

@@ -15,14 +15,9 @@ import msgspec
 from engine.errors import EngineError, InvariantBroken
 from engine.ledger.nouns import Position, stream_name
 from engine.operating.lives import Life, hold_of, transfer_of
-from engine.operating.stream_search import Needle, chain_of, find_in_streams, written_transfer
-from engine.store.inspection import (
-    Inspection,
-    ParkedEntry,
-    PassedEntry,
-    SpentTransfer,
-    open_inspection,
-)
+from engine.operating.parked import life_of_parked
+from engine.operating.stream_search import Needle, chain_of, find_in_streams
+from engine.store.inspection import Inspection, PassedEntry, SpentTransfer, open_inspection
 from engine.store.reports import AccountReport, ShardReport
 from engine.streams.entries import Entry
 from engine.streams.inspection import StreamsInspection
@@ -96,7 +91,8 @@ class _Search:
                 return await self._life_of_spent(spent, id_bytes)
             parked = await self._ledger.parked_with(id_bytes)
             if parked:
-                return await self._life_of_parked(wanted, parked[0], id_bytes)
+                shards = await self._ledger.shards()
+                return life_of_parked(wanted, parked[0], self._prefix, shards, id_bytes)
         accounts = await self._ledger.find_accounts(
             [] if id_bytes is None else [id_bytes], [] if id_bytes is not None else [wanted]
         )
@@ -167,26 +163,6 @@ class _Search:
                     return
         except EngineError as error:
             life.not_looked_at.append(f"the streams: {error}")
-
-    async def _life_of_parked(self, wanted: str, parked: ParkedEntry, id_bytes: bytes) -> Life:
-        """An id that waits for a thaw, off its stream."""
-        life = Life(id=wanted, kind="transfer", state="waiting")
-        await self._set_parked(life, parked)
-        entry = Entry(parked.shard, Position(0, parked.ms, parked.seq), parked.fields)
-        arrival = understand(entry, self._prefix)
-        ids = arrival.rows["id"].tolist()
-        life.transfer = written_transfer(arrival, ids.index(id_bytes))
-        life.chain = chain_of(arrival, ids.index(id_bytes))
-        return life
-
-    async def _set_parked(self, life: Life, parked: ParkedEntry) -> None:
-        life.state, life.waiting_seconds = "waiting", parked.seconds
-        life.stream = stream_name(self._prefix, parked.shard)
-        life.entry = parked.entry
-        life.freeze = parked.freeze
-        owners = await self._ledger.shards()
-        owner = next(shard for shard in owners if shard.shard == parked.shard)
-        life.worker, life.host, life.process = owner.worker, owner.host, owner.process
 
     async def _life_of_account(self, account: AccountReport) -> Life:
         [balance] = await self._ledger.balances([account.id_bytes])
@@ -268,9 +244,7 @@ class _Search:
                 return life
         parked = await self._ledger.parked_at([s.shard for s in among], position.ms, position.seq)
         if parked:
-            life.kind = "entry"
-            await self._set_parked(life, parked[0])
-            return life
+            return life_of_parked(wanted, parked[0], self._prefix, shards)
         letters = [place for place in passed if place.letter is not None]
         if letters or (shard is not None and passed[0].flush is not None):
             place = letters[0] if letters else passed[0]
