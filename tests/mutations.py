@@ -46,6 +46,9 @@ CONNECTED = "tests/integration/test_what_it_is_connected_to.py"
 NUMBERS = "tests/simulation/test_scenarios_numbers.py"
 FENCE = "tests/integration/test_fence.py"
 ANSWERS = "tests/integration/test_client_answers.py"
+FREEZES = "tests/integration/test_freezes.py"
+FROZEN = "tests/unit/test_precedence.py"
+BREAKS = "tests/integration/test_verify_breaks.py"
 DOOR = "tests/integration/test_client_door.py"
 TOLD = "tests/integration/test_commands_told.py"
 STATUS = "tests/integration/test_status_told.py"
@@ -234,6 +237,16 @@ MUTATIONS = [
     Mutation("worker/session.py", "            self.inbox.drop(shards)\n            with anyio", "            with anyio", f"{MOVES}::test_release_with_pipelined_credits"),
     Mutation("worker/intake.py", "if self._places.get(e.shard) is places[e.shard]", "if e.shard in self._places", "tests/unit/test_intake.py"),
     Mutation("store/ownership.py", 'if r["worker"] == owner and not r["alive"]', "if True", "tests/integration/test_shards_claims.py"),
+    # Stop buttons.
+    Mutation("ledger/rules.py", "    if is_frozen:\n", "    if False:\n", FROZEN),
+    Mutation("deciding/sorting.py", "            plain &= ~batch.frozen  # frozen\n", "            pass\n", FROZEN),
+    Mutation("store/small_flush.py", "        and not flush.waiting\n", "", SIMULATED),
+    Mutation("store/small_flush.py", "        and not flush.released\n", "", SIMULATED),
+    Mutation("store/migrations/0008_freezes.sql", "    IF EXISTS (\n            SELECT FROM (SELECT o.worker", "    IF false AND EXISTS (\n            SELECT FROM (SELECT o.worker", FREEZES + "::test_freeze_is_an_act_that_the_ledger_guards"),
+    Mutation("store/migrations/0008_freezes.sql", "IF NEW.act = 'freeze' AND EXISTS", "IF false AND EXISTS", FREEZES + "::test_freeze_is_an_act_that_the_ledger_guards"),
+    Mutation("store/freezes.py", '    older = [row["worker"] for row in owners if row["is_older"]]\n', "    older: list[bytes] = []\n", FREEZES + "::test_freeze_of_a_worker_of_an_older_program_is_refused"),
+    Mutation("commands/health.py", "None if waiting is None or shard.frozen_by else waiting.oldest_seconds", "None if waiting is None else waiting.oldest_seconds", FREEZES),
+    Mutation("verify/checks/16_freezes.sql", "WHEN c.transfers > 0 THEN", "WHEN false THEN", BREAKS),
     # What producers and people are told.
     Mutation("client/delivery.py", "not hmac.compare_digest(words[0], self._secret)", "False", f"{ANSWERS}::test_false_answers_to_a_stream_whose_name_is_known_are_let_be"),
     Mutation("client/delivery.py", "if len(outcomes) != len(outgoing):", "if False:", f"{ANSWERS}::test_an_answer_of_another_length_is_none"),

@@ -194,6 +194,8 @@ class ByRules:
     def __init__(self, accounts: Sequence[Account]) -> None:
         copies = [msgspec.structs.replace(account) for account in accounts]
         self.page = Page({account.id: account for account in copies}, {})
+        self.frozen: set[int] = set()
+        """Places in each entry of what matches a freeze that declines."""
         self.time = START
 
     def step(self, wait: float, entries: Sequence[Entry]) -> list[list[Outcome]]:
@@ -205,7 +207,10 @@ class ByRules:
         )
         for *_, hold in due:
             expire_hold(self.page, hold)
-        return [decide_batch(self.page, batch, shard, self.time) for shard, batch in entries]
+        return [
+            decide_batch(self.page, batch, shard, self.time, self.frozen)
+            for shard, batch in entries
+        ]
 
     def balances(self) -> dict[bytes, tuple[int, ...]]:
         return {
@@ -231,6 +236,7 @@ class ByColumns:
             )
             for a in accounts
         }  # fmt: skip
+        self.frozen: set[int] = set()
         self.book = book or Book(range(SHARDS), 0, SHARDS, capacity=8)
         self.time = START
         self.committed: dict[bytes, IdRecord] = {}
@@ -260,6 +266,10 @@ class ByColumns:
         batch = Batch(
             [transfers_to_rows(transfers) for _, transfers in entries],
             [shard for shard, _ in entries],
+            {
+                entry: np.isin(np.arange(len(transfers)), [*self.frozen])
+                for entry, (_, transfers) in enumerate(entries if self.frozen else ())
+            },
         )
         if forgetful:
             self.book.seen.forget_all()

@@ -30,6 +30,7 @@ from engine.client.patience import Patience
 from engine.client.resends import ids_in_doubt, resend
 from engine.client.routes import Routes
 from engine.errors import InputError, TryAgainError
+from engine.ledger.freezes import WaitingForThaw
 from engine.ledger.nouns import TransferFlags
 from engine.ledger.outcomes import AccountOutcome, Outcome
 from engine.store.client_store import ClientStore
@@ -226,8 +227,10 @@ class Client:
             raise InputError("Expected a time with a time zone in `before`")
         return await self._store.account_history(parse_id(account_id), limit, before)
 
-    async def outcome(self, transfer_id: Id) -> Outcome | None:
+    async def outcome(self, transfer_id: Id) -> Outcome | WaitingForThaw | None:
         """What became of a transfer: `created`, why its id was spent, or None for a free id.
+
+        Of one that waits for a thaw it is told what is frozen: it will be decided.
 
         Raises:
             InputError: The id cannot be read.
@@ -235,6 +238,12 @@ class Client:
         """
         wanted = parse_id(transfer_id)
         kept = await self._store.outcomes([wanted])
+        if wanted not in kept:
+            waiting = await self._store.waiting([wanted])
+            if wanted in waiting:
+                return waiting[wanted]
+            # It may have been decided in between.
+            kept = await self._store.outcomes([wanted])
         return kept[wanted][0] if wanted in kept else None
 
     # Looking at the client itself.

@@ -102,6 +102,8 @@ class Sorter:
             plain[resolves.rows] = True
             debit, credit = debit.copy(), credit.copy()
             debit[resolves.rows], credit[resolves.rows] = resolves.debit, resolves.credit
+        if batch.frozen is not None:
+            plain &= ~batch.frozen  # frozen
         ids = find_taken_ids(batch, forms, plain, self._seen, records)
         plain &= ~ids.taken  # exists, exists_with_different_..., id_already_failed
         plain &= ~given_up

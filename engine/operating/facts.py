@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from shutil import disk_usage
 
@@ -111,7 +111,8 @@ async def _ask_streams(facts: Facts, url: str, prefix: str) -> None:
     try:
         await streams.open()
         positions = {s.shard: Position(s.generation, s.ms, s.seq) for s in facts.shards}
-        facts.waiting = await streams.waiting(positions)
+        frozen = {shard.shard for shard in facts.shards if shard.frozen_by}
+        facts.waiting = without_age(await streams.waiting(positions), frozen)
         facts.ends = await streams.ends(list(positions))
         facts.strays = await find_strays(url, prefix, len(positions))
     except EngineError as error:
@@ -155,3 +156,11 @@ def without_password(url: str) -> str:
     user, _, host = rest.rpartition("@")
     name = user.partition(":")[0]
     return f"{scheme}://{name}@{host}" if name else f"{scheme}://{host}"
+
+
+def without_age(waiting: Mapping[int, Waiting], frozen: Collection[int]) -> dict[int, Waiting]:
+    """What waits in streams; of those of frozen shards nobody is told for how long."""
+    return {
+        shard: msgspec.structs.replace(found, oldest_seconds=None) if shard in frozen else found
+        for shard, found in waiting.items()
+    }

@@ -18,6 +18,7 @@ from engine.store.driver_errors import translated
 from engine.store.flush_copies import FLUSH_SHIFT, copies_of
 from engine.store.rows import DeadLetter, Flush
 from engine.store.small_flush import is_small, small_arguments
+from engine.store.waiting_rows import write_waiting
 
 LOCK_ROUNDS_MAX: Final = 20
 
@@ -126,6 +127,8 @@ class FlushWriter:
             await self._write_dead_letters(flush.dead_letters)
         if flush.positions:
             await self._move_positions(flush)
+        if flush.waiting or flush.released:
+            await write_waiting(self._connections, flush)
         return next_number
 
     async def _write_dead_letters(self, letters: Sequence[DeadLetter]) -> None:

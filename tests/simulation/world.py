@@ -16,6 +16,8 @@ import engine.store.small_flush
 import engine.worker.flush_builder
 import engine.worker.locked_decider
 import engine.worker.pipeline
+import engine.worker.waiting_room
+import engine.worker.waiting_shard
 from engine.book.id_table import key_hashes
 from engine.settings import WorkerSettings
 from engine.store.worker_store import WorkerStore
@@ -35,6 +37,10 @@ PREFIX = "engine"
 SETTINGS = WorkerSettings(
     lease_seconds=1.5, block_ms=1000, claim_seconds=0.4, backoff_seconds_max=0.5
 )
+
+
+def id_of(text: str) -> bytes:
+    return uuid.UUID(text).bytes
 
 
 class Append(msgspec.Struct, gc=False):
@@ -293,6 +299,8 @@ def sized(
     small_postings_max: int = 400,
     ahead_transfers_min: int = 1,
     expiries_max: int = 2,
+    waiting_max: int = 100_000,
+    released_max: int = 1_000,
 ) -> Iterator[None]:
     """Sizes that suit a small world: a filter of ids that forgets, flushes by COPY, much ahead,
     and more holds that expire than go into a flush."""
@@ -303,6 +311,8 @@ def sized(
         (engine.worker.flush_builder, "EXPIRIES_MAX", expiries_max),
         (engine.worker.flush_builder, "EXPIRIES_READ_MAX", expiries_max + 1),
         (engine.worker.locked_decider, "EXPIRIES_MAX", expiries_max),
+        (engine.worker.waiting_shard, "WAITING_TRANSFERS_MAX", waiting_max),
+        (engine.worker.waiting_room, "RELEASED_ENTRIES_MAX", released_max),
     )
     before = [getattr(module, name) for module, name, _ in sizes]
     for module, name, size in sizes:
