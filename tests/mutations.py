@@ -166,6 +166,7 @@ MUTATIONS = [
     Mutation("worker/flush_builder.py", "self.expiries.take_expired(time, EXPIRIES_MAX)", "self.expiries.take_expired(time, 10**9)", "tests/integration/test_floods.py"),
     Mutation("worker/locked_decider.py", "            if portion == 1 and self._is_blamed(error):", "            if self._is_blamed(error):", "tests/simulation/test_scenarios_set_aside.py"),
     Mutation("worker/flush_builder.py", "*(at - 1 for at in self.skipped.values())", "", "tests/simulation/test_scenarios_set_aside.py"),
+    Mutation("worker/locked_flush.py", "careful=True, whole=True", "careful=True", "tests/simulation/test_scenarios_stripes.py"),
     Mutation("worker/attempts.py", "passes = isinstance(error, FundsArrivedError | LockHeldError)", "passes = False", "tests/unit/test_attempts.py"),
     Mutation("store/driver_errors.py", "return LockHeldError(f", "return BookStandsError(f", "tests/integration/test_set_aside.py"),
     Mutation("worker/chain.py", "            self.in_flight.cancel()\n", "            pass\n", "tests/integration/test_set_aside.py"),

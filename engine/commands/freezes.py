@@ -59,7 +59,7 @@ def thaw(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """End a freeze: what waits is decided, in order, before all that came after it.
+    """End a freeze: what waits is decided, in order.
 
     Example: engine thaw account alice --by night-desk --reason "case 4711 is closed"
     """

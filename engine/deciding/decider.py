@@ -71,6 +71,7 @@ class Decider:
         expiring: Ids of holds that expire before the first request, earliest first.
         time: Microseconds since 1970.
         careful: Look up every id first, as after a flush that met one of them in Postgres.
+        whole: Decide it in one piece, without cuts, however much the rules take of it.
         known: What Postgres was found to know of ids just now; None of those that are free.
     """
 
@@ -82,6 +83,7 @@ class Decider:
         time: int,
         *,
         careful: bool = False,
+        whole: bool = False,
         known: Mapping[bytes, IdRecord | None] | None = None,
     ) -> None:
         self._book = book
@@ -91,7 +93,9 @@ class Decider:
         self._time = time
         self._knowledge = Knowledge(book, expiring, known or {})
         self._forms = Forms(batch)
-        self._sorter = Sorter(book, batch, self._forms, expiring, time, careful=careful)
+        self._sorter = Sorter(
+            book, batch, self._forms, expiring, time, careful=careful, whole=whole
+        )
         # The accounts that requests name, and how many accounts the book had when they were found.
         self._named: tuple[Slots, Slots] | None = None
         self._accounts_then = -1

@@ -97,7 +97,7 @@ async def decide_locked(
             due = [hold_id for _, hold_id in expiring.holds if hold_id not in skipped]
             due = due[:expiries_max]
             book = Book(concerned, writing_shard, shard_count)
-            deciding = Decider(book, batch, due, time, careful=True)
+            deciding = Decider(book, batch, due, time, careful=True, whole=True)
             newest = await look_up(deciding, book, store, locked=True)
             more = {shard for found in deciding.locks.values() for shard in found}
             if not more and newest < time:
