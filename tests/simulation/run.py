@@ -49,6 +49,7 @@ def run_seed(seed: int) -> Run:
         ahead_transfers_min=ahead_transfers_min,
         waiting_max=freezes.choice([3, 100_000, 100_000]),
         released_max=freezes.choice([1, 1_000]),
+        cut_rows=random.Random(f"cuts {seed}").choice([1, 1, 100]),
     )
     with told_to(world), sizes:
         try:
