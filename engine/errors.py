@@ -33,6 +33,13 @@ class ConfigurationError(EngineError):
     """Fix the configuration: a setting, a server's version or setting, a missing schema."""
 
 
+class LoginRefusedError(ConfigurationError):
+    """A server does not know this user by this password.
+
+    Whoever was connected before waits instead: passwords are changed in one place after the other.
+    """
+
+
 class ServerError(ConfigurationError):
     """An embedded server cannot be started, reached or stopped."""
 

@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from engine.errors import EngineError, TryAgainError
+from engine.errors import EngineError
 from engine.ledger.outcomes import Outcome
 from engine.operating.facts import gather
 from engine.operating.histogram import CountedHistogram
@@ -154,7 +154,7 @@ class Metrics:
             (w.inbox_transfers / w.settings.inbox_transfers_max for w in self._workers), default=0.0
         )
 
-    def hear_end(self, error: TryAgainError) -> None:
+    def hear_end(self, error: EngineError) -> None:
         """Count a session that ended."""
         text = str(error)
         cause = next((name for name in ("Postgres", "Redis") if text.startswith(name)), "other")

@@ -32,7 +32,7 @@ class OutageRecorder:
         self._ended = asyncio.Event()
         worker.subscribe_to_ends(self._hear)
 
-    def _hear(self, error: TryAgainError) -> None:
+    def _hear(self, error: EngineError) -> None:
         # Of attempts that fail one after the other the first says why.
         if self._reason is None:
             self._reason = str(error)

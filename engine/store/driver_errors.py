@@ -15,6 +15,7 @@ from engine.errors import (
     EngineError,
     InputError,
     LockHeldError,
+    LoginRefusedError,
     RefusedError,
     TryAgainError,
 )
@@ -158,10 +159,10 @@ def _misconfigured(error: Exception, where: str) -> EngineError | None:
             f"the role that Postgres is asked by may not do that: {error.args[0]}; grant it, or "
             "name another role in ENGINE_POSTGRES_DSN"
         )
-    if isinstance(
-        error, asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError
-    ):
-        at = f" at {where}" if where else ""
+    at = f" at {where}" if where else ""
+    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
+        return LoginRefusedError(f"Postgres{at} refuses: {error.args[0]}")
+    if isinstance(error, asyncpg.InvalidCatalogNameError):
         return ConfigurationError(f"Postgres{at} refuses: {error.args[0]}")
     return None
 

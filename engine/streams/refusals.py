@@ -8,7 +8,13 @@ that ends because of a word that it does not know helps nobody.
 
 from typing import Final
 
-from engine.errors import BackpressureError, ConfigurationError, EngineError, TryAgainError
+from engine.errors import (
+    BackpressureError,
+    ConfigurationError,
+    EngineError,
+    LoginRefusedError,
+    TryAgainError,
+)
 
 
 class LostError(TryAgainError):
@@ -65,17 +71,17 @@ _OF_ONE_KEY_SAYS: Final = (
     "invalid stream id",
 )
 
-_FINAL: Final = frozenset({"NOAUTH", "NOPERM", "WRONGPASS", "NOPROTO", "DENIED", "EXECABORT"})
+_LOGIN: Final = frozenset({"NOAUTH", "WRONGPASS"})
+_LOGIN_SAYS: Final = ("invalid password", "invalid username")
+_FINAL: Final = frozenset({"NOPERM", "NOPROTO", "DENIED", "EXECABORT"})
 _FINAL_SAYS: Final = (
     "unknown command",
     "unknown subcommand",
     "unknown option",
     "wrong number of arguments",
     "syntax error",
-    "invalid password",
     "no password is set",
     "without any password configured",
-    "invalid username",
     "operation not permitted",
     "invalid db index",
     "db index is out of range",
@@ -100,6 +106,8 @@ def refusal_of(message: str) -> EngineError:
         return NotNowError(f"Redis takes nothing now: {message}")
     if word in _OF_ONE_KEY or any(words in says for words in _OF_ONE_KEY_SAYS):
         return KeyRefusedError(f"Redis refuses this key: {message}")
+    if word in _LOGIN or any(words in says for words in _LOGIN_SAYS):
+        return LoginRefusedError(f"Redis refuses: {message}")
     if word in _FINAL or any(words in says for words in _FINAL_SAYS):
         return ConfigurationError(f"Redis refuses: {message}")
     return NotNowError(f"Redis takes nothing now: {message}")

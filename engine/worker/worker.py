@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from engine.book.id_table import key_hashes
-from engine.errors import ConfigurationError, TryAgainError
+from engine.errors import ConfigurationError, EngineError, LoginRefusedError, TryAgainError
 from engine.settings import WorkerSettings
 from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
@@ -63,7 +63,7 @@ class Worker:
         self.membership = Membership(shards)
         self.statistics = WorkerStatistics()
         self._subscribers: list[Subscriber] = [self.statistics.add_flush]
-        self._end_subscribers: list[Callable[[TryAgainError], None]] = []
+        self._end_subscribers: list[Callable[[EngineError], None]] = []
         self._stopping = asyncio.Event()
         self._session: Session | None = None
         self._outage = Outage("session_ended", "still_away", "working_again")
@@ -92,11 +92,11 @@ class Worker:
         """Have each flush reported from now on."""
         self._subscribers.append(subscriber)
 
-    def subscribe_to_ends(self, subscriber: Callable[[TryAgainError], None]) -> None:
+    def subscribe_to_ends(self, subscriber: Callable[[EngineError], None]) -> None:
         """Have each session that a server ended, or others in its way, told with the reason."""
         self._end_subscribers.append(subscriber)
 
-    def _tell_end(self, error: TryAgainError) -> None:
+    def _tell_end(self, error: EngineError) -> None:
         self.ready.clear()
         for subscriber in self._end_subscribers:
             subscriber(error)
@@ -125,7 +125,8 @@ class Worker:
         """Work until `stop`.
 
         Raises:
-            ConfigurationError: A server is not as it must be; retrying would not help.
+            ConfigurationError: A server is not as it must be; retrying would not help. A password
+                that was right once is tried again.
             InvariantBroken: Something that cannot happen did; nothing of it is committed.
         """
         registered = False
@@ -141,7 +142,9 @@ class Worker:
                     registered = True
                 self._session = self._begin_session()
                 await self._session.run()
-            except TryAgainError as error:
+            except (TryAgainError, LoginRefusedError) as error:
+                if isinstance(error, LoginRefusedError) and not registered:
+                    raise
                 if self.statistics.flushes > flushes:
                     backoff = 0.0
                 self._outage.note(str(error), asyncio.get_running_loop().time())
@@ -210,6 +213,6 @@ class Worker:
                     leaving=True,
                 )
             await self.store.ownership.expire_lease()
-        except TryAgainError as error:
+        except (TryAgainError, LoginRefusedError) as error:
             _log.warning("shards_not_released", reason=str(error))
         self.store.drop()

@@ -32,6 +32,9 @@ def main() -> None:
     parser.add_argument(
         "--bulk", type=int, default=0, metavar="N", help="send entries of N plain transfers too"
     )
+    parser.add_argument(
+        "--disk", type=int, default=0, metavar="MIB", help="a small disk, which is full at times"
+    )
     parser.add_argument("--log", type=Path, help="a file for what workers log")
     options = parser.parse_args()
     only, without = ({*text.split(",")} - {""} for text in (options.only, options.without))
@@ -43,7 +46,9 @@ def main() -> None:
     print(f"seed {options.seed}")
     with tempfile.TemporaryDirectory(prefix="engine-chaos-") as directory:
         say = functools.partial(print, flush=True)
-        chaos = Chaos(Path(directory), options.seed, say, faults, options.log, options.bulk)
+        chaos = Chaos(
+            Path(directory), options.seed, say, faults, options.log, options.bulk, options.disk
+        )
         asyncio.run(chaos.run(options.minutes * 60))
 
 

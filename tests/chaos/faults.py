@@ -58,6 +58,8 @@ class World:
         self.fleet = fleet
         self.chance = chance
         self.say = say
+        self.is_on_small_disk = False
+        """Whether what the servers keep is on a disk that a fault may fill."""
         self.sent = Sent(ledger)
         """What hostile producers sent."""
 

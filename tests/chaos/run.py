@@ -16,7 +16,8 @@ from typing import Any, Final
 
 import asyncpg
 
-import tests.chaos.outer_faults  # noqa: F401 - adds its own to FAULTS
+import tests.chaos.outer_faults
+import tests.chaos.storage_faults  # noqa: F401 - both add their own to FAULTS
 from engine.ledger.nouns import stream_name
 from engine.servers import Servers
 from tests.bounds import CONDITION_SECONDS_MAX
@@ -26,6 +27,7 @@ from tests.chaos.crew import Crew
 from tests.chaos.faults import FAULTS, World
 from tests.chaos.fleet import Fleet
 from tests.chaos.report import Injection, Report
+from tests.chaos.small_disk import small_disk
 from tests.desks import account
 from tests.fuzz.attack import HONEST_ACCOUNTS, HOSTILE_ACCOUNTS, PLAIN_ACCOUNTS
 from tests.fuzz.honest import HonestProducer
@@ -51,6 +53,7 @@ class Chaos:
         faults: Names of those to draw from.
         log: A file that gets what workers log; None for one in `directory`.
         bulk: Transfers of an entry of plain ones, sent all the time; 0 for none.
+        disk_mib: Of a disk in memory for the servers, which is filled at times; 0 for none.
     """
 
     def __init__(
@@ -61,7 +64,9 @@ class Chaos:
         faults: Collection[str] = tuple(FAULTS),
         log: Path | None = None,
         bulk: int = 0,
+        disk_mib: int = 0,
     ) -> None:
+        self._disk_mib = disk_mib
         self._bulk = bulk
         self._log = log or directory / "workers.log"
         self._directory = directory
@@ -69,6 +74,8 @@ class Chaos:
         self._seed = seed
         self.report = Report(tell)
         self._weights = {name: FAULTS[name][1] for name in FAULTS if name in faults}
+        if not disk_mib:
+            self._weights.pop("disk_full", None)
 
     async def run(self, seconds: float) -> None:
         """Let things happen for so long, then see that nothing is wrong.
@@ -76,7 +83,11 @@ class Chaos:
         Raises:
             AssertionError: Something is.
         """
-        with Servers(self._directory, postgres_settings={"shared_buffers": "128MB"}) as servers:
+        servers_at = self._directory / "servers"
+        with (
+            small_disk(servers_at, self._disk_mib),
+            Servers(servers_at, postgres_settings={"shared_buffers": "128MB"}) as servers,
+        ):
             self._ledger = await make_ledger(servers.postgres.dsn, servers.valkey.url)
             shards = range(self._ledger.shard_count)
             self._probes = [HonestProducer(self._ledger, s, CONDITION_SECONDS_MAX) for s in shards]
@@ -87,6 +98,7 @@ class Chaos:
             self._world = World(
                 servers, self._ledger, self._crew, self._fleet, self._chance, self.report.say
             )
+            self._world.is_on_small_disk = bool(self._disk_mib)
             mixed = Producers(self._ledger, self._seed)
             bank = Bank(self._ledger, self._seed + 1)
             self._load = mixed, bank
