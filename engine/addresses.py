@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from engine.errors import ConfigurationError
-from engine.servers import Addresses, find_running
+from engine.servers import Addresses, find_owner, find_running
 from engine.settings import (
+    OWNER_VARIABLE,
     POSTGRES_VARIABLE,
     REDIS_VARIABLE,
     data_directory,
@@ -52,6 +53,20 @@ def find_postgres(postgres_dsn: str | None = None, data: Path | None = None) -> 
         _check_given_once(postgres_dsn)
         return _running(data).postgres_dsn
     return postgres_dsn or read_variable(POSTGRES_VARIABLE) or _running(None).postgres_dsn
+
+
+def find_owner_postgres(postgres_dsn: str | None = None, data: Path | None = None) -> str:
+    """The Postgres for whoever makes and changes the ledger; of a running `up` its owner's.
+
+    Raises ConfigurationError, as `find_addresses`.
+    """
+    if data is not None:
+        _check_given_once(postgres_dsn)
+    else:
+        given = postgres_dsn or read_variable(OWNER_VARIABLE) or read_variable(POSTGRES_VARIABLE)
+        if given:
+            return given
+    return find_owner(data_directory(data)) or _running(data).postgres_dsn
 
 
 def _check_given_once(address: str | None) -> None:

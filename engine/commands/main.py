@@ -13,6 +13,9 @@ COMMANDS: Final = {
     "init": Command(
         "engine.commands.init:init", "Make the ledger in Postgres, or bring it up to date."
     ),
+    "roles": Command(
+        "engine.commands.roles:roles", "Print who may do what in Postgres and Redis, or make it so."
+    ),
     "worker": Command(
         "engine.commands.worker:worker", "Run workers: read the streams, decide, write to Postgres."
     ),

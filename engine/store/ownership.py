@@ -89,7 +89,10 @@ class Ownership:
             return
         pid, me = self._connections.writer.get_server_pid(), self._connections.worker
         for row in await self._connections.watch("terminate_blockers", pid, me):
-            _log.warning("frozen_backend_ended", backend=row["application_name"])
+            if row["ended"]:
+                _log.warning("frozen_backend_ended", backend=row["application_name"])
+            else:  # The owner is no member of its login, as `engine roles --login` makes it.
+                _log.error("frozen_backend_stays", backend=row["application_name"])
 
     # Looking.
 

@@ -226,7 +226,7 @@ async def test_settings_of_the_role_do_not_reach_a_session(at: Desk) -> None:
     for setting, value in others.items():
         await connection.execute(f"ALTER DATABASE {name} SET {setting} = '{value}'")
     await connection.close()
-    store = WorkerStore(at.ledger.dsn, uuid.uuid4().bytes)
+    store = WorkerStore(at.ledger.engine_dsn, uuid.uuid4().bytes)
     await store.open()
     for setting, value in others.items():
         found = await store._connections.writer.fetchval("SELECT current_setting($1)", setting)
@@ -239,7 +239,7 @@ async def test_a_database_without_writes_is_waited_for(at: Desk) -> None:
     name = at.ledger.dsn.rsplit("/", 1)[1]
     await at.ledger.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     worker = at.ledger.worker([0])
-    store = WorkerStore(at.ledger.dsn, uuid.uuid4().bytes)
+    store = WorkerStore(at.ledger.engine_dsn, uuid.uuid4().bytes)
     await store.open()
     with pytest.raises(TryAgainError, match="takes no writes"):
         await store.ownership.register(1.0)

@@ -86,7 +86,7 @@ class Real(Side):
         self._ledger = ledger
 
     async def _connect(self, name: str) -> Any:
-        connection = await connect(self._ledger.dsn, name)
+        connection = await connect(self._ledger.engine_dsn, name)
         await connection.execute(f"SET lock_timeout = {round(LOCK_SECONDS_MAX * 1000)}")
         return connection
 
