@@ -1,6 +1,8 @@
 """Which Postgres and which Redis: as given, as the environment says, or those of a running `up`."""
 
+import re
 from pathlib import Path
+from typing import Final
 
 from engine.errors import ConfigurationError
 from engine.servers import Addresses, find_owner, find_running
@@ -11,6 +13,19 @@ from engine.settings import (
     data_directory,
     read_variable,
 )
+
+_PASSWORD_WORD: Final = re.compile(
+    r"(\b(?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'?|(?:[^\s'\\]|\\.)+)", re.IGNORECASE
+)
+"""As in `host=... password=...`."""
+
+_SHOWN: Final = frozenset(
+    {
+        "db", "dbname", "host", "port", "user", "username", "sslmode", "sslrootcert",
+        "ssl_ca_certs", "ssl_cert_reqs", "target_session_attrs", "connect_timeout",
+    }
+)  # fmt: skip
+"""Options of addresses that are printed as they are; of any other only the name is."""
 
 
 def find_addresses(
@@ -67,6 +82,27 @@ def find_owner_postgres(postgres_dsn: str | None = None, data: Path | None = Non
         if given:
             return given
     return find_owner(data_directory(data)) or _running(data).postgres_dsn
+
+
+def without_password(address: str) -> str:
+    """An address that may be printed: as whom and where, and no secret of its options."""
+    scheme, found, rest = address.partition("://")
+    user, at, host = rest.rpartition("@")
+    if not found or not at:
+        return mask_options(address)
+    name = user.partition(":")[0]
+    return mask_options(f"{scheme}://{name}@{host}" if name else f"{scheme}://{host}")
+
+
+def mask_options(address: str) -> str:
+    """An address, or a word with one in it, whose options tell no secret."""
+    place, query, options = address.partition("?")
+    words = _PASSWORD_WORD.sub(r"\1...", place)
+    shown = [
+        f"{name}{equals}{value if name in _SHOWN else '...' if equals else ''}"
+        for name, equals, value in (option.partition("=") for option in options.split("&"))
+    ]
+    return words + query + "&".join(shown)
 
 
 def _check_given_once(address: str | None) -> None:

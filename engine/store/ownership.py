@@ -98,10 +98,7 @@ class Ownership:
 
     async def changes(self, seconds_max: float) -> None:
         """Wait until an owner or a move has changed, but not for longer than this."""
-        try:
-            await asyncio.wait_for(self._connections.changed.wait(), seconds_max)
-        except TimeoutError:
-            return
+        await self._connections.wait_for_change(seconds_max)
 
     async def look(self) -> tuple[list[Holding], list[LiveWorker]]:
         """Who owns what, what is asked for, and who is alive; changes from now on are heard."""

@@ -38,7 +38,7 @@ _WORDS: Final[dict[UserKind, tuple[str, ...]]] = {
     ),
     "operator": (
         f"{_ALWAYS} {_CLUSTER} {_FACTS} {_OF_ENGINES} ~{{at}}:ledger",
-        "+xrange +xrevrange +xlen +xinfo|stream +xadd +exists +type +get +scan",
+        "+xrange +xrevrange +xlen +xinfo|stream +xadd +exists +type +get +scan +client|id",
     ),
 }
 """What each kind may: words of ACL SETUSER, and in brackets what holds for other keys alone."""

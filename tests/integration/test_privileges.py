@@ -49,7 +49,6 @@ NEITHER_ENGINE_NOR_CREATOR = (
     "SELECT nextval('ledger.accounts_number_seq')",
     "ALTER SEQUENCE ledger.flush_numbers RESTART",
     "ALTER TABLE ledger.accounts OWNER TO CURRENT_USER",
-    "GRANT SELECT ON ledger.spent TO PUBLIC",
     "INSERT INTO ledger.migrations (number, name) VALUES (9999, 'mine')",
     "INSERT INTO ledger.outcomes (number, name) VALUES (999, 'mine')",
     "INSERT INTO ledger.settings (one, shard_count) VALUES (true, 1)",

@@ -1,6 +1,7 @@
 """Least privilege in Postgres: how the roles are made, changed and kept apart."""
 
 import asyncio
+import time
 import uuid
 from typing import Any
 
@@ -8,6 +9,7 @@ import asyncpg
 import pytest
 
 from engine.errors import ConfigurationError
+from engine.store.connections import CHANGES_PER_SECOND_MAX
 from engine.store.migrate import migrate
 from engine.store.roles import Login, apply_roles, find_roles, grants, script
 from engine.store.scram import scram_of
@@ -212,3 +214,29 @@ async def test_all_of_a_worker_runs_under_the_least_role(postgres_dsn: str, redi
         assert row["n"] == 1
         users = await at.ledger.sql("SELECT id FROM ledger.accounts WHERE id = ANY ($1)", [A, B])
         assert len(users) == 2
+
+
+async def test_a_stranger_who_notifies_without_end_is_believed_now_and_then(
+    ledger: Ledger, connected: Connected
+) -> None:
+    """Whoever may connect may NOTIFY: workers look no more than so often."""
+    await ledger.sql(f"CREATE ROLE {ledger.prefix}_noise LOGIN PASSWORD 'secret'")
+    stranger = await connected(as_user(ledger.dsn, f"{ledger.prefix}_noise"))
+    worker = ledger.worker()
+    looks = 0
+    look = worker.store.ownership.look
+
+    async def counted() -> Any:
+        nonlocal looks
+        looks += 1
+        return await look()
+
+    worker.store.ownership.look = counted  # type: ignore[method-assign]
+    async with ledger.working(worker):
+        looks, began = 0, time.monotonic()
+        for _ in range(1000):
+            await stranger.execute("NOTIFY ledger_shards")
+            await asyncio.sleep(0.002)
+        seconds = time.monotonic() - began
+        print(f"{looks} looks in {seconds:.1f} s")
+        assert looks <= CHANGES_PER_SECOND_MAX * (seconds + 2)
