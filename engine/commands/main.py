@@ -51,6 +51,10 @@ COMMANDS: Final = {
         "engine.commands.verify:verify",
         "Check every posting, balance, id and position of the ledger.",
     ),
+    "chain": Command(
+        "engine.commands.chain:chain",
+        "Print the heads of the chain, to be kept or signed elsewhere.",
+    ),
     "bench": Command(
         "benchmarks.command:bench", "Measure durable transfers a second, beside bare COPY."
     ),

@@ -43,7 +43,8 @@ GRANT UPDATE (queue) ON ledger.workers, ledger.settings, flows.workers TO :engin
 GRANT USAGE ON SCHEMA ledger TO :creator;
 GRANT INSERT (id, ledger, code, flags, name, user_data_128, user_data_64, user_data_32), SELECT (id)
     ON ledger.accounts TO :creator;
-GRANT EXECUTE ON FUNCTION ledger.shard_of(uuid), ledger.is_number_given(bigint) TO :creator;
+-- A column of `accounts` is made by it: whoever may insert some must call it. It reads nothing.
+GRANT EXECUTE ON FUNCTION ledger.shard_of(uuid) TO PUBLIC;
 
 -- ---------------------------------------------------------------- who reads
 
@@ -56,7 +57,7 @@ GRANT SELECT ON
 GRANT EXECUTE ON FUNCTION
     ledger.flush_of_entry(integer, integer, bigint, bigint),
     ledger.history(uuid, integer, timestamptz, bigint), ledger.postings_of(uuid),
-    ledger.shard_of(uuid), ledger.why_declined(uuid),
+    ledger.why_declined(uuid),
     -- Those that views are made of; they read nothing.
     ledger.legs_of(ledger.posted), ledger.little_endian(bytea, integer, integer),
     ledger.saturated(numeric), ledger.transfer_flags(integer), ledger.unsigned(bigint),

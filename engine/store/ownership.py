@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from engine.book.content import digest_of_change
 from engine.errors import ChainMovedError
 from engine.ledger.nouns import ID_ZERO
 from engine.store.commit import commit_and_settle
@@ -276,8 +277,9 @@ class Ownership:
         """Write a change of owner, both workers being locked; returns its number."""
         connections = self._connections
         number: int = await connections.reserve_number()
-        fence = (connections.worker, sequence, number, kind, time, 0, 0, 0)
-        await connections.write("fence", *fence)
+        digest = digest_of_change(shards, former, worker)
+        me = connections.worker
+        await connections.write("fence", me, sequence, number, kind, time, 0, 0, 0, digest, [])
         other = former if worker == connections.worker else worker
         named = number if kind == "claim" else None
         await connections.write("append_lent_flush", [other], kind, time, named)

@@ -69,6 +69,8 @@ class Flush(msgspec.Struct):
     """Of the same shards: all their holds that lapse by then are resolved."""
     dead_letters: list[DeadLetter]
     kind: Literal["flush", "locked"] = "flush"
+    digest: bytes | None = None
+    """Of all that it writes, made beforehand too."""
     copies: list[tuple[str, Copy]] | None = None
     """Tables and rows as bytes, made beforehand while another flush was under way."""
 

@@ -193,8 +193,9 @@ async def test_a_stale_version_means_redo(size: int, at: Desk) -> None:
         await at.send(batch(3))
         await at.answers(1)
         await at.ledger.sql(
-            "WITH flush AS (INSERT INTO ledger.flushes (worker, sequence, kind, time, postings)"
-            "   SELECT '00000000-0000-0000-0000-000000000000', 1 + max(sequence), 'flush',"
+            "WITH flush AS ("
+            "   INSERT INTO ledger.flushes (worker, sequence, kind, digest, time, postings)"
+            "   SELECT '00000000-0000-0000-0000-000000000000', 1 + max(sequence), 'flush', '',"
             "          clock_timestamp(), 2 FROM ledger.flushes RETURNING number)"
             " INSERT INTO ledger.posted"
             " SELECT stripe, version + 1, 1, flush.number * 1048576 + row_number() OVER (),"

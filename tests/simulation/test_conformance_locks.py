@@ -143,7 +143,7 @@ async def test_a_small_flush_waits_for_its_workers_row_before_it_enters_an_id(si
     spent = [[transfer_id], [number << 20], [None], [None], [None], [None], [0], [0], [54]]
     arguments = [worker, 1, number, TIME, 0, 1, 0, *spent, *([None] for _ in range(7))]
     arguments += [number << 20, *([] for _ in range(12 + 4 + 5))]
-    waiting = asyncio.create_task(value(two, "flush_small", *arguments))
+    waiting = asyncio.create_task(value(two, "flush_small", *arguments, bytes(32), []))
     assert await waits(waiting)
     await three.execute("BEGIN")
     await copy_spent(three, transfer_id)

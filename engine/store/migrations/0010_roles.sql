@@ -57,6 +57,8 @@ ALTER FUNCTION ledger.why_declined(uuid) SECURITY DEFINER SET search_path = pg_c
 ALTER FUNCTION ledger.flush_of_entry(integer, integer, bigint, bigint)
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 ALTER FUNCTION ledger.is_number_given(bigint) SET search_path = pg_catalog, pg_temp;
+-- Whoever may insert accounts calls nothing else.
+ALTER FUNCTION ledger.guard_account() SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 
 -- ---------------------------------------------------------------- frozen backends
 
