@@ -230,10 +230,8 @@ def seal_of(row: Mapping[str, Any]) -> bytes:
         + row["id"].bytes
         + struct.pack(">qi", row["ledger"], row["code"])
         + data_128
-        + struct.pack(
-            ">qqq", int(row["user_data_64"]) - 2**63, row["user_data_32"], row["created_at"]
-        )
-        + ",".join(row["flags"]).encode()
+        + struct.pack(">qq", row["user_data_32"], row["created_at"])
+        + f"{row['user_data_64']} {','.join(row['flags'])}".encode()
     ).digest()
 
 

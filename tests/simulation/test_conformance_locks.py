@@ -232,22 +232,28 @@ async def test_a_frozen_one_is_cleared_out_of_the_way_and_nobody_else(side: Side
     assert await waiting == [{"worker": wanted}]
 
 
-async def test_a_dead_letter_that_is_there_is_let_be(side: Side) -> None:
+async def test_a_dead_letter_that_is_there_is_seen_and_refused(side: Side) -> None:
     one, two = await side.connect(), await side.connect()
-    letter = ([0], [0], [5], [1], ["for the test"], [1, 1], [b"a", b"b"])
+    letter = ([0], [0], [5], [1], ["for the test"], [1, 1], [b"a", b"b"], 7)
+    assert await run(one, "letters_there", *letter[:4]) == []
     await one.execute("BEGIN")
     await run(one, "insert_dead_letters", *letter)
     waiting = asyncio.create_task(run(two, "insert_dead_letters", *letter))
     assert await waits(waiting)
     await one.execute("COMMIT")
-    await waiting
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await waiting
+    there = await run(two, "letters_there", *([*key, 3] for key in letter[:4]))
+    assert [(row["shard"], row["generation"], row["ms"], row["seq"]) for row in there] == [
+        (0, 0, 5, 1)
+    ]
 
 
 async def test_dead_letters_keep_each_its_fields(side: Side) -> None:
     one = await side.connect()
     places, fields = [1, 1, 3, 3, 3, 3], [b"a", b"1", b"c", b"", b"d", b"\0\xff"]
     columns = [0] * 3, [0] * 3, [5, 6, 7], [0] * 3, ["x", "y", "z"]
-    await run(one, "insert_dead_letters", *columns, places, fields)
+    await run(one, "insert_dead_letters", *columns, places, fields, 7)
     rows = await side.dead_letters()
     assert [(row["ms"], row["reason"], row["fields"]) for row in rows] == [
         (5, "x", [b"a", b"1"]),

@@ -26,9 +26,8 @@ CREATE FUNCTION ledger.seal_of(a ledger.accounts) RETURNS bytea
     RETURN sha256(
         int8send(a.number) || uuid_send(a.id) || int8send(a.ledger) || int4send(a.code)
         || uuid_send(coalesce(a.user_data_128, '00000000-0000-0000-0000-000000000000'))
-        || int8send((a.user_data_64 - 9223372036854775808)::bigint) || int8send(a.user_data_32)
-        || int8send((extract(epoch FROM a.created_at) * 1000000)::bigint)
-        || convert_to(array_to_string(a.flags, ','), 'UTF8'));
+        || int8send(a.user_data_32) || int8send((extract(epoch FROM a.created_at) * 1000000)::bigint)
+        || convert_to(a.user_data_64 || ' ' || array_to_string(a.flags, ','), 'UTF8'));
 
 CREATE FUNCTION ledger.seal_account() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
