@@ -1,6 +1,6 @@
 """What a ledger in plain Postgres does: a function call a transfer, and TPC-B, beside the engine.
 
-`function.sql` is a ledger in the manner of pgledger: a plpgsql function that locks both
+The function of `engine demo` is a ledger in the manner of pgledger: in plpgsql, it locks both
 accounts' rows, checks the limit and writes a transfer with two entries. pgbench calls it,
 prepared, a transaction a call, over as many connections as are best of 4, 16 and 64. TPC-B
 is pgbench's own transaction at scale 50. Both wait for the disk. Then the engine on the same
@@ -19,13 +19,13 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import asyncpg
 
 from benchmarks.report import Result, Row, Size, note, run
 from benchmarks.serving import WORKERS_BEST, Ledger, new_ledger, running_engine
 from benchmarks.workload import fund, make_accounts, uniform
+from engine.commands.demo_race import CALL, FUNCTION
 from engine.servers.binaries import find_postgres
 
 SIZES = {
@@ -36,13 +36,6 @@ SIZES = {
     "workers": Size(WORKERS_BEST, WORKERS_BEST, "in one engine process"),
 }
 CONNECTIONS = (4, 16, 64)
-
-CALL = r"""
-\set debit random(1, :accounts)
-\set credit 1 + (:debit + random(0, :accounts - 2)) % :accounts
-\set amount random(1, 999)
-SELECT rival.create_transfer(:debit, :credit, :amount);
-"""
 
 FUNCTION_FAULTS = """
 SELECT count(*) FILTER (WHERE a.balance <> 1000000000 + coalesce(e.sum, 0)
@@ -109,8 +102,7 @@ async def faults_of(dsn: str, query: str, done: int) -> list[str]:
 
 async def make_rival(dsn: str, accounts: int) -> None:
     connection = await asyncpg.connect(dsn)
-    text = Path(__file__).with_suffix(".sql").read_text()
-    await connection.execute(text.replace(":accounts", str(accounts)))
+    await connection.execute(FUNCTION.read_text().replace(":accounts", str(accounts)))
     await connection.close()
 
 

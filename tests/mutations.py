@@ -46,6 +46,9 @@ CONNECTED = "tests/integration/test_what_it_is_connected_to.py"
 NUMBERS = "tests/simulation/test_scenarios_numbers.py"
 FENCE = "tests/integration/test_fence.py"
 ANSWERS = "tests/integration/test_client_answers.py"
+FREEZES = "tests/integration/test_freezes.py"
+FROZEN = "tests/unit/test_precedence.py"
+BREAKS = "tests/integration/test_verify_breaks.py"
 DOOR = "tests/integration/test_client_door.py"
 TOLD = "tests/integration/test_commands_told.py"
 STATUS = "tests/integration/test_status_told.py"
@@ -115,7 +118,7 @@ MUTATIONS = [
     Mutation("deciding/decider.py", "ended[here] = outcomes[resolves.made[here]] == 0", "pass", EQUAL),
     Mutation("deciding/sorting.py", "        plain &= ~book.closed[credit]", "        ", EQUAL),
     Mutation("deciding/dependents.py", "dirty[column[conditional[column]]] = True", "pass", EQUAL),
-    Mutation("deciding/decider.py", "status = ends.get(record.transfer.id, record.status)", "status = record.status", EQUAL),
+    Mutation("deciding/knowledge.py", "status = ends.get(record.transfer.id, record.status)", "status = record.status", EQUAL),
     Mutation("deciding/decider.py", '        missing = self._ask_ids(set(self._batch.rows["id"][refused].tolist()))\n', "        missing = None\n", EQUAL),
     Mutation("book/postings.py", "version=(versions - first)[stripes] + ends,", "version=(versions - first)[stripes] + ends + 1,", EQUAL),
     Mutation("book/book.py", "            self.closed[slot] = closed\n", "            pass\n", EQUAL),
@@ -140,7 +143,7 @@ MUTATIONS = [
     Mutation("store/queries/flushes/flush_small.sql", "WITH me AS (SELECT worker FROM ledger.workers WHERE worker = $1 FOR UPDATE)", "WITH me AS (UPDATE ledger.workers SET host = host WHERE worker = $1 RETURNING worker)", STRIPES + "::test_long_snapshot_open_flush_cost_flat"),
     Mutation("store/flush_copies.py", "        if values.any()\n", "        if values.all()\n", "tests/unit/test_copies.py"),
     Mutation("store/copy.py", "values if len(values) == 1 else values[start : start + length]", "values[:length]", "tests/unit/test_copies.py"),
-    Mutation("store/flush_copies.py", "    order = np.argsort(high)\n", "    return np.arange(len(high))\n", DUPLICATES + "::test_opposite_id_order_no_deadlock"),
+    Mutation("store/flush_copies.py", "    order = np.argsort(high)\n", "    return np.arange(len(high))\n", "tests/unit/test_copies.py"),
     Mutation("store/queries/workers/terminate_blockers.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_sigstop_mid_copy_is_taken_over"),
     Mutation("store/queries/workers/terminate_blockers.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_duplicate_behind_a_frozen_flush"),
     Mutation("store/queries/workers/terminate_blockers.sql", "AND h.expires_at <= clock_timestamp()", "AND false", TAKEOVER + "::test_claimer_frozen_on_a_live_workers_row"),
@@ -166,7 +169,8 @@ MUTATIONS = [
     Mutation("worker/flush_builder.py", "self.expiries.take_expired(time, EXPIRIES_MAX)", "self.expiries.take_expired(time, 10**9)", "tests/integration/test_floods.py"),
     Mutation("worker/locked_decider.py", "            if portion == 1 and self._is_blamed(error):", "            if self._is_blamed(error):", "tests/simulation/test_scenarios_set_aside.py"),
     Mutation("worker/flush_builder.py", "*(at - 1 for at in self.skipped.values())", "", "tests/simulation/test_scenarios_set_aside.py"),
-    Mutation("worker/attempts.py", "passes = isinstance(error, FundsArrivedError | LockHeldError)", "passes = False", "tests/integration/test_set_aside.py"),
+    Mutation("worker/locked_flush.py", "careful=True, whole=True", "careful=True", "tests/simulation/test_scenarios_stripes.py"),
+    Mutation("worker/attempts.py", "passes = isinstance(error, FundsArrivedError | LockHeldError)", "passes = False", "tests/unit/test_attempts.py"),
     Mutation("store/driver_errors.py", "return LockHeldError(f", "return BookStandsError(f", "tests/integration/test_set_aside.py"),
     Mutation("worker/chain.py", "            self.in_flight.cancel()\n", "            pass\n", "tests/integration/test_set_aside.py"),
     Mutation("worker/seal_checks.py", "        if total:\n", "        if False:\n", "tests/unit/test_seal_checks.py"),
@@ -237,11 +241,21 @@ MUTATIONS = [
     Mutation("worker/session.py", "            self.inbox.drop(shards)\n            with anyio", "            with anyio", f"{MOVES}::test_release_with_pipelined_credits"),
     Mutation("worker/intake.py", "if self._places.get(e.shard) is places[e.shard]", "if e.shard in self._places", "tests/unit/test_intake.py"),
     Mutation("store/ownership.py", 'if r["worker"] == owner and not r["alive"]', "if True", "tests/integration/test_shards_claims.py"),
+    # Stop buttons.
+    Mutation("ledger/rules.py", "    if is_frozen:\n", "    if False:\n", FROZEN),
+    Mutation("deciding/sorting.py", "            plain &= ~batch.frozen  # frozen\n", "            pass\n", FROZEN),
+    Mutation("store/small_flush.py", "        and not flush.waiting\n", "", SIMULATED),
+    Mutation("store/small_flush.py", "        and not flush.released\n", "", SIMULATED),
+    Mutation("store/migrations/0008_freezes.sql", "    IF EXISTS (\n            SELECT FROM (SELECT o.worker", "    IF false AND EXISTS (\n            SELECT FROM (SELECT o.worker", FREEZES + "::test_freeze_is_an_act_that_the_ledger_guards"),
+    Mutation("store/migrations/0008_freezes.sql", "IF NEW.act = 'freeze' AND EXISTS", "IF false AND EXISTS", FREEZES + "::test_freeze_is_an_act_that_the_ledger_guards"),
+    Mutation("store/freezes.py", '    older = [row["worker"] for row in owners if row["is_older"]]\n', "    older: list[bytes] = []\n", FREEZES + "::test_freeze_of_a_worker_of_an_older_program_is_refused"),
+    Mutation("commands/health.py", "None if waiting is None or shard.frozen_by else waiting.oldest_seconds", "None if waiting is None else waiting.oldest_seconds", FREEZES),
+    Mutation("verify/checks/16_freezes.sql", "WHEN c.transfers > 0 THEN", "WHEN false THEN", BREAKS),
     # What producers and people are told.
     Mutation("client/delivery.py", "not hmac.compare_digest(words[0], self._secret)", "False", f"{ANSWERS}::test_false_answers_to_a_stream_whose_name_is_known_are_let_be"),
     Mutation("client/delivery.py", "if len(outcomes) != len(outgoing):", "if False:", f"{ANSWERS}::test_an_answer_of_another_length_is_none"),
     Mutation("client/patience.py", "max(passed - TICK_SECONDS - LATE_SECONDS_MAX, 0.0)", "0.0", f"{ANSWERS}::test_time_in_which_the_callers_loop_was_busy_is_not_waited_for"),
-    Mutation("client/outgoing.py", "return OutcomeUnknownError(", "return TryAgainError(", f"{ANSWERS}::test_no_two_clients_or_entries_have_a_request_that_one_could_guess"),
+    Mutation("client/entry.py", "return OutcomeUnknownError(", "return TryAgainError(", f"{ANSWERS}::test_no_two_clients_or_entries_have_a_request_that_one_could_guess"),
     Mutation("settings.py", "given or read_variable(PREFIX_VARIABLE) or PREFIX", "given or PREFIX", DOOR),
     Mutation("commands/sources.py", 'if unknown or "id" not in columns:', "if False:", f"{TOLD}::test_a_csv_without_a_header_is_an_error_that_says_so"),
     Mutation("commands/accounts.py", "if twice is not None:", "if False:", f"{TOLD}::test_a_key_that_stands_twice_in_an_account_is_refused"),

@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from engine.book.book import LARGE, NEAR_OVERFLOW, Book
+from engine.book.book import Book
 from engine.book.columns import AccountRow, Decision, Postings
+from engine.book.counter_bounds import LARGE, NEAR_OVERFLOW
 from engine.book.postings import RUN_POSTINGS_MAX, post_decisions
 from engine.deciding.batch import Batch
 from engine.deciding.decider import Decider
@@ -193,6 +194,8 @@ class ByRules:
     def __init__(self, accounts: Sequence[Account]) -> None:
         copies = [msgspec.structs.replace(account) for account in accounts]
         self.page = Page({account.id: account for account in copies}, {})
+        self.frozen: set[int] = set()
+        """Places in each entry of what matches a freeze that declines."""
         self.time = START
 
     def step(self, wait: float, entries: Sequence[Entry]) -> list[list[Outcome]]:
@@ -204,7 +207,10 @@ class ByRules:
         )
         for *_, hold in due:
             expire_hold(self.page, hold)
-        return [decide_batch(self.page, batch, shard, self.time) for shard, batch in entries]
+        return [
+            decide_batch(self.page, batch, shard, self.time, self.frozen)
+            for shard, batch in entries
+        ]
 
     def balances(self) -> dict[bytes, tuple[int, ...]]:
         return {
@@ -230,6 +236,7 @@ class ByColumns:
             )
             for a in accounts
         }  # fmt: skip
+        self.frozen: set[int] = set()
         self.book = book or Book(range(SHARDS), 0, SHARDS, capacity=8)
         self.time = START
         self.committed: dict[bytes, IdRecord] = {}
@@ -259,6 +266,10 @@ class ByColumns:
         batch = Batch(
             [transfers_to_rows(transfers) for _, transfers in entries],
             [shard for shard, _ in entries],
+            {
+                entry: np.isin(np.arange(len(transfers)), [*self.frozen])
+                for entry, (_, transfers) in enumerate(entries if self.frozen else ())
+            },
         )
         if forgetful:
             self.book.seen.forget_all()

@@ -14,6 +14,7 @@ from engine.client.backpressure import Backpressure
 from engine.client.batcher import OUTCOMES, Batcher
 from engine.client.calls import Calls, Outcomes
 from engine.client.delivery import Delivery
+from engine.client.entry import OutgoingEntry
 from engine.client.inputs import (
     AccountLike,
     Id,
@@ -25,11 +26,11 @@ from engine.client.inputs import (
     parse_transfers,
     peek_home,
 )
-from engine.client.outgoing import Outgoing
 from engine.client.patience import Patience
 from engine.client.resends import ids_in_doubt, resend
 from engine.client.routes import Routes
 from engine.errors import InputError, TryAgainError
+from engine.ledger.freezes import WaitingForThaw
 from engine.ledger.nouns import TransferFlags
 from engine.ledger.outcomes import AccountOutcome, Outcome
 from engine.store.client_store import ClientStore
@@ -181,7 +182,7 @@ class Client:
         for batcher in self._batchers:
             batcher.expire(now)
 
-    async def _resend(self, outgoing: Outgoing, outcomes: bytes) -> bytes:
+    async def _resend(self, outgoing: OutgoingEntry, outcomes: bytes) -> bytes:
         ids = ids_in_doubt(outgoing.rows, outcomes)
         kept = await self._store.outcomes(ids) if ids else {}
         return resend(outgoing.rows, outcomes, outgoing.first_sent, kept)
@@ -226,8 +227,10 @@ class Client:
             raise InputError("Expected a time with a time zone in `before`")
         return await self._store.account_history(parse_id(account_id), limit, before)
 
-    async def outcome(self, transfer_id: Id) -> Outcome | None:
+    async def outcome(self, transfer_id: Id) -> Outcome | WaitingForThaw | None:
         """What became of a transfer: `created`, why its id was spent, or None for a free id.
+
+        Of one that waits for a thaw it is told what is frozen: it will be decided.
 
         Raises:
             InputError: The id cannot be read.
@@ -235,6 +238,12 @@ class Client:
         """
         wanted = parse_id(transfer_id)
         kept = await self._store.outcomes([wanted])
+        if wanted not in kept:
+            waiting = await self._store.waiting([wanted])
+            if wanted in waiting:
+                return waiting[wanted]
+            # It may have been decided in between.
+            kept = await self._store.outcomes([wanted])
         return kept[wanted][0] if wanted in kept else None
 
     # Looking at the client itself.

@@ -14,6 +14,11 @@ import numpy as np
 
 from engine.client import Client
 from engine.commands.demo_load import LEDGER, Lane, Load, Population, new_ids
+from engine.commands.demo_race import (
+    CONNECTIONS,
+    entries_per_second,
+    function_calls_per_second,
+)
 from engine.commands.progress import progress_bar
 from engine.commands.screen import err, out
 from engine.errors import InvariantBroken
@@ -49,6 +54,10 @@ class Measured(msgspec.Struct):
     latency_ms_p99: float = 0.0
     entry_latency_ms_median: float = 0.0
     """Of an entry of 1,000 under the load."""
+    full_entries_per_second: float = 0.0
+    """Plain payments in entries as full as they come."""
+    function_per_second: float | None = None
+    """The same by a Postgres function, a call each; None where there is no pgbench."""
     killed_process: int = 0
     killed_at: int = 0
     """How many were answered when the worker was killed."""
@@ -207,6 +216,19 @@ class Run:
                 f"{len(load.unexpected):,} answers differ from what was known beforehand; the "
                 f"first is {got}, not {wanted}",
             )
+
+    async def race(self, population: Population, transfers: int, dsn: str) -> None:
+        """Plain payments by a function of the same Postgres, then by full entries."""
+        self._say(
+            "\nAt last the same Postgres twice: payments by a function in it, a call and a "
+            f"commit each,\nover {CONNECTIONS} connections; then {transfers:,} by the engine, in "
+            "full entries.",
+        )
+        measured = self.measured
+        measured.function_per_second = await function_calls_per_second(dsn, self._directory)
+        measured.full_entries_per_second = await entries_per_second(
+            self._client, population, transfers
+        )
 
     async def _kill_half_way(
         self, half: asyncio.Event, load: Load, relabel: Callable[[str], None]

@@ -9,6 +9,7 @@ from engine.errors import EngineError, TryAgainError
 from engine.ledger.nouns import Position, stream_name
 from engine.servers import Addresses
 from engine.settings import stream_prefix
+from engine.store.freezes import Frozen
 from engine.store.reports import Reports, ServerReport, ShardReport, WorkerReport, open_reports
 from engine.streams.strays import find_strays
 from engine.streams.streams import Streams, Waiting
@@ -56,6 +57,10 @@ class ShardStatus(msgspec.Struct, frozen=True):
     """The worker that it is to go to."""
     waiting: int | None = None
     oldest_waiting_seconds: float | None = None
+    """None too where the shard is frozen, by whom and why: it is meant to wait."""
+    frozen_by: str | None = None
+    parked: int = 0
+    """Entries that wait for a thaw, off the stream."""
 
 
 class Status(msgspec.Struct):
@@ -69,6 +74,7 @@ class Status(msgspec.Struct):
     """Created, over the last 10 seconds."""
     workers: list[WorkerReport] = []
     shards: list[ShardStatus] = []
+    freezes: list[Frozen] = []
 
     strays: dict[str, int] = {}
     """By name, the entries of streams that nobody reads."""
@@ -158,6 +164,7 @@ async def _ask_postgres(reports: Reports, status: Status) -> list[ShardReport]:
     status.postgres = await reports.server()
     status.transfers_per_second = status.postgres.transfers_in_10_seconds / 10
     status.workers = await reports.workers()
+    status.freezes = await reports.freezes()
     return await reports.shards()
 
 
@@ -196,7 +203,9 @@ def _shard_status(
         shard.locked_flushes,
         shard.target,
         None if waiting is None else waiting.entries,
-        None if waiting is None else waiting.oldest_seconds,
+        None if waiting is None or shard.frozen_by else waiting.oldest_seconds,
+        shard.frozen_by,
+        shard.parked,
     )
 
 
@@ -206,7 +215,7 @@ def _state(shard: ShardReport, workers: Mapping[str, WorkerReport]) -> str:
     if shard.worker is None:
         return "free"
     if shard.alive:
-        return "alive"
+        return "frozen" if shard.frozen_by else "alive"
     owner = workers.get(shard.worker)
     return "dead" if owner is None else owner.state
 

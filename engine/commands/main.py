@@ -45,6 +45,16 @@ COMMANDS: Final = {
     "letters": Command(
         "engine.commands.letters:letters_app", "Dead letters: show, repair, resend, dismiss."
     ),
+    "freeze": Command(
+        "engine.commands.freezes:freeze", "Freeze an account, a ledger, a transfer code or a shard."
+    ),
+    "thaw": Command(
+        "engine.commands.freezes:thaw", "End a freeze: what waits is decided, in order."
+    ),
+    "freezes": Command(
+        "engine.commands.freezes:freezes",
+        "List what is frozen, by whom and why, and what waits for it.",
+    ),
     "flows": Command("engine.commands.flows:flows_app", "Money movement in several steps."),
     "review": Command("engine.commands.review:review_app", "What flows ask people."),
     "verify": Command(

@@ -73,6 +73,12 @@ def _show_servers(found: Status) -> None:
         out.print(f"Now       {found.transfers_per_second:,.0f} transfers a second (last 10 s)")
         waiting = "unknown" if found.waiting is None else f"{found.waiting:,}"
         out.print(f"Waiting   {waiting} entries in the streams")
+        for frozen in found.freezes:
+            how = "declined" if frozen.declines else f"{frozen.transfers:,} transfers wait"
+            out.print(
+                f"FROZEN    {frozen.kind} {frozen.what}, by {printable(frozen.by)}: "
+                f"{printable(frozen.reason)} ({how})"
+            )
         holds = f"{postgres.holds_pending:,}{'+' if postgres.holds_pending >= 100_000 else ''}"
         out.print(f"Holds     {holds} with a timeout, {postgres.holds_overdue:,} overdue")
         if postgres.dead_letters:

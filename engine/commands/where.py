@@ -137,6 +137,10 @@ def _print_way(life: Life) -> None:
         _line("stream", life.stream)
     if life.waiting_seconds is not None:
         _line("waits for", describe_seconds(life.waiting_seconds))
+    if life.freeze is not None:
+        freeze = life.freeze
+        _line("frozen", f"{freeze['kind']} {freeze['what']}, since {_time(freeze['since'])}")
+        _line("", f"by {printable(freeze['by'])}: {printable(freeze['reason'])}")
     if life.state == "waiting":
         _line("worker", life.worker or "NONE: no worker has the shard; see `engine doctor`")
     elif life.worker is not None:

@@ -1,6 +1,6 @@
 """Entries to decide, as one array of requests."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -30,9 +30,15 @@ class Batch:
     Args:
         requests: Of each entry, its rows of dtype `TRANSFER`.
         shards: Of each entry, the shard by whose stream it came.
+        frozen: Of entries, by their places, which of their requests match a freeze that declines.
     """
 
-    def __init__(self, requests: Sequence[Rows], shards: Sequence[int]) -> None:
+    def __init__(
+        self,
+        requests: Sequence[Rows],
+        shards: Sequence[int],
+        frozen: Mapping[int, Mask] | None = None,
+    ) -> None:
         self.rows: Rows = joined(requests) if requests else np.empty(0, TRANSFER)
         lengths = [len(rows) for rows in requests]
         self.ends = np.cumsum([0, *lengths])
@@ -40,6 +46,12 @@ class Batch:
         self.shards = np.repeat(np.array(shards, np.int16), lengths)
         self.entries = np.repeat(np.arange(len(requests)), lengths)
         self.words = self.rows.view(np.uint64).reshape(len(self.rows), 16)
+        self.frozen: Mask | None = None
+        """Which requests match a freeze that declines; None where none does."""
+        if frozen:
+            self.frozen = np.zeros(len(self.rows), bool)
+            for entry, mask in frozen.items():
+                self.frozen[self.ends[entry] : self.ends[entry + 1]] = mask
 
     def part(self, start: int, stop: int) -> "Batch":
         """The requests of some places, no linked chain of which is cut."""
@@ -47,4 +59,5 @@ class Batch:
         part.rows, part.words = self.rows[start:stop], self.words[start:stop]
         part.shards, part.entries = self.shards[start:stop], self.entries[start:stop]
         part.ends = np.clip(self.ends, start, stop) - start
+        part.frozen = None if self.frozen is None else self.frozen[start:stop]
         return part

@@ -46,6 +46,7 @@ def run_rules(
         transfers = rows_to_transfers(batch.rows[part])
         before = len(page.legs)
         shard = int(batch.shards[part[0]])
-        outcomes[part] = decide_batch(page, transfers, shard, time)
+        frozen = () if batch.frozen is None else {*np.flatnonzero(batch.frozen[part]).tolist()}
+        outcomes[part] = decide_batch(page, transfers, shard, time, frozen)
         leg_places.append(part[[leg.at for leg in page.legs[before:]]])
     return outcomes, leg_places

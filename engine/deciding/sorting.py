@@ -65,6 +65,7 @@ class Sorter:
         expiring: Ids of holds that expire before the first request.
         time: Microseconds since 1970, of the decision.
         careful: Look up every id first.
+        whole: Never ask for cuts.
     """
 
     def __init__(
@@ -76,12 +77,14 @@ class Sorter:
         time: int,
         *,
         careful: bool,
+        whole: bool,
     ) -> None:
         self._book = book
         self._batch = batch
         self._forms = forms
         self._expiring = expiring
         self._time = time
+        self._whole = whole
         self._seen = book.seen.are_seen(batch.words[:, 0:2]) | careful
 
     def sort_batch(self, slots: tuple[Slots, Slots], records: Records, given_up: Mask) -> Sorted:
@@ -102,6 +105,8 @@ class Sorter:
             plain[resolves.rows] = True
             debit, credit = debit.copy(), credit.copy()
             debit[resolves.rows], credit[resolves.rows] = resolves.debit, resolves.credit
+        if batch.frozen is not None:
+            plain &= ~batch.frozen  # frozen
         ids = find_taken_ids(batch, forms, plain, self._seen, records)
         plain &= ~ids.taken  # exists, exists_with_different_..., id_already_failed
         plain &= ~given_up
@@ -181,7 +186,7 @@ class Sorter:
 
         Not where locks may be needed, which must be known of an entry as a whole.
         """
-        if not self._book.owns_all:
+        if self._whole or not self._book.owns_all:
             return []
         cuts = np.flatnonzero(np.diff(in_order)) + 1
         return cuts.tolist() if len(cuts) * CUT_ROWS < np.count_nonzero(rules) else []

@@ -2,8 +2,9 @@
 
 Outcomes are values, never exceptions. Names and numbers are TigerBeetle's
 `CreateTransferStatus` and `CreateAccountStatus`, except that `created` is 0 so that an
-outcome fits a byte. The members stand in order of precedence: where several rules are
-broken the answer is the one that stands first.
+outcome fits a byte, and that `frozen` is ours, with a number that is none of theirs. The members
+stand in order of precedence: where several rules are broken the answer is the one that stands
+first.
 
 Source: package `tigerbeetle` 0.17.9, enums of the same names. What concerns imported
 events is left out: the flag `imported` is answered with `reserved_flag`.
@@ -39,6 +40,7 @@ class Outcome(IntEnum):
     exists_with_different_code = 45
     exists = 46
     id_already_failed = 68
+    frozen = 128
     flags_are_mutually_exclusive = 7
     debit_account_id_must_not_be_zero = 8
     debit_account_id_must_not_be_int_max = 9
@@ -83,6 +85,7 @@ class Outcome(IntEnum):
 
 SPENDS_ID: Final = frozenset(
     {
+        Outcome.frozen,
         Outcome.debit_account_not_found,
         Outcome.credit_account_not_found,
         Outcome.pending_transfer_not_found,

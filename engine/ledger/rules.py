@@ -8,7 +8,7 @@ Source: the outcomes, their order of precedence and their effects are those of T
 at 2^128-1, ours end at 2^63-1 with the same `overflows_...`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -40,7 +40,13 @@ BALANCING = BALANCING_DEBIT | BALANCING_CREDIT
 CLOSING = CLOSING_DEBIT | CLOSING_CREDIT
 
 
-def decide_batch(page: Page, batch: Sequence[Transfer], shard: int, time: int) -> list[Outcome]:
+def decide_batch(
+    page: Page,
+    batch: Sequence[Transfer],
+    shard: int,
+    time: int,
+    frozen: Collection[int] = (),
+) -> list[Outcome]:
     """Decide the transfers of one entry in order, linked chains whole.
 
     Args:
@@ -48,6 +54,7 @@ def decide_batch(page: Page, batch: Sequence[Transfer], shard: int, time: int) -
         batch: The transfers as requested.
         shard: The shard by whose stream the entry came, which decides its holds.
         time: Microseconds since 1970, not before that of any earlier decision of the shard.
+        frozen: Places of those that match a freeze which declines.
 
     Returns:
         One outcome a transfer. What they change stands on the page.
@@ -67,7 +74,7 @@ def decide_batch(page: Page, batch: Sequence[Transfer], shard: int, time: int) -
         elif broken:
             outcome = Outcome.linked_event_failed
         else:
-            outcome = _decide(page, transfer, shard, time)
+            outcome = _decide(page, transfer, shard, time, is_frozen=index in frozen)
         outcomes.append(outcome)
         if chain is not None:
             if outcome is not Outcome.created and not broken:
@@ -93,7 +100,7 @@ def expire_hold(page: Page, hold: IdRecord) -> None:
     page.post(credit, hold.transfer.id, credit_pending=-amount)
 
 
-def _decide(page: Page, t: Transfer, shard: int, time: int) -> Outcome:
+def _decide(page: Page, t: Transfer, shard: int, time: int, *, is_frozen: bool) -> Outcome:
     if t.timestamp != 0:
         return Outcome.timestamp_must_be_zero
     if t.flags & RESERVED:
@@ -107,6 +114,8 @@ def _decide(page: Page, t: Transfer, shard: int, time: int) -> Outcome:
         if known.outcome is not Outcome.created:
             return Outcome.id_already_failed
         return _compare(page, t, known.transfer)
+    if is_frozen:
+        return Outcome.frozen
     if t.flags & RESOLVING:
         return _resolve(page, t, shard, time)
     return _transfer(page, t, shard, time)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from shutil import disk_usage
 
@@ -112,7 +112,8 @@ async def _ask_streams(facts: Facts, url: str, prefix: str) -> None:
     try:
         await streams.open()
         positions = {s.shard: Position(s.generation, s.ms, s.seq) for s in facts.shards}
-        facts.waiting = await streams.waiting(positions)
+        frozen = {shard.shard for shard in facts.shards if shard.frozen_by}
+        facts.waiting = without_age(await streams.waiting(positions), frozen)
         facts.ends = await streams.ends(list(positions))
         facts.strays = await find_strays(url, prefix, len(positions))
     except EngineError as error:
@@ -146,3 +147,11 @@ def is_local(path: str, facts: Facts) -> bool:
     hosts = facts.postgres_address, facts.redis_address
     named_here = all("@localhost" in h or "127.0.0.1" in h or "//localhost" in h for h in hosts)
     return named_here and Path(path).is_dir()
+
+
+def without_age(waiting: Mapping[int, Waiting], frozen: Collection[int]) -> dict[int, Waiting]:
+    """What waits in streams; of those of frozen shards nobody is told for how long."""
+    return {
+        shard: msgspec.structs.replace(found, oldest_seconds=None) if shard in frozen else found
+        for shard, found in waiting.items()
+    }

@@ -43,6 +43,8 @@ class Life(msgspec.Struct, kw_only=True):
     entry_after: str | None = None
     """It came after this one: its entry is deleted, and its flush took all up to `entry`."""
     waiting_seconds: float | None = None
+    freeze: dict[str, Any] | None = None
+    """The freeze that it waits for: kind, what, by, reason, since."""
     worker: str | None = None
     host: str | None = None
     process: int | None = None

@@ -15,6 +15,7 @@ import msgspec
 from engine.errors import EngineError, InvariantBroken
 from engine.ledger.nouns import Position, stream_name
 from engine.operating.lives import Life, hold_of, transfer_of
+from engine.operating.parked import life_of_parked
 from engine.operating.stream_search import Needle, chain_of, find_in_streams
 from engine.store.inspection import Inspection, PassedEntry, SpentTransfer, open_inspection
 from engine.store.reports import AccountReport, ShardReport
@@ -88,6 +89,10 @@ class _Search:
             spent = await self._ledger.transfer(id_bytes)
             if spent is not None:
                 return await self._life_of_spent(spent, id_bytes)
+            parked = await self._ledger.parked_with(id_bytes)
+            if parked:
+                shards = await self._ledger.shards()
+                return life_of_parked(wanted, parked[0], self._prefix, shards, id_bytes)
         accounts = await self._ledger.find_accounts(
             [] if id_bytes is None else [id_bytes], [] if id_bytes is not None else [wanted]
         )
@@ -237,6 +242,9 @@ class _Search:
             if there:
                 await self._set_entry(life, there[0], shards, passed)
                 return life
+        parked = await self._ledger.parked_at([s.shard for s in among], position.ms, position.seq)
+        if parked:
+            return life_of_parked(wanted, parked[0], self._prefix, shards)
         letters = [place for place in passed if place.letter is not None]
         if letters or (shard is not None and passed[0].flush is not None):
             place = letters[0] if letters else passed[0]

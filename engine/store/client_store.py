@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 import asyncpg
 
 from engine.errors import CommitInDoubtError, TryAgainError
+from engine.ledger.freezes import WaitingForThaw
 from engine.ledger.nouns import ID_ZERO, NewAccount
 from engine.ledger.outcomes import Outcome
 from engine.store.driver import connect
@@ -185,6 +186,14 @@ class ClientStore:
             "read the history", "client_history", account_id, limit, time, number
         )
         return [posting_of(row) for row in rows]
+
+    async def waiting(self, ids: Sequence[bytes]) -> dict[bytes, WaitingForThaw]:
+        """Those of some ids that wait for a thaw, and the freeze that each waits for."""
+        rows = await self._fetch("look up what waits", "client_waiting", ids)
+        return {
+            row["id"]: WaitingForThaw(row["kind"], row["what"], row["acted_by"], row["reason"])
+            for row in rows
+        }
 
     async def outcomes(self, ids: Sequence[bytes]) -> dict[bytes, tuple[Outcome, int]]:
         """What became of ids, and when (microseconds since 1970); free ids are left out."""

@@ -20,6 +20,7 @@ from engine.store.driver_errors import translated
 from engine.store.flush_copies import FLUSH_SHIFT, copies_of
 from engine.store.rows import DeadLetter, Flush
 from engine.store.small_flush import is_small, small_arguments
+from engine.store.waiting_rows import write_waiting
 
 LOCK_ROUNDS_MAX: Final = 20
 
@@ -69,7 +70,7 @@ class FlushWriter:
         return next_number
 
     async def lock_owners(self, shards: Collection[int]) -> set[bytes]:
-        """As `WorkerStore.begin_locked`."""
+        """As `WorkerStore.begin_locked_flush`."""
         connection = self._connections.writer
         me = self._connections.worker
         with translated(self._connections.where), self._connections.waiting():
@@ -90,7 +91,7 @@ class FlushWriter:
         raise TryAgainError(f"the owners of shards {sorted(shards)} kept changing")
 
     async def write_locked_flush(self, flush: Flush, lenders: Iterable[bytes]) -> int:
-        """As `WorkerStore.finish_locked`."""
+        """As `WorkerStore.finish_locked_flush`."""
         connection = self._connections.writer
         with translated(self._connections.where), self._connections.waiting():
             try:
@@ -144,6 +145,8 @@ class FlushWriter:
             await self._write_dead_letters(flush.dead_letters, flush.number)
         if flush.positions:
             await self._move_positions(flush)
+        if flush.waiting or flush.released:
+            await write_waiting(self._connections, flush)
         return next_number
 
     async def _new_letters(self, letters: Sequence[DeadLetter]) -> list[DeadLetter]:

@@ -18,9 +18,10 @@ GRANT USAGE, SELECT ON SEQUENCE ledger.flush_numbers, flows.flush_numbers TO :en
 GRANT SELECT ON SEQUENCE ledger.accounts_number_seq, ledger.moves_move_seq TO :engine;
 
 GRANT INSERT ON
-    ledger.dead_letters, ledger.events, ledger.flushes, ledger.heartbeats, ledger.letter_acts,
-    ledger.loads, ledger.moves, ledger.ownership, ledger.plans, ledger.positions, ledger.posted,
-    ledger.resolutions, ledger.spent, ledger.verifications, ledger.workers,
+    ledger.dead_letters, ledger.events, ledger.flushes, ledger.freezes, ledger.heartbeats,
+    ledger.letter_acts, ledger.loads, ledger.moves, ledger.ownership, ledger.plans, ledger.positions, ledger.posted,
+    ledger.released, ledger.resolutions, ledger.spent, ledger.verifications, ledger.waiting,
+    ledger.workers,
     flows.dead_letters, flows.definitions, flows.flows, flows.flushes, flows.heartbeats, flows.inbox,
     flows.misfits, flows.open, flows.ownership, flows.reviews, flows.steps, flows.workers
     TO :engine;
@@ -51,7 +52,7 @@ GRANT EXECUTE ON FUNCTION ledger.shard_of(uuid) TO PUBLIC;
 GRANT USAGE ON SCHEMA ledger, flows TO :reader;
 GRANT SELECT ON
     ledger.accounts, ledger.balances, ledger.dead_letters, ledger.declined, ledger.flushes,
-    ledger.holds, ledger.letters, ledger.outcomes, ledger.postings, ledger.settings, ledger.shards,
+    ledger.frozen, ledger.holds, ledger.letters, ledger.outcomes, ledger.postings, ledger.settings, ledger.shards,
     ledger.transfers, ledger.workers, flows.current, flows.unknown, flows.unmatched
     TO :reader;
 GRANT EXECUTE ON FUNCTION

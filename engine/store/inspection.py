@@ -112,6 +112,29 @@ class PassedEntry(msgspec.Struct, frozen=True):
     received_at: str | None
 
 
+class ParkedEntry(msgspec.Struct, frozen=True):
+    """An entry that waits for a thaw, and the freeze that it waits for."""
+
+    shard: int
+    entry: str
+    ms: int
+    seq: int
+    seconds: float
+    """For how long it has waited."""
+    fields: list[bytes]
+    kind: str
+    what: str
+    by: str
+    reason: str
+    since: str
+
+    @property
+    def freeze(self) -> dict[str, str]:
+        """What is frozen, by whom and why."""
+        names = ("kind", "what", "by", "reason", "since")
+        return {name: getattr(self, name) for name in names}
+
+
 class Event(msgspec.Struct, frozen=True):
     """Something that happened."""
 
@@ -166,6 +189,14 @@ class Inspection(Reports):
     async def letters_at(self, shard: int, ms: int, seq: int) -> list[FoundLetter]:
         """The dead letters of an entry."""
         return await self._rows(FoundLetter, "where_letter_at", shard, ms, seq)
+
+    async def parked_with(self, transfer_id: bytes) -> list[ParkedEntry]:
+        """The entries that wait for a thaw with a transfer of that id, the oldest first."""
+        return await self._rows(ParkedEntry, "where_parked", transfer_id)
+
+    async def parked_at(self, shards: Sequence[int], ms: int, seq: int) -> list[ParkedEntry]:
+        """The entries of that id that wait for a thaw."""
+        return await self._rows(ParkedEntry, "where_parked_at", shards, ms, seq)
 
     async def passed(self, shards: Sequence[int], ms: int, seq: int) -> list[PassedEntry]:
         """By shard, which flush passed an entry of that id."""

@@ -11,7 +11,6 @@ import socket
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-import msgspec
 import structlog
 
 from engine.book.content import digest_of_change
@@ -20,8 +19,8 @@ from engine.ledger.nouns import ID_ZERO
 from engine.store.commit import commit_and_settle
 from engine.store.connections import Connections, bounded
 from engine.store.driver_errors import translated
-from engine.store.records import owned_of
-from engine.store.rows import ShardProgress
+from engine.store.records import mark_of, owned_of
+from engine.store.rows import OwnershipChange, ShardProgress
 from shards.placement import Holding, LiveWorker, OpenMove
 
 NOBODY: Final = ID_ZERO
@@ -31,13 +30,6 @@ IN_THE_WAY_SECONDS: Final = 0.5
 """Who waits for longer looks whether somebody frozen is in the way."""
 
 _log = structlog.get_logger()
-
-
-class OwnershipChange(msgspec.Struct):
-    """What a worker owns after a change, and the number that the change took in its chain."""
-
-    sequence: int
-    owned: dict[int, ShardProgress]
 
 
 class Ownership:
@@ -68,11 +60,11 @@ class Ownership:
         """Stay alive for another lease, by Postgres's clock."""
         await self._connections.watch("heartbeat", self._connections.worker, lease_seconds)
 
-    async def wait_for(self, what: str, seconds: float) -> None:
+    async def note_wait(self, what: str, seconds: float) -> None:
         """Say what this worker waits for, without a lease; believed for so many seconds."""
         await self._connections.watch("worker_waits", self._connections.worker, what, seconds)
 
-    async def expire(self) -> None:
+    async def expire_lease(self) -> None:
         """Be alive no more: what it still owns may be taken at once."""
         await self._connections.watch("expire_worker", self._connections.worker)
 
@@ -97,16 +89,19 @@ class Ownership:
 
     # Looking.
 
-    async def changes(self, seconds_max: float) -> None:
+    async def wait_for_changes(self, seconds_max: float) -> None:
         """Wait until an owner or a move has changed, but not for longer than this."""
         await self._connections.wait_for_change(seconds_max)
 
-    async def look(self) -> tuple[list[Holding], list[LiveWorker]]:
-        """Who owns what, what is asked for, and who is alive; changes from now on are heard."""
+    async def look_at_shards(self) -> tuple[list[Holding], list[LiveWorker], int]:
+        """Who owns what, what is asked for, and who is alive; changes from now on are heard.
+
+        And the number of the newest freeze or thaw, 0 where there is none.
+        """
         self._connections.changed.clear()
         shards = await self._connections.watch("look_at_shards")
         workers = await self._connections.watch("look_at_workers")
-        return [_holding(row) for row in shards], [
+        live = [
             LiveWorker(
                 row["worker"],
                 None if row["shards"] is None else frozenset(row["shards"]),
@@ -114,15 +109,15 @@ class Ownership:
             )
             for row in workers
         ]
+        newest_freeze = max((row["newest_freeze"] or 0 for row in shards), default=0)
+        return [_holding(row) for row in shards], live, newest_freeze
 
-    async def positions(self, shards: Collection[int]) -> dict[int, ShardProgress]:
+    async def read_positions(self, shards: Collection[int]) -> dict[int, ShardProgress]:
         """How far shards got, whose owners are locked or which are this worker's."""
         rows = await self._connections.read("newest_positions", list(shards), locked=True)
         return {row["shard"]: owned_of(row) for row in rows}
 
-    async def read_own_chain(
-        self, owned: Mapping[int, ShardProgress]
-    ) -> tuple[int, dict[int, ShardProgress]]:
+    async def read_own_chain(self, owned: Mapping[int, ShardProgress]) -> OwnershipChange:
         """The end of the own chain, its row being locked and nothing of its own under way.
 
         Others may have lent the chain since the worker looked last; what it reads from now on
@@ -132,7 +127,7 @@ class Ownership:
             owned: The shards that the worker knows to be its, and how far they got.
 
         Returns:
-            The next number, and the shards with their times.
+            The next number, the shards with their times, and what is frozen.
 
         Raises:
             ChainMovedError: The shards or their positions are others.
@@ -141,29 +136,30 @@ class Ownership:
         found = {row["shard"]: owned_of(row) for row in rows if row["shard"] is not None}
         if {s: o.position for s, o in found.items()} != {s: o.position for s, o in owned.items()}:
             raise ChainMovedError("shards or positions are others now")
-        return rows[0]["sequence"] + 1, found
+        first = rows[0]
+        return OwnershipChange(first["sequence"] + 1, found, mark_of(first), first["written"])
 
     # Asking for shards.
 
-    async def ask(self, sources: Mapping[int, bytes]) -> None:
+    async def ask_for_shards(self, sources: Mapping[int, bytes]) -> None:
         """Ask for shards, from their owners."""
         me = [self._connections.worker] * len(sources)
         shards, owners = list(sources), list(sources.values())
         await self._connections.watch("ask_moves", None, shards, owners, me, self._connections.name)
 
-    async def refuse(self, moves: Mapping[int, str]) -> None:
+    async def refuse_moves(self, moves: Mapping[int, str]) -> None:
         """Let moves come to nothing, each for its reason."""
         for move, why in moves.items():
             await self._connections.watch("refuse_moves", [move], why)
 
-    async def done(self, shards: Collection[int]) -> None:
+    async def note_moves_done(self, shards: Collection[int]) -> None:
         """Say that these shards are read on."""
         if shards:
             await self._connections.watch("moves_done", list(shards), self._connections.worker)
 
     # Claiming and releasing.
 
-    async def owners(self, shards: Collection[int]) -> list[bytes]:
+    async def read_owners(self, shards: Collection[int]) -> list[bytes]:
         """The owners of shards other than this worker, sorted."""
         rows = await self._connections.read("owners", list(shards), locked=True)
         return sorted({row["worker"] for row in rows} - {self._connections.worker})
@@ -208,7 +204,8 @@ class Ownership:
                     if not taken:
                         await connection.execute("ROLLBACK")
                         return None
-                    sequence, kept = await self.read_own_chain(owned)
+                    chain = await self.read_own_chain(owned)
+                    sequence, time = chain.sequence, max(time, chain.freezes.time + 1)
                     number = await self._change(
                         "claim", taken, owner, connections.worker, sequence, time
                     )
@@ -217,7 +214,8 @@ class Ownership:
                 await connections.roll_back()
                 raise
             await commit_and_settle(connections, sequence, number, connection.execute("COMMIT"))
-        return OwnershipChange(sequence, kept | await self.positions(taken))
+        chain.owned |= await self.read_positions(taken)
+        return chain
 
     async def release(
         self,
@@ -250,7 +248,8 @@ class Ownership:
                 async with bounded(f"releasing shards {sorted(shards)}"):
                     await connection.execute("BEGIN")
                     await connections.write("lock_workers", sorted([connections.worker, NOBODY]))
-                    sequence, kept = await self.read_own_chain(owned)
+                    chain = await self.read_own_chain(owned)
+                    sequence, time = chain.sequence, max(time, chain.freezes.time + 1)
                     number = await self._change(
                         "release", shards, connections.worker, NOBODY, sequence, time
                     )
@@ -261,9 +260,9 @@ class Ownership:
                 await connections.roll_back()
                 raise
             await commit_and_settle(connections, sequence, number, connection.execute("COMMIT"))
-        return OwnershipChange(
-            sequence, {shard: progress for shard, progress in kept.items() if shard not in shards}
-        )
+        for shard in shards:
+            chain.owned.pop(shard, None)
+        return chain
 
     async def _change(
         self,

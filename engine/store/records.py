@@ -6,10 +6,12 @@ declined, so that it stops what names it and nothing else.
 
 from collections.abc import Iterable
 from typing import Final
+from uuid import UUID
 
 import asyncpg
 
 from engine.book.columns import AccountRow
+from engine.ledger.freezes import Freeze, FreezeMark
 from engine.ledger.nouns import (
     COUNTER_MAX,
     ID_ZERO,
@@ -20,7 +22,7 @@ from engine.ledger.nouns import (
 )
 from engine.ledger.outcomes import Outcome
 from engine.ledger.page import HoldStatus, IdRecord
-from engine.store.rows import ShardProgress
+from engine.store.rows import ShardProgress, Waiter
 
 ACCOUNT_NUMBER_MAX: Final = 2**52 - 1
 """`accounts_number_usable` says the same."""
@@ -123,3 +125,45 @@ def owned_of(row: asyncpg.Record) -> ShardProgress:
         return ShardProgress(Position(), 0, 0)
     position = Position(row["generation"], row["ms"], row["seq"])
     return ShardProgress(position, row["time"], row["resolved_until"])
+
+
+def mark_of(row: asyncpg.Record) -> FreezeMark:
+    """Of `ownership`."""
+    if row["newest_freeze"] is None:
+        return NOT_FROZEN
+    return FreezeMark(tuple(row["freezes"] or ()), row["newest_freeze"], row["freeze_time"])
+
+
+NOT_FROZEN: Final = FreezeMark()
+
+
+def freeze_of(row: asyncpg.Record) -> Freeze:
+    """Of `freezes_to_know`."""
+    what = UUID(row["what"]).bytes if row["kind"] == "account" else int(row["what"])
+    return Freeze(
+        row["freeze_number"],
+        row["kind"],
+        what,
+        row["declines"],
+        row["acted_by"],
+        row["reason"],
+        row["time"],
+        row["thaw"],
+    )
+
+
+def waiter_of(row: asyncpg.Record) -> Waiter:
+    """Of `waiting_of_shards`."""
+    original = None
+    if row["original_ms"] is not None:
+        original = Position(row["original_generation"], row["original_ms"], row["original_seq"])
+    return Waiter(
+        row["shard"],
+        Position(row["generation"], row["ms"], row["seq"]),
+        original,
+        row["freeze_number"],
+        row["flush"],
+        row["ids"],
+        row["size"],
+        row["digest"],
+    )

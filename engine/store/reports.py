@@ -11,6 +11,7 @@ import msgspec
 from engine.errors import InputError
 from engine.store.driver import connect
 from engine.store.driver_errors import translated
+from engine.store.freezes import Frozen
 from engine.store.statements import statement
 
 OVERDUE_SECONDS: Final = 2.0
@@ -54,6 +55,10 @@ class ShardReport(msgspec.Struct, frozen=True):
     """Of its owner, over all of its shards, in the last minute."""
     target: str | None
     """The worker that it is to go to."""
+    frozen_by: str | None = None
+    """By whom it is frozen and why: its stream is not read."""
+    parked: int = 0
+    """Entries of it that wait for a thaw, off its stream."""
 
 
 class WorkerReport(msgspec.Struct, frozen=True):
@@ -164,6 +169,10 @@ class Reports:
     async def shards(self) -> list[ShardReport]:
         """All shards, in their order."""
         return await self._rows(ShardReport, "report_shards")
+
+    async def freezes(self) -> list[Frozen]:
+        """What is frozen."""
+        return await self._rows(Frozen, "frozen_now")
 
     async def workers(self) -> list[WorkerReport]:
         """All workers of interest, the oldest first."""

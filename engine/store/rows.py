@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from engine.book.columns import Decision, Postings
+from engine.ledger.freezes import FreezeMark
 from engine.ledger.nouns import Position
 from engine.store.copy import Copy
 
@@ -43,6 +44,20 @@ class OwnedShards(msgspec.Struct):
     shards: dict[int, ShardProgress]
     number: int
     """For the worker's next flush: above that of everything written so far."""
+    freezes: FreezeMark
+    written: int
+    """The last number in its chain that no freeze or thaw took: what the book rests on."""
+
+
+class OwnershipChange(msgspec.Struct):
+    """What a worker owns after a change, and the number that the change took in its chain."""
+
+    sequence: int
+    owned: dict[int, ShardProgress]
+    freezes: FreezeMark
+    """What is frozen, as of the same moment."""
+    written: int
+    """The last number before it that no freeze or thaw took."""
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -52,6 +67,37 @@ class DeadLetter(msgspec.Struct, frozen=True):
     position: Position
     reason: str
     fields: Sequence[bytes]
+
+
+class Waiter(msgspec.Struct, gc=False):
+    """An entry that waits for a thaw, without what is in it."""
+
+    shard: int
+    position: Position
+    original: Position | None
+    """Where it is a copy of another entry that waits: that one's position."""
+    freeze: int
+    """The freeze that it waits for: at first the one that it met first."""
+    flush: int
+    """Number of the flush that wrote it; 0 before."""
+    ids: list[bytes]
+    """Of its transfers; of a copy none."""
+    size: int
+    """Bytes of its fields; of a copy, without those of its transfers."""
+    digest: bytes
+    """Of its transfers as they came."""
+    fields: Sequence[bytes] = ()
+    """As they are written; not kept once they are."""
+
+    @property
+    def order(self) -> tuple[Position, Position]:
+        """Its place among those of its stream: a copy is decided right after its original."""
+        return self.original or self.position, self.position
+
+    @property
+    def transfers(self) -> int:
+        """How much of the room for transfers it takes."""
+        return 1 if self.original is not None else max(1, len(self.ids))
 
 
 class Flush(msgspec.Struct):
@@ -68,6 +114,10 @@ class Flush(msgspec.Struct):
     resolved_until: dict[int, int]
     """Of the same shards: all their holds that lapse by then are resolved."""
     dead_letters: list[DeadLetter]
+    waiting: Sequence[Waiter] = ()
+    """Entries that wait from now on."""
+    released: Sequence[tuple[int, Position]] = ()
+    """Entries that waited and are decided in it: shard and position."""
     kind: Literal["flush", "locked"] = "flush"
     digest: bytes | None = None
     """Of all that it writes, made beforehand too."""

@@ -24,6 +24,8 @@ def is_small(flush: Flush) -> bool:
         flush.kind == "flush"
         and len(flush.posted) + refused <= SMALL_POSTINGS_MAX
         and not flush.dead_letters
+        and not flush.waiting
+        and not flush.released
         and not flush.has_assumptions
         and not any(decision.closings for decision in flush.decided)
     )

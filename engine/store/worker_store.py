@@ -15,8 +15,9 @@ from engine.store.driver_errors import translated
 from engine.store.flush_writer import FlushWriter, prepare
 from engine.store.ledger_checks import check_clock, check_outcomes, check_sequences
 from engine.store.ownership import Ownership
-from engine.store.records import accounts_of, owned_of, record_of
+from engine.store.records import accounts_of, mark_of, owned_of, record_of
 from engine.store.rows import ExpiringHolds, Flush, OwnedShards, ShardProgress
+from engine.store.waiting_rows import WaitingRows
 
 UNUSABLE_LOGGED_MAX: Final = 1000
 """Of so many accounts it is said that they cannot be used."""
@@ -37,6 +38,7 @@ class WorkerStore:
         self.worker = worker
         self._connections = Connections(dsn, worker, connect)
         self.ownership = Ownership(self._connections)
+        self.waiting = WaitingRows(self._connections)
         self._writer = FlushWriter(self._connections)
         self._unusable: set[bytes] = set()
         """Accounts of which it was said that they cannot be used."""
@@ -123,14 +125,21 @@ class WorkerStore:
         return ExpiringHolds(holds, until if len(holds) < count else holds[-1][0])
 
     async def load_ownership(self) -> OwnedShards:
-        """The worker's last number, its shards and positions, in one snapshot."""
+        """The worker's last number, its shards, positions and what is frozen, in one snapshot."""
         rows = await self._connections.read("ownership", self.worker, locked=True)
         shards = {row["shard"]: owned_of(row) for row in rows if row["shard"] is not None}
-        return OwnedShards(rows[0]["sequence"], shards, await self.reserve_number())
+        first = rows[0]
+        return OwnedShards(
+            first["sequence"],
+            shards,
+            await self.reserve_number(),
+            mark_of(first),
+            first["written"],
+        )
 
     async def load_positions(self, shards: Collection[int]) -> dict[int, ShardProgress]:
         """How far other workers' shards got; within a locked flush."""
-        return await self.ownership.positions(shards)
+        return await self.ownership.read_positions(shards)
 
     async def shard_count(self) -> int:
         """Into how many shards the ledger is cut."""
@@ -188,12 +197,12 @@ class WorkerStore:
         """
         return await self._writer.write_flush(flush)
 
-    async def begin_locked(self, shards: Collection[int]) -> set[bytes]:
+    async def begin_locked_flush(self, shards: Collection[int]) -> set[bytes]:
         """Begin a locked flush: lock the owners of all these shards, in order.
 
         Returns:
             The owners other than this worker. Read on with `locked=True`; then end with
-            `finish_locked` or `abandon_locked`.
+            `finish_locked_flush` or `abandon_locked_flush`.
 
         Raises:
             ConflictError: A lock could not be had in time.
@@ -201,7 +210,7 @@ class WorkerStore:
         """
         return await self._writer.lock_owners(shards)
 
-    async def finish_locked(self, flush: Flush, lenders: Iterable[bytes]) -> int:
+    async def finish_locked_flush(self, flush: Flush, lenders: Iterable[bytes]) -> int:
         """Write and commit a locked flush, in the own chain and in each lender's.
 
         Returns:
@@ -209,6 +218,6 @@ class WorkerStore:
         """
         return await self._writer.write_locked_flush(flush, lenders)
 
-    async def abandon_locked(self) -> None:
+    async def abandon_locked_flush(self) -> None:
         """Give the locks back; nothing is written."""
         await self._connections.roll_back()

@@ -143,7 +143,8 @@ class _Checking:
         named: bytes | None = None
         if flush["other"] is not None:
             named = self._links.get(flush["other"])
-            if named is None and flush["other"] >= self.now.began:
+            is_flush = flush["kind"] != "freeze"  # which names the freeze
+            if named is None and is_flush and flush["other"] >= self.now.began:
                 self._name("it names a flush that is not there", **at)
         link = link_of(flush, before, named)
         if flush["link"] != link:

@@ -133,9 +133,12 @@ async def _undecided(connection: Any, entries: Sequence[Entry], prefix: str) -> 
     shards = sorted({entry.shard for entry in entries})
     buried = {tuple(row) for row in await read_damaged(connection, _query("buried"), shards)}
     undecided = []
+    # What waited for a thaw is in the ledger as it came, like a dead letter.
     ids_of: list[tuple[Entry, set[UUID]]] = []
     for entry in entries:
         request = understand(entry, prefix).request
+        if (entry.shard, *_place(entry.position)) in buried:
+            continue
         if request is not None:
             ids_of.append(
                 (
@@ -143,7 +146,7 @@ async def _undecided(connection: Any, entries: Sequence[Entry], prefix: str) -> 
                     {UUID(bytes=transfer_id) for transfer_id in request.transfers["id"].tolist()},
                 )
             )
-        elif (entry.shard, *_place(entry.position)) not in buried:
+        else:
             undecided.append(entry)
     wanted = list(set[UUID]().union(*(ids for _, ids in ids_of)))
     known = {row["id"] for row in await read_damaged(connection, _query("decided"), wanted)}

@@ -45,7 +45,7 @@ from engine.store.worker_store import WorkerStore
 from engine.worker.flush_report import Phases
 from engine.worker.membership import Membership
 from engine.worker.open_flush import OpenFlush
-from engine.worker.replies import Reply, positions_of, resolved_of
+from engine.worker.replies import Reply, positions_of, released_of, resolved_of, waiting_of
 from engine.worker.seal_checks import check_flush
 
 
@@ -118,6 +118,9 @@ class Chain:
             resolved_of(positions, opened.resolved_until, self._membership.shards),
             opened.dead_letters,
         )
+        if opened.gathers_waiting:
+            flush.waiting = waiting_of(opened.arrivals)
+            flush.released = released_of(opened.arrivals)
         self._store.prepare(flush)
         self.sequence += 1
         self._membership.reach(positions)

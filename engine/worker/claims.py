@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from engine.errors import InvariantBroken
-from engine.store.ownership import OwnershipChange
+from engine.store.rows import OwnershipChange
 from engine.store.worker_store import WorkerStore
 from engine.worker.chain import Chain
 from engine.worker.flush_builder import FlushBuilder
@@ -33,7 +33,7 @@ class Claims:
 
         Raises as `Ownership.claim`; some may be this worker's all the same.
         """
-        for owner in await self._store.ownership.owners(shards):
+        for owner in await self._store.ownership.read_owners(shards):
             changed = await self._store.ownership.claim(
                 owner, shards, owned=self._membership.shards, time=self._builder.next_time()
             )
@@ -62,10 +62,13 @@ class Claims:
     async def _rest_on_shards(self, changed: OwnershipChange) -> None:
         """What is in memory rests on other shards from now on; nothing is under way."""
         self._membership.change_shards(changed.owned)
-        if changed.sequence != self._chain.sequence:
+        if changed.written >= self._chain.sequence:
             # Others lent the chain before: what they wrote is not in the book.
             self._builder.forget_book()
         self._builder.book.change_owned(changed.owned)
+        await self._builder.waiting.adopt(
+            changed.freezes, changed.owned, self._membership.shard_count
+        )
         self._builder.begin_anew()
         number = await self._store.reserve_number()
         await self._chain.begin(changed.sequence + 1, number)

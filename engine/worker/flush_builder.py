@@ -16,8 +16,9 @@ from engine.worker.chain import Chain
 from engine.worker.inbox import Arrival
 from engine.worker.locked_flush import LockedResult
 from engine.worker.membership import Membership
-from engine.worker.open_flush import OpenFlush
+from engine.worker.open_flush import OpenFlush, batch_of
 from engine.worker.prefetch import finish_in_parts, look_up
+from engine.worker.waiting_room import WaitingRoom
 
 
 class FlushBuilder:
@@ -27,6 +28,7 @@ class FlushBuilder:
         store: The ledger.
         chain: Where sealed flushes go.
         membership: The worker's shards.
+        waiting: What is frozen, and waits.
         settings: Sizes and durations.
         clock: Microseconds since 1970.
     """
@@ -36,12 +38,14 @@ class FlushBuilder:
         store: WorkerStore,
         chain: Chain,
         membership: Membership,
+        waiting: WaitingRoom,
         settings: WorkerSettings,
         clock: Callable[[], int],
     ) -> None:
         self._store = store
         self._chain = chain
         self._membership = membership
+        self.waiting = waiting
         self._settings = settings
         self._clock = clock
         self.book = self._empty_book()
@@ -66,7 +70,7 @@ class FlushBuilder:
 
     def begin_anew(self) -> None:
         """Nothing is decided, and the worker's shards may be others; the book is left as it is."""
-        self.time = max(self.time, self._membership.newest_time)
+        self.time = max(self.time, self._membership.newest_time, self.waiting.mark.time)
         self.expiries = Expiries()
         self.opened = None
 
@@ -135,11 +139,15 @@ class FlushBuilder:
             for decided in uncommitted.decided:
                 self.expiries.note_decision(decided)
 
+    async def park_entries(self, arrivals: list[Arrival]) -> list[Arrival]:
+        """As `WaitingRoom.park_entries`, where anything is frozen or waits."""
+        if not self.waiting.is_needed:
+            return arrivals
+        return await self.waiting.park_entries(arrivals, self.book)
+
     async def decide_entries(self, arrivals: list[Arrival]) -> dict[int, set[int]]:
         """Decide into the open flush; returns the locks that are needed first, if any."""
-        batch = Batch(
-            [arrival.rows for arrival in arrivals], [arrival.entry.shard for arrival in arrivals]
-        )
+        batch = batch_of(arrivals)
         while True:
             opened = await self._open_flush()
             due = [hold_id for _, hold_id in opened.due]
@@ -164,6 +172,7 @@ class FlushBuilder:
         parts: list[Decision] = opened.decided[first:]
         self.is_careful = False
         opened.add_decided(arrivals, batch, parts)
+        opened.gathers_waiting |= self.waiting.is_needed
         for part in parts:
             self.expiries.note_decision(part)
 

@@ -7,7 +7,9 @@ from typing import Literal, TypeAlias
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
+from engine.store.rows import Waiter
 from engine.streams.bounds import ENTRY_READ_BYTES_MAX
 from engine.streams.entries import Cut
 from engine.streams.streams import Entry
@@ -39,11 +41,19 @@ class Arrival(msgspec.Struct, gc=False):
     size: int = 0
     """Bytes of its fields."""
     kept: Kept = "whole"
+    is_released: bool = False
+    """Whether it waited for a thaw: its row in `waiting` is there, the position past it."""
+    waits: Waiter | None = None
+    """Where it waits for a thaw, instead of being decided."""
+    frozen: npt.NDArray[np.bool_] | None = None
+    """Which of its transfers match a freeze that declines; None where none does."""
 
     @property
     def rows(self) -> Rows:
-        """Its transfers; none where it cannot be read."""
-        return NO_ROWS if self.request is None else self.request.transfers
+        """Its transfers; none where it cannot be read, or waits."""
+        if self.request is None or self.waits is not None:
+            return NO_ROWS
+        return self.request.transfers
 
     @property
     def weight(self) -> int:
@@ -73,9 +83,23 @@ def set_aside(arrival: Arrival, reason: str) -> Arrival:
             None if asked is None else asked.request,
             None if asked is None else asked.format,
         )
-        return Arrival(arrival.entry, unreadable=why, size=arrival.size)
+        return Arrival(
+            arrival.entry, unreadable=why, size=arrival.size, is_released=arrival.is_released
+        )
     kept: Kept = "named" if arrival.kept == "whole" else "nothing"
     return msgspec.structs.replace(arrival, kept=kept)
+
+
+def released(arrival: Arrival) -> Arrival:
+    """The same entry as one that waited for a thaw."""
+    return msgspec.structs.replace(arrival, is_released=True)
+
+
+def _unmarked(arrival: Arrival) -> Arrival:
+    """The same entry before it was known whether it waits or what of it is declined."""
+    if arrival.waits is None and arrival.frozen is None:
+        return arrival
+    return msgspec.structs.replace(arrival, waits=None, frozen=None)
 
 
 def _too_large(entry: Entry, cut: Cut, prefix: str) -> UnreadableEntry:
@@ -196,7 +220,7 @@ class Inbox:
 
     def put_back(self, arrivals: Sequence[Arrival]) -> None:
         """Put at the front again what was taken and is to be decided anew."""
-        for arrival in reversed(arrivals):
+        for arrival in map(_unmarked, reversed(arrivals)):
             self._queues.setdefault(arrival.entry.shard, deque()).appendleft(arrival)
             self._count(arrival, 1)
         self._note_room()

@@ -53,6 +53,7 @@ class Intake:
         self._unread = unread if unread is not None else UnreadShards()
         self._places: dict[int, _Place] = {}
         self._aside: set[int] = set()
+        self._standing: set[int] = set()
         self._apart: asyncio.Queue[tuple[int, _Place]] = asyncio.Queue()
         self._begun = asyncio.Event()
         self._open = asyncio.Event()
@@ -63,13 +64,18 @@ class Intake:
 
     @property
     def shards(self) -> set[int]:
-        """The shards that are read, or set aside to be read again."""
-        return self._places.keys() | self._aside
+        """The shards that are read, stand still, or are set aside to be read again."""
+        return self._places.keys() | self._aside | self._standing
 
     @property
     def aside(self) -> set[int]:
         """The shards that are set aside."""
         return set(self._aside)
+
+    @property
+    def standing(self) -> set[int]:
+        """The shards that stand still: they are not read, and not looked at."""
+        return set(self._standing)
 
     @property
     def positions(self) -> dict[int, Position]:
@@ -97,17 +103,26 @@ class Intake:
         for shard in shards:
             self._places.pop(shard, None)
             self._aside.discard(shard)
+            self._standing.discard(shard)
         self._unread.forget(shards)
         if not self._places:
             self._begun.clear()
 
+    def stand_still(self, shards: Collection[int]) -> None:
+        """Read no more of these, whatever is wrong with them, until they are started anew."""
+        self.stop(shards)
+        self._standing.update(shards)
+
     def forget_all_but(self, shards: Collection[int]) -> None:
         """These are this worker's, and no others that were set aside before."""
         self._aside.intersection_update(shards)
+        self._standing.intersection_update(shards)
         self._unread.keep(shards)
 
     def set_aside(self, shard: int, reason: str) -> None:
         """Read no more of a shard until it is started again."""
+        if shard in self._standing:
+            return
         if shard not in self._aside:
             self.troubled.set()
         self._places.pop(shard, None)

@@ -81,6 +81,7 @@ class LockedDecider:
             shard_count=self._membership.shard_count,
             expiries_max=EXPIRIES_MAX if expiries_max is None else expiries_max,
             skipped=self._builder.skipped,
+            mark=self._builder.waiting.mark,
         )
         self._on_committed(result.flush, result.replies, Phases(now, now, now))
         # Numbers reserved before are lower than that of the locked flush: no more of use.
@@ -116,6 +117,7 @@ class LockedDecider:
         if not (arrivals or is_due):
             return
         try:
+            arrivals = await self._builder.park_entries(arrivals)
             await self.decide_alone(arrivals, portion if is_due else 0)
         except Exception as error:
             self._failed_expiries = is_due

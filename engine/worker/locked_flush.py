@@ -13,14 +13,23 @@ import msgspec
 from engine.book.book import Book
 from engine.book.columns import Decision
 from engine.book.postings import post_decisions
-from engine.deciding.batch import Batch
 from engine.deciding.decider import Decider
 from engine.errors import ChainMovedError, TryAgainError
-from engine.store.rows import Flush, ShardProgress
+from engine.ledger.freezes import FreezeMark
+from engine.store.rows import Flush, OwnedShards, ShardProgress
 from engine.store.worker_store import WorkerStore
 from engine.worker.inbox import Arrival
+from engine.worker.open_flush import batch_of
 from engine.worker.prefetch import look_up
-from engine.worker.replies import Reply, dead_letters, positions_of, replies_of, resolved_of
+from engine.worker.replies import (
+    Reply,
+    dead_letters,
+    positions_of,
+    released_of,
+    replies_of,
+    resolved_of,
+    waiting_of,
+)
 from engine.worker.seal_checks import check_flush
 
 ROUNDS_MAX = 8
@@ -49,6 +58,7 @@ async def decide_locked(
     shard_count: int,
     expiries_max: int,
     skipped: Collection[bytes],
+    mark: FreezeMark,
 ) -> LockedResult:
     """Decide entries, and whatever lapses, under the locks of all owners concerned; commit.
 
@@ -64,19 +74,20 @@ async def decide_locked(
         shard_count: Of the ledger.
         expiries_max: How many holds lapse in it at most.
         skipped: Holds that cannot lapse, which are let be.
+        mark: What is frozen, as of which it was found out who of the entries waits.
 
     Raises:
         ChainMovedError, ConflictError, TryAgainError: As `WorkerStore.flush`.
     """
-    batch = Batch([a.rows for a in arrivals], [a.entry.shard for a in arrivals])
+    batch = batch_of(arrivals)
     shards = shards - owned.keys()
     for _ in range(ROUNDS_MAX):
-        lenders = await store.begin_locked(shards | owned.keys())
+        lenders = await store.begin_locked_flush(shards | owned.keys())
         try:
             expected = sequence
             if expected is None:
                 ownership = await store.load_ownership()
-                _check_unmoved(owned, ownership.shards)
+                _check_unmoved(owned, ownership, mark)
                 owned, expected = ownership.shards, ownership.sequence + 1
             concerned = dict(owned) | await store.load_positions(shards)
             time = max([time, *(progress.time + 1 for progress in concerned.values())])
@@ -86,7 +97,7 @@ async def decide_locked(
             due = [hold_id for _, hold_id in expiring.holds if hold_id not in skipped]
             due = due[:expiries_max]
             book = Book(concerned, writing_shard, shard_count)
-            deciding = Decider(book, batch, due, time, careful=True)
+            deciding = Decider(book, batch, due, time, careful=True, whole=True)
             newest = await look_up(deciding, book, store, locked=True)
             more = {shard for found in deciding.locks.values() for shard in found}
             if not more and newest < time:
@@ -105,21 +116,26 @@ async def decide_locked(
                     positions,
                     resolved_of(positions, expiring.resolved_until(due), concerned),
                     dead_letters(arrivals),
+                    waiting_of(arrivals),
+                    released_of(arrivals),
                     "locked",
                 )
-                next_number = await store.finish_locked(flush, lenders)
+                next_number = await store.finish_locked_flush(flush, lenders)
                 replies = replies_of(arrivals, batch, decided.outcomes)
                 return LockedResult(flush, next_number, replies, decided, book)
         except BaseException:
-            await store.abandon_locked()
+            await store.abandon_locked_flush()
             raise
-        await store.abandon_locked()
+        await store.abandon_locked_flush()
         shards |= more
         time = max(time, newest + 1)
     raise TryAgainError(f"no end of locking: shards {sorted(shards)}, time {time}")
 
 
-def _check_unmoved(owned: Mapping[int, ShardProgress], now: Mapping[int, ShardProgress]) -> None:
-    """Entries are at hand from where these shards got: that must be so still."""
-    if {s: o.position for s, o in owned.items()} != {s: o.position for s, o in now.items()}:
+def _check_unmoved(owned: Mapping[int, ShardProgress], now: OwnedShards, mark: FreezeMark) -> None:
+    """Entries are at hand from where these shards got, by what is frozen: that must be so still."""
+    positions = {shard: progress.position for shard, progress in now.shards.items()}
+    if {s: o.position for s, o in owned.items()} != positions:
         raise ChainMovedError("shards or positions are others now")
+    if now.freezes != mark:
+        raise ChainMovedError("something else is frozen now")

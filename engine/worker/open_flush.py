@@ -28,6 +28,7 @@ class OpenFlush:
         "dead_letters",
         "decided",
         "due",
+        "gathers_waiting",
         "phases",
         "replies",
         "resolved_until",
@@ -46,6 +47,8 @@ class OpenFlush:
         self.dead_letter_bytes = 0
         self.replies: list[Reply] = []
         self.transfers = 0
+        self.gathers_waiting = False
+        """Whether anything is frozen or waits: then there may be entries that wait."""
         self.phases = Phases(opened=now)
 
     def room_up_to(self, transfers_max: int) -> Room:
@@ -91,6 +94,12 @@ class OpenFlush:
         outcomes = np.concatenate([part.outcomes for part in parts])
         self.replies += replies_of(arrivals, batch, outcomes)
         self.transfers += len(batch.rows) + len(arrivals)
+
+
+def batch_of(arrivals: Sequence[Arrival]) -> Batch:
+    """Entries as one array of requests."""
+    frozen = {place: a.frozen for place, a in enumerate(arrivals) if a.frozen is not None}
+    return Batch([a.rows for a in arrivals], [a.entry.shard for a in arrivals], frozen)
 
 
 def split_at_locks(

@@ -49,7 +49,7 @@ from engine.errors import (
     TryAgainError,
 )
 from engine.settings import WorkerSettings
-from engine.store.rows import Flush
+from engine.store.rows import Flush, OwnedShards
 from engine.store.worker_store import WorkerStore
 from engine.worker.attempts import ATTEMPT_FAILED, Attempts, UndecidableError, plain_words
 from engine.worker.chain import Chain
@@ -63,6 +63,7 @@ from engine.worker.open_flush import split_at_locks
 from engine.worker.outage import Outage
 from engine.worker.replies import Replier, Reply
 from engine.worker.statistics import WorkerStatistics
+from engine.worker.waiting_room import WaitingRoom
 
 _log = structlog.get_logger()
 
@@ -86,6 +87,7 @@ class Pipeline:
         clock: Microseconds since 1970.
         on_report: Called with the report of each flush.
         on_lost: Called with shards that another worker took.
+        on_standing: As of `WaitingRoom`.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class Pipeline:
         clock: Callable[[], int],
         on_report: Callable[[FlushReport], None],
         on_lost: Callable[[set[int]], None],
+        on_standing: Callable[[Collection[int]], None],
     ) -> None:
         self._store = store
         self._inbox = inbox
@@ -109,7 +112,8 @@ class Pipeline:
         self._on_report = on_report
         self._on_lost = on_lost
         self._chain = Chain(store, membership, self._finish_flush)
-        self._builder = FlushBuilder(store, self._chain, membership, settings, clock)
+        self.waiting = WaitingRoom(store, on_standing)
+        self._builder = FlushBuilder(store, self._chain, membership, self.waiting, settings, clock)
         self._claims = Claims(store, self._chain, self._builder, membership)
         self._attempts = Attempts(settings.conflicts_max, settings.backoff_seconds_max)
         self._locked = LockedDecider(
@@ -126,13 +130,14 @@ class Pipeline:
         await self._load_ownership()
         self._builder.forget_book()
 
-    async def _load_ownership(self) -> set[int]:
-        """Begin from what is committed; returns the shards that others took since."""
+    async def _load_ownership(self) -> tuple[OwnedShards, set[int]]:
+        """Begin from what is committed; returns it, and the shards that others took since."""
         ownership = await self._store.load_ownership()
         lost = self._membership.load_shards(ownership.shards)
         await self._chain.begin(ownership.sequence + 1, ownership.number)
+        await self.waiting.adopt(ownership.freezes, ownership.shards, self._membership.shard_count)
         self._builder.begin_anew()
-        return lost
+        return ownership, lost
 
     # Step by step.
 
@@ -209,6 +214,8 @@ class Pipeline:
     def _finish_flush(self, flush: Flush, replies: list[Reply], phases: Phases) -> None:
         """A flush is committed: everybody hears of it."""
         self._membership.commit(flush)
+        if flush.waiting or flush.released:
+            self.waiting.commit(flush)
         now = asyncio.get_running_loop().time()
         self._on_report(report_flush(flush, replies, phases, now, self._attempts.conflicts))
         self._attempts.succeed()
@@ -262,6 +269,7 @@ class Pipeline:
             return
         undecided = self._inbox.take(self._room())
         try:
+            undecided = await self._builder.park_entries(undecided)
             if self._attempts.is_locked:
                 await self._locked.decide_alone(undecided)
                 return
@@ -288,7 +296,6 @@ class Pipeline:
             error: Why.
             undecided: Entries of it that are in the inbox again.
         """
-        self._statistics.conflicts += 1
         if isinstance(error, LockHeldError):
             self._lock_wait.note(str(error), asyncio.get_running_loop().time())
         else:
@@ -297,11 +304,18 @@ class Pipeline:
         opened = self._builder.opened
         given_up = [*ready, opened] if opened is not None else ready
         self._inbox.put_back([arrival for flush in given_up for arrival in flush.arrivals])
-        seconds = self._attempts.fail(error, undecided + sum(flush.size for flush in given_up))
         before = dict(self._membership.shards)
         expected = self._chain.sequence - len(ready)
-        lost = await self._load_ownership()
-        stands = isinstance(error, BookStandsError) and self._chain.sequence == expected
+        mark = self.waiting.mark
+        ownership, lost = await self._load_ownership()
+        # Nothing but freezes and thaws came in between.
+        is_freeze = isinstance(error, ChainMovedError) and ownership.freezes != mark
+        stands = (is_freeze or isinstance(error, BookStandsError)) and ownership.written < expected
+        seconds = 0.0
+        if not (is_freeze and stands):
+            self._statistics.conflicts += 1
+            size = undecided + sum(flush.size for flush in given_up)
+            seconds = self._attempts.fail(error, size)
         if not (stands and self._builder.undo_decided(ready, opened)):
             self._builder.forget_book()
         if lost:

@@ -83,6 +83,7 @@ class Repair:
         """Read on from where these shards got; those that cannot be read are set aside."""
         owned = self._membership.shards
         self._intake.forget_all_but(owned)
+        shards = [shard for shard in shards if shard not in self._intake.standing]
         if not shards:
             return
         if self._check_at == 0:
@@ -103,11 +104,12 @@ class Repair:
                 positions[shard] = position
         # What was read below may have moved them, or taken them away.
         owned = self._membership.shards
+        standing = self._intake.standing
         await self._intake.start(
             {
                 shard: max(position, owned[shard].position)
                 for shard, position in positions.items()
-                if shard in owned
+                if shard in owned and shard not in standing
             }
         )
 
@@ -193,7 +195,8 @@ class Repair:
         await self._decide_all()
         for shard in due & self._membership.shards.keys():
             position = await self._try_to_mend(shard, Look())
-            if position is not None and shard in self._membership.shards:
+            is_read = shard in self._membership.shards and shard not in self._intake.standing
+            if position is not None and is_read:
                 self._pause_seconds.pop(shard, None)
                 self._again_at[shard] = asyncio.get_running_loop().time() + RETRY_SECONDS_MIN
                 await self._intake.start({shard: position})
@@ -248,10 +251,13 @@ class Repair:
         arrivals = [understand(entry, self._streams.prefix) for entry in entries]
         ids = {transfer_id for arrival in arrivals for transfer_id in arrival.rows["id"].tolist()}
         known = {record.transfer.id for record in await self._store.load_records(list(ids))}
+        # Those that wait, or waited, are in the ledger whole.
+        fields = {entry.position: entry.fields for entry in entries}
+        waiting = await self._store.waiting.find_kept(shard, fields)
         undecided = []
         for arrival in arrivals:
             decided = arrival.request and known.issuperset(arrival.rows["id"].tolist())
-            if not decided:
+            if not (decided or arrival.entry.position in waiting):
                 position = arrival.entry.position.entry_id
                 _log.warning("entry_below_position", shard=arrival.entry.shard, entry=position)
                 undecided.append(arrival)
@@ -259,6 +265,9 @@ class Repair:
             self._intake.hold()
             self._inbox.put_back(undecided)
             await self._decide_all()
+        if shard in self._intake.standing:
+            # What was not decided meanwhile must stay where it is.
+            raise NotNowError(f"shard {shard} stands still for a freeze")
         await self._store.confirm()
         await self._streams.remove(entries)
         refused = self._streams.refused.pop(shard, None)

@@ -16,7 +16,7 @@ from engine.book.columns import Postings
 from engine.deciding.batch import Batch
 from engine.errors import TryAgainError
 from engine.ledger.nouns import Position
-from engine.store.rows import DeadLetter, ShardProgress
+from engine.store.rows import DeadLetter, ShardProgress, Waiter
 from engine.streams.streams import Streams
 from engine.wire.answers import encode_answer, encode_error
 from engine.worker.bounds import DEAD_LETTER_REASON_MAX
@@ -51,9 +51,25 @@ def replies_of(
     """To each entry its outcomes."""
     ends = batch.ends.tolist()
     return [
-        Reply(arrival, outcomes[start:end] if arrival.request is not None else _NONE)
+        Reply(arrival, _outcomes_of(arrival, outcomes[start:end]))
         for arrival, start, end in zip(arrivals, ends[:-1], ends[1:], strict=True)
     ]
+
+
+def _outcomes_of(arrival: Arrival, outcomes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
+    if arrival.waits is not None:
+        return None
+    return outcomes if arrival.request is not None else _NONE
+
+
+def waiting_of(arrivals: Iterable[Arrival]) -> list[Waiter]:
+    """The entries that wait from now on."""
+    return [arrival.waits for arrival in arrivals if arrival.waits is not None]
+
+
+def released_of(arrivals: Iterable[Arrival]) -> list[tuple[int, Position]]:
+    """The entries that waited and are decided: shard and position of each."""
+    return [(a.entry.shard, a.entry.position) for a in arrivals if a.is_released]
 
 
 def dead_letters(arrivals: Sequence[Arrival]) -> list[DeadLetter]:
@@ -154,7 +170,8 @@ class Replier:
                 await self._streams.answer(answers)
         except TryAgainError as error:
             _log.warning("answers_given_up", answers=len(answers), reason=str(error))
-        self._undeleted += [reply.arrival.entry for reply in replies]
+        # What waited was deleted when it began to wait.
+        self._undeleted += [r.arrival.entry for r in replies if not r.arrival.is_released]
         await self._delete()
 
     async def _delete(self) -> None:

@@ -10,7 +10,13 @@ from collections.abc import Callable, Collection
 import anyio
 import structlog
 
-from engine.errors import ConfigurationError, EngineError, InvariantBroken, TryAgainError
+from engine.errors import (
+    ChainMovedError,
+    ConfigurationError,
+    EngineError,
+    InvariantBroken,
+    TryAgainError,
+)
 from engine.settings import WorkerSettings
 from engine.store.ledger_checks import CHECK_SECONDS
 from engine.store.worker_store import WorkerStore
@@ -22,6 +28,7 @@ from engine.worker.membership import Membership
 from engine.worker.pipeline import Pipeline
 from engine.worker.repair import Repair
 from engine.worker.replies import Replier
+from engine.worker.standstill import Standstill
 from engine.worker.statistics import WorkerStatistics
 from shards.placement import Step, next_step
 
@@ -65,6 +72,9 @@ class Session:
         self._on_begun = on_begun
         self.inbox = Inbox(settings.inbox_transfers_max)
         self._intake = Intake(streams, self.inbox, settings.block_ms, statistics.unread)
+        self._standstill = Standstill(
+            store, self.inbox, self._intake, statistics.unread, streams.prefix, self._begin
+        )
         self._replier = Replier(streams)
         self._pipeline = Pipeline(
             store,
@@ -76,11 +86,13 @@ class Session:
             clock,
             on_report,
             self._drop_lost,
+            self._standstill.stand_still,
         )
         self._repair = Repair(
             streams, store, self.inbox, self._intake, self._pipeline, self._replier, membership
         )
         self._step: Step | None = None
+        self._newest_freeze = 0
         self._stepped = asyncio.Event()
 
     async def run(self) -> None:
@@ -120,8 +132,12 @@ class Session:
             await self._pipeline.advance_flushes()
             if self._step is not None:
                 await self._take_step(self._step)
+            if self._newest_freeze > self._pipeline.waiting.mark.newest:
+                await self._pipeline.redo_decided(ChainMovedError("something is frozen or thawed"))
             if self._repair.is_due:
                 await self._repair.mend()
+            if self._pipeline.waiting.standing:
+                await self._standstill.advance(self._pipeline)
             if not self._pipeline.has_work:
                 await self._pipeline.wait_for_work()
 
@@ -149,14 +165,17 @@ class Session:
         """Look who owns what, whenever it changes or a lease ends, and say what is to be done."""
         membership = self._membership
         while not self._stopping.is_set():
-            holdings, workers = await self._store.ownership.look()
+            holdings, workers, freeze = await self._store.ownership.look_at_shards()
+            if freeze > self._newest_freeze:
+                self._newest_freeze = freeze
+                self.inbox.wake.set()
             step = next_step(self._store.worker, holdings, workers, joined=membership.joined)
             self._pipeline.in_short = step.is_moving
             if step.owned - membership.owned:
                 raise TryAgainError("shards are owned that are not worked on: beginning again")
-            await self._store.ownership.refuse(step.refuse)
+            await self._store.ownership.refuse_moves(step.refuse)
             if step.ask:
-                await self._store.ownership.ask(step.ask)
+                await self._store.ownership.ask_for_shards(step.ask)
             if step.complete and step.owned <= self._intake.shards:
                 membership.joined = True
                 membership.ready.set()
@@ -169,7 +188,7 @@ class Session:
                 self.inbox.wake.set()
                 await self._stepped.wait()
                 seconds = min(seconds, self._settings.claim_seconds)
-            await self._store.ownership.changes(max(seconds, 0.0))
+            await self._store.ownership.wait_for_changes(max(seconds, 0.0))
 
     # Shards come and go.
 
@@ -178,9 +197,11 @@ class Session:
         self._step = None
         await self._release(set(step.release))
         if step.claim:
+            # Those that stand still are not read, and known to the intake all the same.
+            before = self._intake.shards
             await self._pipeline.claim_shards(step.claim)
             # Of several former owners some may have been claimed from.
-            taken = self._membership.owned - self._intake.shards
+            taken = self._membership.owned - before
             if taken:
                 _log.info("shards_claimed", shards=sorted(taken))
                 await self._begin(taken)
@@ -189,7 +210,7 @@ class Session:
     async def _begin(self, shards: Collection[int]) -> None:
         """Read on from where these shards got."""
         await self._repair.begin(shards)
-        await self._store.ownership.done(shards)
+        await self._store.ownership.note_moves_done(shards)
 
     def _drop_lost(self, shards: set[int]) -> None:
         """Another took these shards: what came of them is its to decide."""

@@ -29,6 +29,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=time.time_ns() % 100_000)
     parser.add_argument("--only", default="", help="faults to draw from, with commas")
     parser.add_argument("--without", default="", help="faults not to draw from")
+    parser.add_argument(
+        "--bulk", type=int, default=0, metavar="N", help="send entries of N plain transfers too"
+    )
     parser.add_argument("--log", type=Path, help="a file for what workers log")
     options = parser.parse_args()
     only, without = ({*text.split(",")} - {""} for text in (options.only, options.without))
@@ -40,7 +43,7 @@ def main() -> None:
     print(f"seed {options.seed}")
     with tempfile.TemporaryDirectory(prefix="engine-chaos-") as directory:
         say = functools.partial(print, flush=True)
-        chaos = Chaos(Path(directory), options.seed, say, faults, options.log)
+        chaos = Chaos(Path(directory), options.seed, say, faults, options.log, options.bulk)
         asyncio.run(chaos.run(options.minutes * 60))
 
 

@@ -60,7 +60,7 @@ class Bank(Producers):
             with contextlib.suppress(*POSTGRES_AWAY):
                 rows = await self.ledger.sql(
                     "SELECT b.account_id = ANY ($1) AS customer, a.flags, b.debits_pending,"
-                    " b.debits_posted, b.credits_posted, a.ledger"
+                    " b.debits_posted, b.credits_pending, b.credits_posted, a.ledger"
                     " FROM ledger.balances b JOIN ledger.accounts a ON a.id = b.account_id",
                     customers,
                 )
@@ -68,9 +68,10 @@ class Bank(Producers):
                 total: Counter[int] = Counter()
                 for row in rows:
                     total[row["ledger"]] += row["credits_posted"] - row["debits_posted"]
-                    if row["flags"]:
-                        spent = row["debits_posted"] + row["debits_pending"]
-                        assert spent <= row["credits_posted"], f"a limit is passed: {row}"
+                    for side, other in (("debits", "credits"), ("credits", "debits")):
+                        if f"{side}_must_not_exceed_{other}" in row["flags"]:
+                            spent = row[f"{side}_posted"] + row[f"{side}_pending"]
+                            assert spent <= row[f"{other}_posted"], f"a limit is passed: {row}"
                 assert not any(total.values()), f"money came from nowhere: {total}"
                 kept = sum(r["credits_posted"] - r["debits_posted"] for r in rows if r["customer"])
                 assert kept == CUSTOMERS * DEPOSIT, f"customers have {kept}"

@@ -13,6 +13,7 @@ import redis.exceptions
 
 from engine.servers import Servers
 from tests.chaos.crew import Crew
+from tests.chaos.fleet import Fleet
 from tests.desks import account
 from tests.fuzz.actions import ACTIONS, UNBORNE
 from tests.fuzz.attack import HOSTILE_ACCOUNTS, Attack
@@ -37,6 +38,7 @@ class World:
         servers: Whose.
         ledger: Theirs.
         crew: Of workers.
+        fleet: Of producers.
         chance: Where all is drawn from.
         say: Gets what is done.
     """
@@ -46,12 +48,14 @@ class World:
         servers: Servers,
         ledger: Ledger,
         crew: Crew,
+        fleet: Fleet,
         chance: random.Random,
         say: Callable[[str], None],
     ) -> None:
         self.servers = servers
         self.ledger = ledger
         self.crew = crew
+        self.fleet = fleet
         self.chance = chance
         self.say = say
         self.sent = Sent(ledger)
@@ -68,7 +72,9 @@ FAULTS: Final[dict[str, tuple[Fault, int]]] = {}
 """Each with how often it happens, in proportion."""
 
 
-def _fault(weight: int) -> Callable[[Fault], Fault]:
+def fault(weight: int) -> Callable[[Fault], Fault]:
+    """One that happens so often, in proportion."""
+
     def add(fault: Fault) -> Fault:
         FAULTS[fault.__name__] = fault, weight
         return fault
@@ -79,7 +85,7 @@ def _fault(weight: int) -> Callable[[Fault], Fault]:
 # Workers and servers.
 
 
-@_fault(8)
+@fault(8)
 async def worker_killed(world: World) -> None:
     seat = world.crew.any_running(world.chance)
     if seat is not None:
@@ -87,7 +93,7 @@ async def worker_killed(world: World) -> None:
         await world.crew.kill(seat)
 
 
-@_fault(3)
+@fault(3)
 async def worker_frozen(world: World) -> None:
     seat = world.crew.any_running(world.chance)
     if seat is not None:
@@ -99,7 +105,7 @@ async def worker_frozen(world: World) -> None:
         worker.thaw()
 
 
-@_fault(3)
+@fault(3)
 async def worker_stopped(world: World) -> None:
     seat = world.crew.any_running(world.chance)
     if seat is not None:
@@ -107,21 +113,21 @@ async def worker_stopped(world: World) -> None:
         await world.crew.stop(seat)
 
 
-@_fault(2)
+@fault(2)
 async def clock_off(world: World) -> None:
     seconds = world.chance.choice(CLOCKS_SECONDS)
     world.say(f"a worker joins whose clock is {seconds:+,} s off, and leaves")
     await world.crew.visit(seconds, world.lasts_seconds())
 
 
-@_fault(1)
+@fault(1)
 async def postgres_stopped(world: World) -> None:
     world.say("Postgres is stopped at once, and started")
     await asyncio.to_thread(world.servers.postgres.stop, "immediate")
     await asyncio.to_thread(world.servers.postgres.start)
 
 
-@_fault(1)
+@fault(1)
 async def valkey_killed(world: World) -> None:
     world.say("Valkey is killed, and started")
     await asyncio.to_thread(world.servers.valkey.kill)
@@ -131,7 +137,7 @@ async def valkey_killed(world: World) -> None:
 # Links.
 
 
-@_fault(3)
+@fault(3)
 async def link_stalled(world: World) -> None:
     """Nothing passes in either direction, and neither end is told."""
     links = world.crew.links[world.chance.randrange(len(world.crew.links))]
@@ -143,7 +149,7 @@ async def link_stalled(world: World) -> None:
     links[which].silent = False
 
 
-@_fault(3)
+@fault(3)
 async def commit_lost(world: World) -> None:
     """The next COMMIT of a worker, or its answer, never arrives."""
     links = world.crew.links[world.chance.randrange(len(world.crew.links))]
@@ -158,7 +164,7 @@ async def commit_lost(world: World) -> None:
 # Locks.
 
 
-@_fault(2)
+@fault(2)
 async def table_locked(world: World) -> None:
     """As by `CREATE INDEX`, or by an ALTER TABLE that waits for its moment."""
     table = world.chance.choice(TABLES)
@@ -191,7 +197,7 @@ async def _refuses(world: World, begin: Sequence[Any], end: Sequence[Any]) -> No
             await connection.execute_command(*end)
 
 
-@_fault(1)
+@fault(1)
 async def redis_paused(world: World) -> None:
     how = world.chance.choice(["ALL", "WRITE"])
     seconds = world.lasts_seconds()
@@ -201,18 +207,18 @@ async def redis_paused(world: World) -> None:
         await asyncio.sleep(seconds)  # no command ends it: that would wait too
 
 
-@_fault(1)
+@fault(1)
 async def redis_without_memory(world: World) -> None:
     await _refuses(world, ("CONFIG", "SET", "maxmemory", 1), ("CONFIG", "SET", "maxmemory", 0))
 
 
-@_fault(1)
+@fault(1)
 async def redis_without_replicas(world: World) -> None:
     name = "min-replicas-to-write"
     await _refuses(world, ("CONFIG", "SET", name, 1), ("CONFIG", "SET", name, 0))
 
 
-@_fault(1)
+@fault(1)
 async def redis_read_only(world: World) -> None:
     """As after a failover: READONLY, and MASTERDOWN where it may not answer at all."""
     stale = world.chance.choice(["yes", "no"])
@@ -221,7 +227,7 @@ async def redis_read_only(world: World) -> None:
     await _refuses(world, ("REPLICAOF", "127.0.0.1", 1), ("REPLICAOF", "NO", "ONE"))
 
 
-@_fault(1)
+@fault(1)
 async def redis_with_too_many_clients(world: World) -> None:
     seconds = world.lasts_seconds()
     world.say(f"Redis has room for no more clients for {seconds:.1f} s, and ours are cut off")
@@ -235,7 +241,7 @@ async def redis_with_too_many_clients(world: World) -> None:
             await connection.config_set("maxclients", before)
 
 
-@_fault(1)
+@fault(1)
 async def redis_cannot_save(world: World) -> None:
     """A directory stands where its snapshot goes: MISCONF, until there is room again."""
     seconds = world.lasts_seconds()
@@ -261,7 +267,7 @@ async def redis_cannot_save(world: World) -> None:
             wall.rmdir()
 
 
-@_fault(1)
+@fault(1)
 async def redis_busy(world: World) -> None:
     """A script that runs for long: BUSY."""
     seconds = world.lasts_seconds()
@@ -278,7 +284,7 @@ async def redis_busy(world: World) -> None:
 # Hostile producers.
 
 
-@_fault(6)
+@fault(6)
 async def hostile_producer(world: World) -> None:
     shard = world.chance.randrange(world.ledger.shard_count)
     names = world.chance.choices(HOSTILE_ACTIONS, k=world.chance.randint(1, HOSTILE_ACTIONS_MAX))

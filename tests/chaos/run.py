@@ -14,12 +14,17 @@ from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from typing import Any, Final
 
+import asyncpg
+
+import tests.chaos.outer_faults  # noqa: F401 - adds its own to FAULTS
 from engine.ledger.nouns import stream_name
 from engine.servers import Servers
 from tests.bounds import CONDITION_SECONDS_MAX
 from tests.chaos.bank import Bank
+from tests.chaos.checker import Checker
 from tests.chaos.crew import Crew
 from tests.chaos.faults import FAULTS, World
+from tests.chaos.fleet import Fleet
 from tests.chaos.report import Injection, Report
 from tests.desks import account
 from tests.fuzz.attack import HONEST_ACCOUNTS, HOSTILE_ACCOUNTS, PLAIN_ACCOUNTS
@@ -45,6 +50,7 @@ class Chaos:
         tell: Gets a line for each thing that happens, and the report.
         faults: Names of those to draw from.
         log: A file that gets what workers log; None for one in `directory`.
+        bulk: Transfers of an entry of plain ones, sent all the time; 0 for none.
     """
 
     def __init__(
@@ -54,7 +60,9 @@ class Chaos:
         tell: Callable[[str], None],
         faults: Collection[str] = tuple(FAULTS),
         log: Path | None = None,
+        bulk: int = 0,
     ) -> None:
+        self._bulk = bulk
         self._log = log or directory / "workers.log"
         self._directory = directory
         self._chance = random.Random(seed)
@@ -73,7 +81,12 @@ class Chaos:
             shards = range(self._ledger.shard_count)
             self._probes = [HonestProducer(self._ledger, s, CONDITION_SECONDS_MAX) for s in shards]
             self._crew = Crew(self._ledger, self.report.say, self._log)
-            self._world = World(servers, self._ledger, self._crew, self._chance, self.report.say)
+            self._fleet = Fleet(
+                self._ledger, self._directory, self._seed, self._bulk, self.report.say
+            )
+            self._world = World(
+                servers, self._ledger, self._crew, self._fleet, self._chance, self.report.say
+            )
             mixed = Producers(self._ledger, self._seed)
             bank = Bank(self._ledger, self._seed + 1)
             self._load = mixed, bank
@@ -88,7 +101,7 @@ class Chaos:
             await self._tell_what_was_counted(bank)
 
     async def _create_accounts(self) -> None:
-        for producers in self._load:
+        for producers in (*self._load, self._fleet):
             await producers.create_accounts()
         for shard in range(self._ledger.shard_count):
             for number in HONEST_ACCOUNTS + HOSTILE_ACCOUNTS + PLAIN_ACCOUNTS:
@@ -105,7 +118,8 @@ class Chaos:
         load = asyncio.gather(*work, bank.read())
         collecting = asyncio.create_task(self._world.sent.collect())
         try:
-            yield load
+            async with self._fleet.producing():
+                yield load
         finally:
             mixed.stopping = bank.stopping = True
             collecting.cancel()
@@ -175,9 +189,17 @@ class Chaos:
         sent = mixed.sent | bank.sent | self._world.sent.ids
         for probe in self._probes:
             sent |= probe.sent
-        mixed.sent = bank.sent = sent
+        told = self._fleet.told()
+        ids = {transfer["id"] for each in told for transfer in each.transfers}
+        mixed.sent = bank.sent = sent | ids
         for producers in self._load:
             await producers.check()
+        connection = await asyncpg.connect(self._ledger.dsn)
+        try:
+            others = map(uuid.UUID, sent)
+            self._counted = await Checker(connection, told, others).check()
+        finally:
+            await connection.close()
         # What could be read and left its ids free has an answer alone, which may be lost.
         vanished = [entry for entry in await self._world.sent.vanished() if entry.ids is None]
         assert not vanished, f"neither decided nor dead letters: {vanished[:3]}"
@@ -204,6 +226,7 @@ class Chaos:
                 "flushes": f"{row['flushes']:,}, and {row['locked']:,} locked",
                 "claims": f"{row['claims']:,} by {row['workers']:,} workers",
                 "snapshots of the bank": f"{bank.reads:,}, each with all its money",
+                "checked apart": ", ".join(f"{n:,} {what}" for what, n in self._counted.items()),
                 "hostile entries": f"{hostile:,}; {row['dead_letters']:,} dead letters",
                 "verify": "passed",
             },

@@ -12,7 +12,8 @@ APPEND_ONLY = (
     "ledger.dead_letters", "ledger.events", "ledger.flushes", "ledger.letter_acts",
     "ledger.chain_began", "ledger.migrations", "ledger.outcomes", "ledger.ownership",
     "ledger.positions", "ledger.posted",
-    "ledger.resolutions", "ledger.roles", "ledger.spent", "ledger.verifications",
+    "ledger.freezes", "ledger.released", "ledger.resolutions", "ledger.roles", "ledger.spent",
+    "ledger.verifications", "ledger.waiting",
     "flows.dead_letters", "flows.definitions", "flows.flows", "flows.flushes", "flows.inbox",
     "flows.misfits", "flows.ownership", "flows.steps",
 )  # fmt: skip

@@ -191,6 +191,24 @@ positions                   | "shard":1 |
 positions                   | "shard":1 |
     UPDATE ledger.positions SET time = time + interval '1 microsecond'
     WHERE shard = 1
+freezes                     | "kind":"account" |
+    INSERT INTO ledger.freezes (freeze_number, act, kind, what, acted_by, reason, time)
+    SELECT 1, 'freeze', 'account', debit_account_id::text, 'x', 'y', posted_at - interval '1 s'
+    FROM ledger.transfers WHERE id = <once>
+freezes                     | "kind":"shard" |
+    INSERT INTO ledger.freezes (freeze_number, act, kind, what, acted_by, reason, time, thaws)
+    SELECT n, CASE n WHEN 1 THEN 'freeze' ELSE 'thaw' END, 'shard',
+           ledger.shard_of(debit_account_id)::text, 'x', 'y',
+           posted_at + (n - 1.5) * interval '1 s', CASE n WHEN 2 THEN 1 END
+    FROM ledger.transfers, generate_series(1, 2) n WHERE id = <once>
+freezes                     | "entry":"5-0" |
+    INSERT INTO ledger.waiting (shard, generation, ms, seq, freeze_number, flush, transfers, size,
+                                ids, digest, fields)
+    VALUES (1, 0, 5, 0, 1, 999999, 1, 1, '{}', '', '{}')
+flushes                     | "freeze" |
+    UPDATE ledger.flushes SET kind = 'freeze', other = 5
+    WHERE (worker, sequence) = (SELECT worker, max(sequence) FROM ledger.flushes
+                                WHERE kind = 'release' GROUP BY worker ORDER BY worker LIMIT 1)
 ownership                   | "shard":9 |
     DELETE FROM ledger.ownership WHERE shard = 9
     AND worker <> '00000000-0000-0000-0000-000000000000'

@@ -23,7 +23,7 @@ IDENTITY = b"the same ledger!"
 
 DEADLOCK_SECONDS = 1.0
 
-NOTIFYING = ("owners", "moves")
+NOTIFYING = ("owners", "moves", "freezes")
 """Tables whose triggers tell the workers."""
 
 

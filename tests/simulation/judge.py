@@ -2,17 +2,19 @@
 
 import uuid
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
+from tests.simulation.judge_freezes import FreezeJudge
 from tests.simulation.replay import CP, DP, PENDING, TOP, C, D, Replay, broken
 from tests.simulation.tables import Row
-from tests.simulation.world import Answer, Append, World
+from tests.simulation.world import Answer, Append, World, id_of
 
 NUMBERS = {
     "created": 0, "exceeds_credits": 54, "exceeds_debits": 55,
     "debit_account_not_found": 21, "credit_account_not_found": 22,
     "pending_transfer_not_found": 25, "debit_account_already_closed": 65,
-    "credit_account_already_closed": 66,
+    "credit_account_already_closed": 66, "frozen": 128,
 }  # fmt: skip
 """Outcomes that spend an id."""
 
@@ -22,10 +24,6 @@ RESOLVED = {
     "pending_transfer_expired": "expired",
 }
 MAX = 2**128 - 1
-
-
-def id_of(text: str) -> bytes:
-    return uuid.UUID(text).bytes
 
 
 class Judge:
@@ -56,6 +54,7 @@ class Judge:
         self._check_told_once()
         for transfer_id, row in self.replay.spent.items():
             self._check_decision(transfer_id, row)
+        self._check_freezes()
         if not self.world.log_lost:
             self._check_stream_order()
 
@@ -305,24 +304,39 @@ class Judge:
 
     def _check_stream_order(self) -> None:
         decided: dict[int, tuple[int, str]] = {}
+        for append, at in self._decisions():
+            before = decided.get(append.shard)
+            if before is not None and at < before[0]:
+                raise broken("in order", append.request, "was decided before", before[1])
+            decided[append.shard] = (at, append.request)
+
+    def _decisions(self) -> Iterator[tuple[Append, int]]:
+        """The entries that did not wait, in order, and the commit that decided each."""
+        waited = {
+            row["fields"][row["fields"].index(b"request") + 1].decode()
+            for commit in self.replay.commits
+            for table, row in commit.made
+            if table == "waiting"
+        }
         for append in self.world.appends.values():
             outcomes = self.told.get(append.request)
-            if not outcomes:
+            if not outcomes or append.request in waited:
                 continue
             commits = {
                 self.replay.spent_at[id_of(transfer["id"])]
                 for transfer, outcome in zip(append.transfers, outcomes, strict=True)
                 if outcome in NUMBERS
             }
-            if not commits:
-                continue
             if len(commits) > 1:
                 raise broken("whole or nothing", append.request, "was decided in", commits)
-            at = commits.pop()
-            before = decided.get(append.shard)
-            if before is not None and at < before[0]:
-                raise broken("in order", append.request, "was decided before", before[1])
-            decided[append.shard] = (at, append.request)
+            if commits:
+                yield append, commits.pop()
+
+    def _check_freezes(self) -> None:
+        decided: dict[int, list[Append]] = defaultdict(list)
+        for append, at in () if self.world.log_lost else self._decisions():
+            decided[at].append(append)
+        FreezeJudge(self.world, self.replay, decided).judge()
 
 
 def _chain_before(transfers: list[dict[str, Any]], place: int) -> list[dict[str, Any]]:

@@ -3,13 +3,16 @@
 import asyncio
 import gc
 import random
+from typing import Any
 
 import msgspec
 
 from tests.simulation.faults import Faults
+from tests.simulation.freezer import Freezer
 from tests.simulation.judge import Judge
 from tests.simulation.loop import SimulatedLoop, StuckError
 from tests.simulation.replay import broken
+from tests.simulation.tables import entry_key
 from tests.simulation.traffic import Producer, Traffic
 from tests.simulation.world import SETTINGS, World, sized, told_to
 
@@ -40,7 +43,14 @@ def run_seed(seed: int) -> Run:
     loop = SimulatedLoop()
     small_postings_max = chance.choice([0, 3, 400])
     ahead_transfers_min = random.Random(f"ahead {seed}").choice([1, 1, 4])
-    sizes = sized(small_postings_max=small_postings_max, ahead_transfers_min=ahead_transfers_min)
+    freezes = random.Random(f"waiting {seed}")
+    sizes = sized(
+        small_postings_max=small_postings_max,
+        ahead_transfers_min=ahead_transfers_min,
+        waiting_max=freezes.choice([3, 100_000, 100_000]),
+        released_max=freezes.choice([1, 1_000]),
+        cut_rows=random.Random(f"cuts {seed}").choice([1, 1, 100]),
+    )
     with told_to(world), sizes:
         try:
             loop.run_until_complete(_live(world, chance, seed))
@@ -71,7 +81,11 @@ async def _live(world: World, chance: random.Random, seed: int) -> None:
             for number in range(chance.choice([1, 2, 3]))
         ]
         tasks = [asyncio.ensure_future(producer.run()) for producer in producers]
+        freezer = Freezer(world, traffic.accounts, seed, seconds)
+        freezing = asyncio.ensure_future(freezer.run())
         await faults.run()
+        await freezing
+        await freezer.thaw_all()
 
         def unanswered() -> list[str]:
             return sorted(name for producer in producers for name in producer.unanswered)
@@ -81,11 +95,12 @@ async def _live(world: World, chance: random.Random, seed: int) -> None:
             for task in tasks:
                 task.result()
             await world.until(lambda: not _waiting(world), "", QUIET_SECONDS_MAX)
+            await world.until(lambda: not _parked(world), "", QUIET_SECONDS_MAX)
             await world.until(lambda: not _overdue(world), "", QUIET_SECONDS_MAX)
         except AssertionError:
             raise broken(
                 "nothing vanishes", "unanswered:", unanswered(), "undecided:", _waiting(world),
-                "not lapsed:", _overdue(world),
+                "not lapsed:", _overdue(world), "wait still:", _parked(world),
             ) from None  # fmt: skip
         await _leave(world, calm=not faults.kinds)
     finally:
@@ -121,6 +136,15 @@ def _waiting(world: World) -> list[str]:
         for name, stream in world.log.streams.items()
         if b":transfers:" in name and stream.entries
     )
+
+
+def _parked(world: World) -> list[Any]:
+    """Entries that wait for a thaw."""
+    snapshot, tables = world.database.snapshot(), world.database.tables
+    waiting, done = (
+        {entry_key(row) for row in tables[name].all(snapshot)} for name in ("waiting", "released")
+    )
+    return sorted(waiting - done)
 
 
 def _overdue(world: World) -> list[bytes]:

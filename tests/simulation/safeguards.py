@@ -34,7 +34,7 @@ SAFEGUARDS: dict[str, Safeguard] = {
     ),
     "the book thrown away where others lent the chain before the lock": (
         "worker/claims.py",
-        "        if changed.sequence != self._chain.sequence:\n",
+        "        if changed.written >= self._chain.sequence:\n",
         "        if False:\n",
     ),
     "a row in the chain of who loses a shard": (
@@ -101,7 +101,7 @@ SAFEGUARDS: dict[str, Safeguard] = {
         "        return {}\n        found: dict[bytes, IdRecord] = {}\n",
     ),
     "ends of holds under way are known (5)": (
-        "deciding/decider.py",
+        "deciding/knowledge.py",
         "status = ends.get(record.transfer.id, record.status)",
         "status = record.status",
     ),
@@ -202,7 +202,7 @@ SAFEGUARDS: dict[str, Safeguard] = {
     ),
     "a flush is later than the shards it writes": (
         "worker/flush_builder.py",
-        "        self.time = max(self.time, self._membership.newest_time)\n",
+        "        self.time = max(self.time, self._membership.newest_time, self.waiting.mark.time)\n",
         "",
     ),
     "a flush is later than what it read of others": (
@@ -239,5 +239,120 @@ SAFEGUARDS: dict[str, Safeguard] = {
         "worker/open_flush.py",
         "(behind if arrival.entry.shard in waiting else free)",
         "(behind if at in locks else free)",
+    ),
+    "a freeze stands in the chains of all owners": (
+        "store/freezes.py",
+        '"append_lent_flush", workers, "freeze"',
+        '"append_lent_flush", workers[:1], "freeze"',
+    ),
+    "a freeze locks all owners": (
+        "store/freezes.py",
+        "await _lock(connection, watching, sorted(before))",
+        "await _lock(connection, watching, sorted(before)[:1])",
+    ),
+    "a freeze is later than all that was decided before": (
+        "store/freezes.py",
+        'time = max(clock["now"], *(row["time"] + MICROSECOND for row in owners))',
+        'time = clock["now"]',
+    ),
+    "what is decided after a freeze is later than it": (
+        "worker/flush_builder.py",
+        "self._membership.newest_time, self.waiting.mark.time)",
+        "self._membership.newest_time)",
+    ),
+    "the flush that moves the position past an entry writes that it waits": (
+        "worker/chain.py",
+        "flush.waiting = waiting_of(opened.arrivals)",
+        "flush.waiting = ()",
+    ),
+    "an entry that waited is decided once": (
+        "worker/chain.py",
+        "flush.released = released_of(opened.arrivals)",
+        "flush.released = ()",
+    ),
+    "a locked flush writes who waits, too": (
+        "worker/locked_flush.py",
+        "                    waiting_of(arrivals),\n",
+        "                    (),\n",
+    ),
+    "a locked flush rests on what is frozen then": (
+        "worker/locked_flush.py",
+        "    if now.freezes != mark:\n",
+        "    if False:\n",
+    ),
+    "what names an id that waits, waits": (
+        "worker/waiting_room.py",
+        "                freeze = freeze or here.freeze_of_named(arrival.rows)\n",
+        "",
+    ),
+    "what is released and names an id that waits before it, waits on": (
+        "worker/waiting_room.py",
+        "freeze = freeze or here.freeze_of_named(arrival.rows, waiter.order)",
+        "pass",
+    ),
+    "a post matches what its hold does": (
+        "worker/freeze_matches.py",
+        "        holds = await self._find_created(resolving, book)\n",
+        "        holds: dict[bytes, Transfer] = {}\n",
+    ),
+    "an id that is known does not wait": (
+        "worker/freeze_matches.py",
+        "        known = await self._find_known(asked, book)\n",
+        "        known: set[bytes] = set()\n",
+    ),
+    "an entry below the position that waits is deleted alone": (
+        "worker/repair.py",
+        " or arrival.entry.position in waiting",
+        "",
+    ),
+    "what waits is loaded at the claim": (
+        "worker/waiting_room.py",
+        "in await self._store.waiting.load_waiters(new):",
+        "in ():",
+    ),
+    "a redo goes back to who waits by what is committed": (
+        "worker/waiting_room.py",
+        "{*new, *self._dirty} & {*owned}",
+        "{*new} & {*owned}",
+    ),
+    "what waited comes before what its stream has": (
+        "worker/waiting_room.py",
+        "            elif arrival.entry.shard in self.standing:\n                continue\n",
+        "",
+    ),
+    "a stream that stands still is not read": (
+        "worker/standstill.py",
+        "        self._intake.stand_still(shards)\n",
+        "",
+    ),
+    "what was read of a stream that stands still is dropped": (
+        "worker/standstill.py",
+        "        self._inbox.drop(shards)\n",
+        "",
+    ),
+    "so much waits and no more": (
+        "worker/waiting_room.py",
+        "if not (is_below(arrival) or here.has_room(waiter)):",
+        "if False:",
+    ),
+    "a frozen shard is not read": (
+        "worker/freeze_matches.py",
+        'self.shards = {freeze.what for freeze in waits if freeze.kind == "shard"}',
+        "self.shards: set[bytes | int] = set()",
+    ),
+    "a freeze is no conflict": (
+        "worker/pipeline.py",
+        "        if not (is_freeze and stands):\n",
+        "        if True:\n",
+    ),
+    "a thaw that declines what waits": (
+        "worker/freeze_matches.py",
+        "if freeze.thaw is not None and since < freeze.thaw:",
+        "if False:",
+    ),
+    "a copy is decided right after its original": (
+        "worker/waiting_room.py",
+        "        ended.sort(key=lambda waiter: waiter.order)\n",
+        "        ended.sort(key=lambda waiter: (waiter.ids != [], waiter.order))\n",
     ),
 }

@@ -125,6 +125,7 @@ def scenario(
     settings: WorkerSettings = SETTINGS,
     by_copy: bool = False,
     ahead_transfers_min: int = 1,
+    waiting_max: int = 100_000,
 ) -> Callable[[Callable[[Scene], Awaitable[None]]], Callable[[], None]]:
     """Make a test of a scene, judged as every run is.
 
@@ -133,6 +134,7 @@ def scenario(
         settings: Of the workers.
         by_copy: Whether every flush goes by COPY.
         ahead_transfers_min: While a flush is under way fewer than these wait.
+        waiting_max: Of each shard so many transfers may wait for a thaw.
     """
 
     def decorate(play: Callable[[Scene], Awaitable[None]]) -> Callable[[], None]:
@@ -146,7 +148,11 @@ def scenario(
                     await scene.end()
 
             small = 0 if by_copy else 400
-            sizes = sized(small_postings_max=small, ahead_transfers_min=ahead_transfers_min)
+            sizes = sized(
+                small_postings_max=small,
+                ahead_transfers_min=ahead_transfers_min,
+                waiting_max=waiting_max,
+            )
             with told_to(scene), sizes:
                 try:
                     simulate(whole())

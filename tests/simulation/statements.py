@@ -7,6 +7,7 @@ Postgres does is found by `test_conformance_*`.
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+from tests.simulation.statements_freezes import FREEZING
 from tests.simulation.statements_owning import OWNING
 from tests.simulation.statements_reading import READING
 from tests.simulation.tables import Row
@@ -225,6 +226,7 @@ async def commit_own(run: Any) -> list[Row]:
 STATEMENTS: dict[str, Statement] = (
     READING
     | OWNING
+    | FREEZING
     | {
         one.__name__: one
         for one in (

@@ -131,6 +131,9 @@ def _open_move(run: Any, shard: int) -> Row | None:
 
 async def look_at_shards(run: Any) -> list[Row]:
     now = run.database.clock()
+    newest = max(
+        (row["freeze_number"] for row in run.table("freezes").all(run.snapshot)), default=None
+    )
     rows = []
     for shard in range(run.database.shard_count):
         owner = run.one("owners", "owners_pkey", shard)
@@ -144,6 +147,7 @@ async def look_at_shards(run: Any) -> list[Row]:
                 "worker": owner["worker"],
                 "seconds_left": (heartbeat["expires_at"] - now) / 1_000_000 if heartbeat else 0.0,
                 "planned": move.get("plan") is not None,
+                "newest_freeze": newest,
                 **{name: move.get(name) for name in ("move", "source", "target", "state")},
             }
         )

@@ -1,6 +1,6 @@
 """What the statements that only read do; see `statements`."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from engine.ledger.nouns import COUNTER_MAX
@@ -131,16 +131,30 @@ async def newest_positions(run: Any, shards: list[int]) -> list[Row]:
     return rows
 
 
+def in_force(acts: Iterable[Row]) -> list[Row]:
+    """The freezes that no thaw has ended."""
+    rows = list(acts)
+    ended = {row["thaws"] for row in rows}
+    return [row for row in rows if row["act"] == "freeze" and row["freeze_number"] not in ended]
+
+
 async def ownership(run: Any, worker: bytes) -> list[Row]:
     chain = run.find("flushes", "worker", worker)
-    sequence = max((row["sequence"] for row in chain), default=0)
+    acts = {row["freeze_number"]: row for row in run.table("freezes").all(run.snapshot)}
+    newest = max(acts, default=None)
+    always = {
+        "sequence": max((row["sequence"] for row in chain), default=0),
+        "written": max((row["sequence"] for row in chain if row["kind"] != "freeze"), default=0),
+        "freezes": sorted(row["freeze_number"] for row in in_force(acts.values())) or None,
+        "newest_freeze": newest,
+        "freeze_time": None if newest is None else acts[newest]["time"],
+    }
     nothing = dict.fromkeys(("generation", "ms", "seq", "time", "resolved_until"))
     owned = sorted(row["shard"] for row in run.find("owners", "worker", worker))
     rows = [
-        nothing | (newest_position(run, shard) or {}) | {"sequence": sequence, "shard": shard}
-        for shard in owned
+        nothing | (newest_position(run, shard) or {}) | always | {"shard": shard} for shard in owned
     ]
-    return rows or [nothing | {"sequence": sequence, "shard": None}]
+    return rows or [nothing | always | {"shard": None}]
 
 
 async def owners(run: Any, shards: list[int]) -> list[Row]:

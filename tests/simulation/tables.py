@@ -131,6 +131,11 @@ class Table:
             index.remove(version)
 
 
+def entry_key(row: Row) -> Any:
+    """The place of an entry of a stream."""
+    return row["shard"], row["generation"], row["ms"], row["seq"]
+
+
 def make_tables() -> dict[str, Table]:
     """The tables of `engine/store/migrations`, with the names of their constraints."""
     tables = [
@@ -182,8 +187,18 @@ def make_tables() -> dict[str, Table]:
             {"account": lambda r: r["stripe"] >> 10 if r["run"] > 0 else None},
         ),
         Table(
+            "freezes",
+            {
+                "freezes_pkey": lambda r: r["freeze_number"],
+                "freezes_thaws_key": lambda r: r["thaws"],
+            },
+            {},
+        ),
+        Table("waiting", {"waiting_pkey": entry_key}, {"shard": lambda r: r["shard"]}),
+        Table("released", {"released_pkey": entry_key}, {}),
+        Table(
             "dead_letters",
-            {"dead_letters_pkey": lambda r: (r["shard"], r["generation"], r["ms"], r["seq"])},
+            {"dead_letters_pkey": entry_key},
             {},
         ),
     ]

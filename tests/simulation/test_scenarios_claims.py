@@ -281,3 +281,19 @@ async def test_what_was_lent_before_a_claim_is_loaded_again(scene: Scene) -> Non
     other.worker.stop()
     await scene.ready(lender)
     assert await scene.ask(0, scene.transfer(poor, a, 4)) == ["created"]
+
+
+@scenario()
+async def test_who_lets_a_shard_go_forgets_what_others_changed_before(scene: Scene) -> None:
+    """Another has voided a hold under lock; that a shard goes is no reason to miss it."""
+    await scene.worker("there", [1])
+    here = await scene.worker("here")
+    poor, a = scene.account(0, DEBIT_LIMIT), scene.account(0)
+    hold = scene.transfer(poor, a, 10, "pending")
+    assert await scene.ask(0, scene.transfer(a, poor, 10), hold) == ["created"] * 2
+    assert await scene.ask(1, scene.ending(hold, "void_pending_transfer")) == ["created"]
+    third = await scene.worker("third")
+    await scene.until(lambda: bool(third.worker.owned), "a shard to go")
+    assert scene.owner(0) == "here"
+    assert here.worker.statistics.conflicts == 0
+    assert await scene.ask(0, scene.transfer(poor, a, 10)) == ["created"]

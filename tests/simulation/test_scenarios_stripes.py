@@ -4,6 +4,7 @@ import asyncio
 import random
 from itertools import pairwise
 
+from engine.deciding.sorting import CUT_ROWS
 from tests.simulation.scenes import CREDIT_LIMIT, DEBIT_LIMIT, Scene, scenario
 
 TOP = 2**63 - 1
@@ -343,3 +344,17 @@ async def test_a_balance_that_others_lessen_meanwhile_is_not_moved(scene: Scene)
     gate.open()
     assert await scene.answer(moving) == ["created"]
     assert scene.balance(owing) == (0, 8, 3, 5)
+
+
+@scenario(shard_count=2)
+async def test_under_the_locks_of_all_a_batch_is_decided_in_one_piece(scene: Scene) -> None:
+    """Who owns all cuts a batch of which the rules would take much; here all are locked."""
+    await scene.worker("here", [0])
+    await scene.worker("there", [1])
+    rich, a, gone = scene.account(0, DEBIT_LIMIT), scene.account(0), scene.account(0)
+    assert await scene.ask(0, scene.transfer(a, rich, 1000)) == ["created"]
+    closing = scene.transfer(gone, a, 0, "pending", "closing_debit")
+    exact = scene.transfer(rich, a, 5, "balancing_debit")
+    many = [scene.transfer(rich, a, 1) for _ in range(3 * CUT_ROWS)]
+    assert await scene.ask(0, closing, exact, *many) == ["created"] * (2 + len(many))
+    assert scene.count("flushes", kind="locked") == 1

@@ -12,11 +12,15 @@ import msgspec
 import structlog
 
 import engine.book.seen_ids
+import engine.deciding.sorting
 import engine.store.small_flush
 import engine.worker.flush_builder
 import engine.worker.locked_decider
 import engine.worker.pipeline
+import engine.worker.waiting_room
+import engine.worker.waiting_shard
 from engine.book.id_table import key_hashes
+from engine.deciding.sorting import CUT_ROWS
 from engine.settings import WorkerSettings
 from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
@@ -35,6 +39,10 @@ PREFIX = "engine"
 SETTINGS = WorkerSettings(
     lease_seconds=1.5, block_ms=1000, claim_seconds=0.4, backoff_seconds_max=0.5
 )
+
+
+def id_of(text: str) -> bytes:
+    return uuid.UUID(text).bytes
 
 
 class Append(msgspec.Struct, gc=False):
@@ -293,9 +301,12 @@ def sized(
     small_postings_max: int = 400,
     ahead_transfers_min: int = 1,
     expiries_max: int = 2,
+    waiting_max: int = 100_000,
+    released_max: int = 1_000,
+    cut_rows: int = CUT_ROWS,
 ) -> Iterator[None]:
     """Sizes that suit a small world: a filter of ids that forgets, flushes by COPY, much ahead,
-    and more holds that expire than go into a flush."""
+    more holds that expire than go into a flush, and batches that are cut."""
     sizes = (
         (engine.book.seen_ids, "SEEN_BITS", seen_bits),
         (engine.store.small_flush, "SMALL_POSTINGS_MAX", small_postings_max),
@@ -303,6 +314,9 @@ def sized(
         (engine.worker.flush_builder, "EXPIRIES_MAX", expiries_max),
         (engine.worker.flush_builder, "EXPIRIES_READ_MAX", expiries_max + 1),
         (engine.worker.locked_decider, "EXPIRIES_MAX", expiries_max),
+        (engine.worker.waiting_shard, "WAITING_TRANSFERS_MAX", waiting_max),
+        (engine.worker.waiting_room, "RELEASED_ENTRIES_MAX", released_max),
+        (engine.deciding.sorting, "CUT_ROWS", cut_rows),
     )
     before = [getattr(module, name) for module, name, _ in sizes]
     for module, name, size in sizes:

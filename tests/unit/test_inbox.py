@@ -55,6 +55,12 @@ def test_streams_are_taken_from_in_turn(inbox: Inbox) -> None:
     assert len(taken) == 5
 
 
+def test_a_full_entry_is_a_turn(inbox: Inbox) -> None:
+    """Two streams with much to say put as much into a flush, one entry after the other."""
+    inbox.put([batch(shard, at, 8_189) for shard in (1, 2) for at in range(20)])
+    assert places(inbox.take(Room(ROOM))) == [(1, 0), (2, 0), (1, 1), (2, 1)]
+
+
 def test_flood_of_unreadable_entries_leaves_room_for_transfers(inbox: Inbox) -> None:
     inbox.put([letter(1, at) for at in range(5 * DEAD_LETTERS_MAX)])
     inbox.put([batch(1, 99_999), *(batch(2, at) for at in range(10))])

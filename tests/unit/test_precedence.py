@@ -5,6 +5,7 @@ those below as one transfer can break at once; so it shows that none of them is 
 by the rules, and by columns over a ledger in memory, which must say the same.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -190,12 +191,18 @@ NEVER = {"overflows_timeout"}
 """Its time would be thousands of years away."""
 
 
-def decided(transfers: list[dict[str, Any]]) -> list[str]:
-    """By the rules and by columns, each after what happened before."""
+def decided(transfers: list[dict[str, Any]], frozen: Sequence[int] = ()) -> list[str]:
+    """By the rules and by columns, each after what happened before.
+
+    Args:
+        transfers: As they are sent, in one entry.
+        frozen: Places of those that match a freeze which declines.
+    """
     by_rules, by_columns = ByRules(ACCOUNTS), ByColumns(ACCOUNTS)
     told = []
     for world in (by_rules, by_columns):
         world.step(0, [(0, BEFORE)])
+        world.frozen = set(frozen)
         (outcomes,) = world.step(2, [(0, [Transfer(**changes) for changes in transfers])])
         told.append([outcome.name for outcome in outcomes])
     assert told[0] == told[1]
@@ -212,8 +219,29 @@ def test_a_chain_is_asked_for_before_its_members(outcomes, chain) -> None:
     assert decided(chain) == outcomes
 
 
+FIRST = [row for row in TABLE if row[0].startswith(("exists", "id_", "timestamp", "reserved"))]
+"""What is asked before a freeze."""
+
+
+@pytest.mark.parametrize(("outcome", "transfer"), TABLE, ids=[outcome for outcome, _ in TABLE])
+def test_what_is_frozen_is_asked_right_after_the_id(outcome, transfer) -> None:
+    expected = outcome if (outcome, transfer) in FIRST else "frozen"
+    assert decided([transfer], [0]) == [expected]
+
+
+def test_a_chain_of_which_one_is_frozen_fails_and_the_others_are_decided() -> None:
+    chain = plain(flags=F.linked), plain(id=number(901))
+    alone = plain(id=number(902))
+    told = ["linked_event_failed", "frozen", "created"]
+    assert decided([*chain, alone], [1]) == told
+
+
 def test_every_outcome_has_its_row() -> None:
-    rows = {outcome for outcome, _ in TABLE} | {o for outcomes, _ in CHAINS for o in outcomes}
+    rows = (
+        {"frozen"}
+        | {outcome for outcome, _ in TABLE}
+        | {o for outcomes, _ in CHAINS for o in outcomes}
+    )
     assert {outcome.name for outcome in Outcome} - rows == NEVER
 
 

@@ -7,7 +7,7 @@ SELECT CASE WHEN s.outcome = 0 THEN 'created' ELSE 'declined' END AS what,
        CASE
            WHEN o.number IS NULL THEN 'its outcome is none that there is'
            WHEN s.outcome <> 0 AND o.name NOT IN (
-               'debit_account_not_found', 'credit_account_not_found',
+               'frozen', 'debit_account_not_found', 'credit_account_not_found',
                'pending_transfer_not_found',
                'debit_account_already_closed', 'credit_account_already_closed',
                'exceeds_credits', 'exceeds_debits')

@@ -4,7 +4,7 @@
 -- A row's flush is its number >> 20. Rows of a loan or of a change of owner write nothing
 -- themselves: a loan names the locked flush of another worker; a change of owner stands in both
 -- chains, a claim in the former owner's with the number of the claim, a release in that of
--- the worker `nobody` with the same time.
+-- the worker `nobody` with the same time; a freeze or thaw stands in the chains of all owners.
 WITH written AS (
     SELECT flush, sum(transfers) AS transfers, sum(declined) AS declined,
            sum(postings) AS postings, sum(others) AS others
@@ -41,7 +41,7 @@ SELECT 'flushes' AS what,
            WHEN f.sequence <> f.sequence_before + 1
                THEN 'its sequence is not the next one in the chain of its worker'
            WHEN f.number <= f.number_before THEN 'it is numbered before the row before it in its chain'
-           WHEN f.kind IN ('lent', 'claim', 'release') AND w.flush IS NOT NULL
+           WHEN f.kind IN ('lent', 'claim', 'release', 'freeze') AND w.flush IS NOT NULL
                THEN 'rows are numbered by it though it is no flush'
            WHEN f.transfers <> coalesce(w.transfers, 0)
                THEN 'it counts more or fewer created transfers than there are'
@@ -59,6 +59,9 @@ SELECT 'flushes' AS what,
            WHEN f.kind = 'claim' AND f.other IS NOT NULL
                 AND (o.kind = 'claim' AND o.other IS NULL AND o.worker <> f.worker) IS NOT TRUE
                THEN 'it was claimed from by no claim of another worker'
+           WHEN f.kind = 'freeze' AND NOT EXISTS (SELECT FROM ledger.freezes z
+                                                  WHERE z.freeze_number = f.other AND z.time = f.time)
+               THEN 'it is of a freeze or thaw that is not there'
            WHEN f.kind = 'release' AND releases.given <> releases.taken
                THEN 'it released without a row in the chain of nobody, or the other way round'
        END AS fault,

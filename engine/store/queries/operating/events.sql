@@ -81,6 +81,11 @@ happened AS (
     SELECT m.applied_at, 'ledger_migrated', m.number || ' ' || m.name, NULL, NULL, NULL
     FROM ledger.migrations m, since WHERE m.applied_at >= since.time
     UNION ALL
+    SELECT z.time, CASE z.act WHEN 'freeze' THEN 'frozen' ELSE 'thawed' END,
+           z.kind || ' ' || z.what || CASE WHEN z.declines THEN ', declining' ELSE '' END || ': ' || z.reason,
+           z.acted_by, NULL, CASE z.kind WHEN 'shard' THEN ARRAY[z.what::integer] END
+    FROM ledger.freezes z, since WHERE z.time >= since.time
+    UNION ALL
     SELECT e.happened_at, e.event, e.what, coalesce(e.worker::text, e.who), e.seconds, NULL
     FROM ledger.events e, since WHERE e.happened_at >= since.time)
 SELECT to_char(h.time, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS time, h.event, h.what, h.who, h.seconds, h.shards
