@@ -125,8 +125,9 @@ async def fill(dsn: str, accounts: Accounts, flushes: int, watch: Watch) -> None
 
     worker = uuid.uuid4()
     await pool[0].executemany(
-        "INSERT INTO ledger.flushes (worker, sequence, number, kind, time, transfers, postings)"
-        " VALUES ($1, $2, $2, 'flush', $3, $4, 2 * $4::integer)",
+        "INSERT INTO ledger.flushes"
+        " (worker, sequence, number, kind, digest, time, transfers, postings)"
+        " VALUES ($1, $2, $2, 'flush', '', $3, $4, 2 * $4::integer)",
         [(worker, n, BEGAN + timedelta(seconds=n), FLUSH) for n in range(1, flushes + 1)],
     )
     ready = make(1)

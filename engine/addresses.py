@@ -1,15 +1,31 @@
 """Which Postgres and which Redis: as given, as the environment says, or those of a running `up`."""
 
+import re
 from pathlib import Path
+from typing import Final
 
 from engine.errors import ConfigurationError
-from engine.servers import Addresses, find_running
+from engine.servers import Addresses, find_owner, find_running
 from engine.settings import (
+    OWNER_VARIABLE,
     POSTGRES_VARIABLE,
     REDIS_VARIABLE,
     data_directory,
     read_variable,
 )
+
+_PASSWORD_WORD: Final = re.compile(
+    r"(\b(?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'?|(?:[^\s'\\]|\\.)+)", re.IGNORECASE
+)
+"""As in `host=... password=...`."""
+
+_SHOWN: Final = frozenset(
+    {
+        "db", "dbname", "host", "port", "user", "username", "sslmode", "sslrootcert",
+        "ssl_ca_certs", "ssl_cert_reqs", "target_session_attrs", "connect_timeout",
+    }
+)  # fmt: skip
+"""Options of addresses that are printed as they are; of any other only the name is."""
 
 
 def find_addresses(
@@ -52,6 +68,41 @@ def find_postgres(postgres_dsn: str | None = None, data: Path | None = None) -> 
         _check_given_once(postgres_dsn)
         return _running(data).postgres_dsn
     return postgres_dsn or read_variable(POSTGRES_VARIABLE) or _running(None).postgres_dsn
+
+
+def find_owner_postgres(postgres_dsn: str | None = None, data: Path | None = None) -> str:
+    """The Postgres for whoever makes and changes the ledger; of a running `up` its owner's.
+
+    Raises ConfigurationError, as `find_addresses`.
+    """
+    if data is not None:
+        _check_given_once(postgres_dsn)
+    else:
+        given = postgres_dsn or read_variable(OWNER_VARIABLE) or read_variable(POSTGRES_VARIABLE)
+        if given:
+            return given
+    return find_owner(data_directory(data)) or _running(data).postgres_dsn
+
+
+def without_password(address: str) -> str:
+    """An address that may be printed: as whom and where, and no secret of its options."""
+    scheme, found, rest = address.partition("://")
+    user, at, host = rest.rpartition("@")
+    if not found or not at:
+        return mask_options(address)
+    name = user.partition(":")[0]
+    return mask_options(f"{scheme}://{name}@{host}" if name else f"{scheme}://{host}")
+
+
+def mask_options(address: str) -> str:
+    """An address, or a word with one in it, whose options tell no secret."""
+    place, query, options = address.partition("?")
+    words = _PASSWORD_WORD.sub(r"\1...", place)
+    shown = [
+        f"{name}{equals}{value if name in _SHOWN else '...' if equals else ''}"
+        for name, equals, value in (option.partition("=") for option in options.split("&"))
+    ]
+    return words + query + "&".join(shown)
 
 
 def _check_given_once(address: str | None) -> None:

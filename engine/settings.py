@@ -14,6 +14,7 @@ from engine.errors import ConfigurationError
 from engine.ledger.nouns import BATCH_TRANSFERS_MAX
 
 POSTGRES_VARIABLE: Final = "ENGINE_POSTGRES_DSN"
+OWNER_VARIABLE: Final = "ENGINE_OWNER_DSN"
 REDIS_VARIABLE: Final = "ENGINE_REDIS_URL"
 DATA_VARIABLE: Final = "ENGINE_DATA"
 PREFIX_VARIABLE: Final = "ENGINE_PREFIX"

@@ -82,6 +82,7 @@ class Author:
         self._sequences[worker] += 1
         time = BEGAN + timedelta(seconds=seconds)
         flush = {"worker": worker, "sequence": self._sequences[worker], "kind": "flush",
+                 "digest": bytes(32),
                  "number": self._flushes, "time": time}  # fmt: skip
         written = Written(flush, [], [])
         for stripe, length in sorted(runs.items()):

@@ -19,7 +19,7 @@ LIMITED = ["debits_must_not_exceed_credits"]
 async def open_client(ledger: Ledger, url: str | None = None, **how: Any) -> AsyncIterator[Client]:
     how.setdefault("timeout_seconds", CONDITION_SECONDS_MAX)
     async with engine.connect(
-        ledger.dsn, url or ledger.redis_url, prefix=ledger.prefix, **how
+        ledger.client_dsn, url or ledger.redis_url, prefix=ledger.prefix, **how
     ) as client:
         yield client
 

@@ -26,7 +26,7 @@ class FlowDesk:
     def worker(self, lease_seconds: float = 5.0, **functions: Any) -> FlowWorker:
         worker = uuid.uuid4().bytes
         streams = FlowStreams(self.ledger.redis_url, self.ledger.prefix, f"flows-{worker.hex()}")
-        store = FlowStore(self.ledger.dsn, worker)
+        store = FlowStore(self.ledger.engine_dsn, worker)
         return FlowWorker(store, streams, self.ledger.shard_count, functions, lease_seconds)
 
     @contextlib.asynccontextmanager
@@ -120,6 +120,6 @@ async def flow_desk(
         if working:
             await stack.enter_async_context(ledger.working())
         client = await stack.enter_async_context(
-            connect_flows(ledger.dsn, ledger.redis_url, prefix=ledger.prefix)
+            connect_flows(ledger.app_dsn, ledger.redis_url, prefix=ledger.prefix)
         )
         yield FlowDesk(ledger, client)

@@ -14,6 +14,7 @@ import redis.asyncio
 
 from engine.settings import WorkerSettings
 from engine.store.migrate import migrate
+from engine.store.roles import Login, apply_roles
 from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
 from engine.worker.worker import Worker
@@ -26,10 +27,32 @@ def clock() -> int:
 
 
 class Ledger:
-    """A database and a prefix of streams."""
+    """A database and a prefix of streams.
 
-    def __init__(self, dsn: str, redis_url: str, prefix: str, shard_count: int) -> None:
+    Args:
+        dsn: The owner's, for what a test does by hand.
+        redis_url: Of the streams.
+        prefix: Of their names.
+        shard_count: Of the ledger.
+        engine_dsn: As whom workers log in, where not as the owner.
+        client_dsn: As whom producers log in, where not as the owner.
+        app_dsn: As whom people's commands log in, where not as the owner.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        redis_url: str,
+        prefix: str,
+        shard_count: int,
+        engine_dsn: str | None = None,
+        client_dsn: str | None = None,
+        app_dsn: str | None = None,
+    ) -> None:
         self.dsn = dsn
+        self.engine_dsn = engine_dsn or dsn
+        self.client_dsn = client_dsn or dsn
+        self.app_dsn = app_dsn or dsn
         self.redis_url = redis_url
         self.prefix = prefix
         self.shard_count = shard_count
@@ -41,7 +64,7 @@ class Ledger:
         tell_time: Callable[[], int] = clock,
     ) -> Worker:
         """A worker over this ledger, not yet running."""
-        store = WorkerStore(self.dsn, uuid.uuid4().bytes)
+        store = WorkerStore(self.engine_dsn, uuid.uuid4().bytes)
         return Worker(store, Streams(self.redis_url, self.prefix), shards, tell_time, settings)
 
     @contextlib.asynccontextmanager
@@ -91,7 +114,11 @@ async def ready(
 
 
 async def make_ledger(dsn: str, redis_url: str, shard_count: int = 16) -> Ledger:
-    """A new database on the server of `dsn`, migrated, and a fresh prefix."""
+    """A new database on the server of `dsn`, migrated, and a fresh prefix.
+
+    Its workers may do what the engine's role may and no more, its producers what a creator and a
+    reader may.
+    """
     name = f"ledger_{uuid.uuid4().hex[:12]}"
     connection = await asyncpg.connect(dsn)
     try:
@@ -100,12 +127,19 @@ async def make_ledger(dsn: str, redis_url: str, shard_count: int = 16) -> Ledger
         await connection.close()
     own = dsn.rsplit("/", 1)[0] + "/" + name
     await migrate(own, shard_count)
-    return Ledger(own, redis_url, name, shard_count)
+    logins = [
+        Login(f"{name}_worker", "secret", ("engine",)),
+        Login(f"{name}_client", "secret", ("creator", "reader")),
+        Login(f"{name}_app", "secret", ("engine", "creator")),
+    ]
+    await apply_roles(own, logins=logins)
+    dsns = [as_user(own, login.name) for login in logins]
+    return Ledger(own, redis_url, name, shard_count, *dsns)
 
 
-def as_user(redis_url: str, name: str, password: str = "secret") -> str:
-    """The same address, for another user."""
-    parts = urlsplit(redis_url)
+def as_user(address: str, name: str, password: str = "secret") -> str:
+    """The same address, of Redis or Postgres, for another user."""
+    parts = urlsplit(address)
     place = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=f"{name}:{password}@{place}"))
 

@@ -24,7 +24,7 @@ def id_of(worker: Worker) -> str:
 
 async def move(ledger: Ledger, targets: Mapping[int, Worker], parallel: int = 4) -> PlanResult:
     """Move shards, and return when they are moved."""
-    async with open_operations(ledger.dsn) as operations:
+    async with open_operations(ledger.app_dsn) as operations:
         plan = make_plan(
             await operations.shards(),
             await operations.workers(),
@@ -73,7 +73,7 @@ async def start_shards(ledger: Ledger, *words: str) -> asyncio.subprocess.Proces
         *(sys.executable, "-m", "shards.commands", *words),
         env={
             **os.environ,
-            "ENGINE_POSTGRES_DSN": ledger.dsn,
+            "ENGINE_POSTGRES_DSN": ledger.app_dsn,
             "ENGINE_REDIS_URL": ledger.redis_url,
             "ENGINE_PREFIX": ledger.prefix,
         },

@@ -52,6 +52,9 @@ BREAKS = "tests/integration/test_verify_breaks.py"
 DOOR = "tests/integration/test_client_door.py"
 TOLD = "tests/integration/test_commands_told.py"
 STATUS = "tests/integration/test_status_told.py"
+PRIVILEGES = "tests/integration/test_privileges.py"
+ROLES = "tests/integration/test_roles.py"
+USERS = "tests/integration/test_redis_users.py"
 SIMULATED = "tests.simulation"
 """Noticed by a scene of the simulator, or by one of its first seeds."""
 
@@ -263,10 +266,22 @@ MUTATIONS = [
     # What operators are told.
     Mutation("operating/letters.py", "if arrival.unreadable is not None:", "if False:", "tests/integration/test_letters.py::test_what_would_be_a_dead_letter_again_is_not_sent"),
     Mutation("operating/letters.py", "if repaired is None and is_cut(letter):", "if False:", "tests/integration/test_letters.py::test_one_of_which_only_the_beginning_was_kept_is_not_sent_as_it_was"),
-    Mutation("operating/facts.py", 'name = user.partition(":")[0]', "name = user", "tests/unit/test_findings.py::test_no_command_shows_a_password"),
+    Mutation("addresses.py", 'name = user.partition(":")[0]', "name = user", "tests/unit/test_findings.py::test_no_command_shows_a_password"),
     Mutation("store/migrations/0007_operating.sql", "exact AND runs = 0", "exact", "tests/integration/test_where.py::test_what_its_own_flush_did_makes_the_figure_at_most"),
     Mutation("store/migrations/0006_runs.sql", "r.status = 'expired'", "false", "tests/integration/test_where.py::test_where_finds_the_postings_of_every_transfer"),
     Mutation("operating/doctor.py", "return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))", "return found", "tests/unit/test_findings.py::test_the_most_urgent_comes_first"),
+    # Least privilege.
+    Mutation("store/grants.sql", "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ledger, flows FROM PUBLIC,", "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ledger, flows FROM", PRIVILEGES + "::test_public_may_nothing"),
+    Mutation("store/grants.sql", "GRANT UPDATE (closed) ON ledger.accounts", "GRANT UPDATE ON ledger.accounts", PRIVILEGES + "::test_no_role_rewrites_what_is_append_only"),
+    Mutation("store/grants.sql", "GRANT USAGE, SELECT ON SEQUENCE", "GRANT USAGE, SELECT, UPDATE ON SEQUENCE", PRIVILEGES + "::test_no_role_rewrites_what_is_append_only"),
+    Mutation("store/grants.sql", "GRANT UPDATE (queue) ON ledger.workers, ", "GRANT UPDATE (queue) ON ", ROLES + "::test_all_of_a_worker_runs_under_the_least_role"),
+    Mutation("store/migrations/0010_roles.sql", "    SECURITY DEFINER SET search_path = pg_catalog, pg_temp;\nALTER FUNCTION ledger.postings_of", "    SET search_path = pg_catalog, pg_temp;\nALTER FUNCTION ledger.postings_of", PRIVILEGES + "::test_a_reader_reads_views_and_functions_and_nothing_beneath"),
+    Mutation("store/migrations/0010_roles.sql", "'engine ' || h.worker::text\n    WHERE a.pid = frozen AND a.pid = ANY (pg_blocking_pids(waiting))", "'engine ' || h.worker::text\n    WHERE a.pid = frozen", ROLES + "::test_a_frozen_worker_of_another_login_is_ended_by_the_function_alone"),
+    Mutation("store/roles.py", '    elif row["is_mighty"]:', "    elif False:", ROLES + "::test_a_role_that_may_too_much_is_not_taken"),
+    Mutation("store/roles.py", "kept = literal(scram_of(login.password))", "kept = literal(login.password)", ROLES + "::test_a_password_is_never_sent_and_never_logged"),
+    Mutation("store/connections.py", "and now - self._heard_at[0] < 1:", "and False:", ROLES + "::test_a_stranger_who_notifies_without_end_is_believed_now_and_then"),
+    Mutation("streams/users.py", "(%RW~{at}:answers:{user}:* +xread", "(%RW~{at}:answers:* +xread", USERS + "::test_a_producer_adds_transfers_and_reads_its_own_answers"),
+    Mutation("streams/users.py", "+xlen %W~{{at}}:transfers:*", "+xlen +xread +xrange ~{{at}}:transfers:*", USERS + "::test_a_producer_adds_transfers_and_reads_its_own_answers"),
 ]  # fmt: skip
 MUTATIONS += [Mutation(*changed, SIMULATED) for changed in SAFEGUARDS.values()]
 

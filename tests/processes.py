@@ -54,7 +54,7 @@ class WorkerProcess:
         log: Path | None = None,
     ) -> None:
         self._words, words = _context.Pipe(duplex=False)
-        addresses = dsn or ledger.dsn, redis_url or ledger.redis_url, ledger.prefix
+        addresses = dsn or ledger.engine_dsn, redis_url or ledger.redis_url, ledger.prefix
         how = settings or WorkerSettings(), shards, round(clock_ahead_seconds * MICROSECONDS)
         self._process = _context.Process(
             target=_run, args=(log, words, addresses, *how), daemon=True

@@ -13,7 +13,7 @@ from tests.ledgers import Ledger, clock
 
 async def opened(ledger: Ledger, lease_seconds: float = 60) -> WorkerStore:
     """The store of a new worker, registered, that owns nothing yet."""
-    store = WorkerStore(ledger.dsn, uuid.uuid4().bytes)
+    store = WorkerStore(ledger.engine_dsn, uuid.uuid4().bytes)
     await store.open()
     await store.ownership.register(lease_seconds)
     return store

@@ -40,7 +40,7 @@ async def run(
         *command,
         env={
             **ENVIRONMENT,
-            "ENGINE_POSTGRES_DSN": ledger.dsn,
+            "ENGINE_POSTGRES_DSN": ledger.app_dsn,
             "ENGINE_REDIS_URL": ledger.redis_url,
             "ENGINE_PREFIX": ledger.prefix,
             **environment,
@@ -71,7 +71,7 @@ async def people(ledger: Ledger) -> Ledger:
 async def worker_without_redis(ledger: Ledger, redis_url: str) -> AsyncIterator[tuple[Worker, str]]:
     """A worker at work whose Redis has gone, and the address where it was."""
     async with proxied(redis_url) as (_, through):
-        behind = Ledger(ledger.dsn, through, ledger.prefix, ledger.shard_count)
+        behind = Ledger(ledger.app_dsn, through, ledger.prefix, ledger.shard_count)
         worker = behind.worker(None, SHORT_LEASE)
         running = asyncio.create_task(worker.run())
         await ready(worker, running)

@@ -13,7 +13,7 @@ Results = dict[str, CheckResult]
 
 async def assert_verified(ledger: Ledger) -> None:
     """Verify a ledger at rest."""
-    report = await verify(ledger.dsn, None)
+    report = await verify(ledger.app_dsn, None)
     failed = [(check.name, check.offenders[:3]) for check in report.checks if not check.passed]
     assert not failed, failed
 

@@ -32,6 +32,7 @@ from engine.ledger.nouns import stream_name
 from engine.streams.connection import pack_command
 from engine.streams.refusals import LostError, NotNowError
 from engine.streams.server_checks import check_streams_belong
+from engine.streams.users import answers_of
 from engine.wire.answers import Answer
 
 SENDS_MAX: Final = 8
@@ -81,7 +82,7 @@ class Delivery:
         self._patience = patience
         self._secret = secrets.token_hex(16).encode()
         """Begins every request: who knows the stream of answers knows no request to answer."""
-        self._reply = f"{prefix}:answers:{secrets.token_hex(16)}".encode()
+        self._reply = answers_of(prefix, url).encode()
         self._listener = Listener(url, self._reply, self._take_answer)
         self._under_way: dict[int, OutgoingEntry] = {}
         self._unsent: deque[OutgoingEntry] = deque()

@@ -7,7 +7,13 @@ import typer
 
 from engine import addresses
 from engine.servers import Addresses
-from engine.settings import DATA_DIRECTORY, DATA_VARIABLE, POSTGRES_VARIABLE, REDIS_VARIABLE
+from engine.settings import (
+    DATA_DIRECTORY,
+    DATA_VARIABLE,
+    OWNER_VARIABLE,
+    POSTGRES_VARIABLE,
+    REDIS_VARIABLE,
+)
 
 _PANEL: Final = "Servers"
 
@@ -18,6 +24,16 @@ PostgresDsn: TypeAlias = Annotated[
         metavar="DSN",
         help="Postgres, as postgresql://user@host/database. "
         f"Else {POSTGRES_VARIABLE} from the environment.",
+        rich_help_panel=_PANEL,
+    ),
+]
+OwnerDsn: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--postgres-dsn",
+        metavar="DSN",
+        help="Postgres, as the role that owns the ledger. "
+        f"Else {OWNER_VARIABLE}, else {POSTGRES_VARIABLE} from the environment.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -54,6 +70,18 @@ def find_postgres(postgres_dsn: str | None, data: Path | None) -> str:
     if data is not None and postgres_dsn is not None:
         raise typer.BadParameter("give --data or --postgres-dsn, not both")
     return addresses.find_postgres(postgres_dsn, data)
+
+
+def find_owner_postgres(postgres_dsn: str | None, data: Path | None) -> str:
+    """The Postgres to use for what its owner alone may do.
+
+    Raises:
+        BadParameter: It is given twice.
+        ConfigurationError: There is none.
+    """
+    if data is not None and postgres_dsn is not None:
+        raise typer.BadParameter("give --data or --postgres-dsn, not both")
+    return addresses.find_owner_postgres(postgres_dsn, data)
 
 
 def find_addresses(

@@ -15,9 +15,8 @@ import typer
 from engine.client import connect
 from engine.commands.demo_run import Measured, Run, WorkerProcess
 from engine.commands.demo_story import Story
-from engine.commands.init import make_ledger
 from engine.commands.logs import LogLevel, configure_logs
-from engine.commands.own_servers import run_watched, running_servers, term_as_interrupt
+from engine.commands.own_servers import prepare, run_watched, running_servers, term_as_interrupt
 from engine.commands.progress import spinner
 from engine.commands.screen import Json, out, print_json, run_busy_loop
 from engine.commands.verify import print_report, run_verify
@@ -77,8 +76,7 @@ def _directory(keep: Path | None) -> Iterator[Path]:
 
 
 async def _demo(servers: Servers, transfers: int, accounts: int, *, silent: bool) -> dict[str, Any]:
-    addresses = servers.addresses
-    await make_ledger(addresses.postgres_dsn, None)
+    addresses, _ = await prepare(servers, None)
     worker = WorkerProcess(servers.directory, 1)
     run: Run | None = None
     try:

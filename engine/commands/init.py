@@ -4,7 +4,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from engine.commands.addresses import Data, PostgresDsn, find_postgres
+from engine.commands.addresses import Data, OwnerDsn, find_owner_postgres
 from engine.commands.screen import Json, out, print_json, run_loop
 from engine.ledger.nouns import SHARD_COUNT_MAX
 from engine.store.migrate import migrate
@@ -31,17 +31,17 @@ ShardCount: TypeAlias = Annotated[
 
 def init(
     shards: ShardCount = None,
-    postgres_dsn: PostgresDsn = None,
+    postgres_dsn: OwnerDsn = None,
     data: Data = None,
     json: Json = False,
 ) -> None:
     """Make the ledger in Postgres, or bring it up to date.
 
-    Safe to repeat.
+    Safe to repeat. Only the role that owns the ledger may: that which made it.
 
     Example: engine init --shards 16
     """
-    applied, shard_count = run_loop(make_ledger(find_postgres(postgres_dsn, data), shards))
+    applied, shard_count = run_loop(make_ledger(find_owner_postgres(postgres_dsn, data), shards))
     if json:
         print_json({"applied": applied, "shards": shard_count})
     elif applied:

@@ -13,6 +13,9 @@ COMMANDS: Final = {
     "init": Command(
         "engine.commands.init:init", "Make the ledger in Postgres, or bring it up to date."
     ),
+    "roles": Command(
+        "engine.commands.roles:roles", "Print who may do what in Postgres and Redis, or make it so."
+    ),
     "worker": Command(
         "engine.commands.worker:worker", "Run workers: read the streams, decide, write to Postgres."
     ),
@@ -57,6 +60,10 @@ COMMANDS: Final = {
     "verify": Command(
         "engine.commands.verify:verify",
         "Check every posting, balance, id and position of the ledger.",
+    ),
+    "chain": Command(
+        "engine.commands.chain:chain",
+        "Print the heads of the chain, to be kept or signed elsewhere.",
     ),
     "bench": Command(
         "benchmarks.command:bench", "Measure durable transfers a second, beside bare COPY."

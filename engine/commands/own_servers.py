@@ -8,8 +8,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NoReturn, TypeVar
 
+from engine.commands.init import make_ledger
 from engine.commands.progress import spinner
-from engine.servers import Servers
+from engine.servers import Addresses, Servers
+from engine.servers.postgres_server import ENGINE_ROLE
+from engine.store.roles import Login, apply_roles
 
 T = TypeVar("T")
 
@@ -34,6 +37,26 @@ def running_servers(directory: Path) -> Iterator[Servers]:
             servers.stop()
         for end, handler in zip(_ENDS, before, strict=True):
             signal.signal(end, handler)
+
+
+async def prepare(servers: Servers, shards: int | None) -> tuple[Addresses, int]:
+    """Make the ledger as its owner, and the role that all others use from now on.
+
+    Args:
+        servers: Running.
+        shards: Of a new ledger; None for the default.
+
+    Returns:
+        Where both servers answer, for whoever is not the owner, and how many shards there are.
+    """
+    owner_dsn = servers.postgres.dsn
+    _, count = await make_ledger(owner_dsn, shards)
+    password = servers.postgres.engine_password
+    login = Login(ENGINE_ROLE, password, ("engine", "creator"), looks=True)
+    await apply_roles(owner_dsn, logins=[login])
+    addresses = Addresses(servers.postgres.engine_dsn, servers.valkey.url)
+    servers.leave_word(addresses)
+    return addresses, count
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from engine.addresses import mask_options
 from engine.client import connect
 from engine.commands.account_names import find_accounts, new_id, parse_id
 from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
@@ -121,7 +122,8 @@ def _without_password(word: str) -> str:
     scheme, slashes, rest = word.partition("://")
     credentials, at, host = rest.rpartition("@")
     user, colon, _ = credentials.partition(":")
-    return f"{scheme}://{user}:...@{host}" if slashes and at and colon else word
+    hidden = f"{scheme}://{user}:...@{host}" if slashes and at and colon else word
+    return mask_options(hidden)
 
 
 async def _name_accounts(

@@ -18,13 +18,13 @@ from engine.commands.crew import (
     run_until_signal,
 )
 from engine.commands.flows import CodeFile, functions_of, make_worker
-from engine.commands.init import ShardCount, make_ledger
+from engine.commands.init import ShardCount
 from engine.commands.logs import LogLevel, configure_logs
-from engine.commands.own_servers import run_watched, running_servers, term_as_interrupt
+from engine.commands.own_servers import prepare, run_watched, running_servers, term_as_interrupt
 from engine.commands.screen import Json, err, out, print_json, run_busy_loop
 from engine.errors import ServerError
 from engine.flows.calls import Function
-from engine.servers import Servers
+from engine.servers import Addresses, Servers
 from engine.settings import (
     DATA_DIRECTORY,
     DATA_VARIABLE,
@@ -85,8 +85,7 @@ async def _serve(
     *,
     json: bool,
 ) -> None:
-    addresses = servers.addresses
-    _, count = await make_ledger(addresses.postgres_dsn, shards)
+    addresses, count = await prepare(servers, shards)
     others = [make_worker(addresses, functions)]
     crew = Crew(addresses, deal_shards(None, workers), listen, others)
 
@@ -96,6 +95,7 @@ async def _serve(
                 {
                     "event": "ready",
                     **addresses._asdict(),
+                    "owner_dsn": servers.postgres.dsn,
                     "pid": os.getpid(),
                     "shards": count,
                     "workers": workers,
@@ -104,7 +104,7 @@ async def _serve(
                 }
             )
         else:
-            _greet(servers, count, workers)
+            _greet(servers, addresses, count, workers)
 
     await run_until_signal(
         lambda: run_watched(crew.run(announce), _watch(servers)), crew.stop, crew.abandon
@@ -131,8 +131,7 @@ async def _watch(servers: Servers) -> None:
             _log.info("server_started", server=name)
 
 
-def _greet(servers: Servers, shards: int, workers: int) -> None:
-    addresses = servers.addresses
+def _greet(servers: Servers, addresses: Addresses, shards: int, workers: int) -> None:
     directory = os.path.relpath(servers.directory)
     option = "" if Path(directory) == DATA_DIRECTORY else f" --data {directory}"
     out.print("The engine is up.", style="bold green")

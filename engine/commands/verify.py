@@ -1,5 +1,6 @@
 """`engine verify`: are the promises kept?"""
 
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -11,11 +12,14 @@ from engine.commands.addresses import (
     find_addresses,
     find_postgres,
 )
+from engine.commands.chain import read_kept
 from engine.commands.progress import progress_bar
 from engine.commands.screen import Json, out, print_json, print_table, run_loop
 from engine.operating.verifications import record_verification
 from engine.settings import stream_prefix
 from engine.streams.streams import Streams
+from engine.verify.chain import verify_chain
+from engine.verify.heads import Heads
 from engine.verify.report import CheckResult, Report
 from engine.verify.run import verify as verify_ledger
 
@@ -23,6 +27,18 @@ OFFENDERS_SHOWN: Final = 3
 
 
 def verify(
+    chain: Annotated[
+        bool,
+        typer.Option("--chain", help="Make every digest and link of the chain again, instead."),
+    ] = False,
+    heads: Annotated[
+        Path | None,
+        typer.Option(
+            "--heads",
+            metavar="FILE",
+            help="With --chain: hold it to what `engine chain --json` printed before.",
+        ),
+    ] = None,
     streams: Annotated[
         bool, typer.Option("--streams/--no-streams", help="Compare with the streams in Redis too.")
     ] = True,
@@ -37,7 +53,12 @@ def verify(
 
     Example: engine verify
     """
-    if streams:
+    if heads is not None and not chain:
+        raise typer.BadParameter("--heads is compared with the chain: give --chain with it")
+    if chain:
+        kept = None if heads is None else read_kept(heads)
+        report = run_loop(_verify_chain(find_postgres(postgres_dsn, data), kept))
+    elif streams:
         dsn, url = find_addresses(postgres_dsn, redis_url, data)
         report = run_loop(run_verify(dsn, url, hidden=False))
     else:
@@ -47,6 +68,12 @@ def verify(
     else:
         print_report(report)
     raise typer.Exit(0 if report.passed else 1)
+
+
+async def _verify_chain(postgres_dsn: str, kept: Heads | None) -> Report:
+    report = await verify_chain(postgres_dsn, kept)
+    await record_verification(postgres_dsn, report)
+    return report
 
 
 async def run_verify(postgres_dsn: str, redis_url: str | None, *, hidden: bool) -> Report:

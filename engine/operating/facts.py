@@ -8,6 +8,7 @@ from shutil import disk_usage
 
 import msgspec
 
+from engine.addresses import without_password
 from engine.errors import EngineError
 from engine.ledger.nouns import Position
 from engine.store.inspection import open_inspection
@@ -146,16 +147,6 @@ def is_local(path: str, facts: Facts) -> bool:
     hosts = facts.postgres_address, facts.redis_address
     named_here = all("@localhost" in h or "127.0.0.1" in h or "//localhost" in h for h in hosts)
     return named_here and Path(path).is_dir()
-
-
-def without_password(url: str) -> str:
-    """An address that may be printed."""
-    scheme, found, rest = url.partition("://")
-    if not found or "@" not in rest:
-        return url
-    user, _, host = rest.rpartition("@")
-    name = user.partition(":")[0]
-    return f"{scheme}://{name}@{host}" if name else f"{scheme}://{host}"
 
 
 def without_age(waiting: Mapping[int, Waiting], frozen: Collection[int]) -> dict[int, Waiting]:

@@ -48,7 +48,7 @@ class Servers:
 
     @property
     def addresses(self) -> Addresses:
-        """Where both answer.
+        """Where both answer, for the owner of what is in them.
 
         Raises:
             ServerError: when they were never started.
@@ -69,7 +69,7 @@ class Servers:
             raise ServerError(f"cannot use {self.directory} for data: {error}") from error
         try:
             self._start_both()
-            self._leave_word()
+            self.leave_word(self.addresses)
         except BaseException:
             self.stop()
             raise
@@ -124,9 +124,15 @@ class Servers:
             ) from None
         self._lock = lock
 
-    def _leave_word(self) -> None:
+    def leave_word(self, addresses: Addresses) -> None:
+        """Leave word in the directory of where both answer, and as whom others log in.
+
+        Args:
+            addresses: For all commands but those of the owner.
+        """
         word = {
-            **self.addresses._asdict(),
+            **addresses._asdict(),
+            "owner_dsn": self.postgres.dsn,
             "owner_pid": os.getpid(),
             "owner_started": started_at(os.getpid()),
         }
@@ -146,6 +152,25 @@ def find_running(directory: Path) -> Addresses | None:
     Raises:
         ServerError: when there may be some, and this user may not know.
     """
+    word = _read_word(directory)
+    return None if word is None else word[0]
+
+
+def find_owner(directory: Path) -> str | None:
+    """The owner's address of the Postgres that a process of this machine runs in a directory.
+
+    Returns:
+        None when there is none.
+
+    Raises:
+        ServerError: As `find_running`.
+    """
+    word = _read_word(directory)
+    return None if word is None else word[1]
+
+
+def _read_word(directory: Path) -> tuple[Addresses, str] | None:
+    """The addresses of both servers, and the owner's of Postgres."""
     file = directory / FILE
     try:
         word = json.loads(file.read_bytes())
@@ -159,10 +184,11 @@ def find_running(directory: Path) -> Addresses | None:
         ) from None
     try:
         addresses = Addresses(str(word["postgres_dsn"]), str(word["redis_url"]))
+        owner_dsn = str(word["owner_dsn"])
         owner_pid = int(word["owner_pid"])
         owner_started = str(word["owner_started"])
     except (KeyError, TypeError, ValueError):
         raise ServerError(f"{file} is not as written: start `engine up` there anew") from None
     if not is_alive(owner_pid) or started_at(owner_pid) != owner_started:
         return None
-    return addresses
+    return addresses, owner_dsn

@@ -18,7 +18,10 @@ from engine.servers.ports import HOST, start_on_port
 from engine.servers.process import ServerProcess, remove_tree, run_program, wait_gone
 from engine.servers.server import Server
 
-NAME = "engine"  # of the database and of the role
+NAME = "engine"  # of the database and of the role that owns it
+ENGINE_ROLE = "engine_app"
+"""As whom workers and applications log in, once it is made; it may not change what is kept."""
+
 SOCKET_PATH_LENGTH_MAX = 60  # the kernel's limit is 107, the name of the socket included
 IMMEDIATE_SECONDS_MAX = 10.0
 MIB = 1024 * 1024
@@ -77,11 +80,28 @@ class PostgresServer(Server):
         """
         super().__init__("Postgres", directory, port, settings)
         self._password_file = self.directory / "password"
+        self._engine_password_file = self.directory / "engine-password"
         self._binaries = binaries
 
     @property
+    def engine_password(self) -> str:
+        """The password of `ENGINE_ROLE`; made up the first time that it is asked for."""
+        if not self._engine_password_file.exists():
+            self._make_password(self._engine_password_file)
+        return self._engine_password_file.read_text().strip()
+
+    @property
+    def engine_dsn(self) -> str:
+        """The address for workers and applications; whoever made the ledger made its role too.
+
+        Raises:
+            ServerError: when the server was never started.
+        """
+        return f"postgresql://{ENGINE_ROLE}:{self.engine_password}@{self._address}/{NAME}"
+
+    @property
     def dsn(self) -> str:
-        """The address, over TCP, with the password.
+        """The owner's address, over TCP, with the password: he may do everything.
 
         Raises:
             ServerError: when the server was never started.
@@ -169,8 +189,7 @@ class PostgresServer(Server):
         new = self.directory / "data.new"
         remove_tree(new)
         if not self._password_file.exists():
-            self._password_file.touch(mode=0o600)
-            self._password_file.write_text(secrets.token_urlsafe(24) + "\n")
+            self._make_password(self._password_file)
         give(run_as, self.directory, self._password_file)
         locale = ["--locale=C", "--encoding=UTF8"]
         if major >= 17:
@@ -192,6 +211,14 @@ class PostgresServer(Server):
             ) from error
         new.rename(self._data)
         _sync_directory(self.directory)
+
+    @staticmethod
+    def _make_password(file: Path) -> None:
+        new = file.with_name(file.name + ".new")
+        new.unlink(missing_ok=True)
+        new.touch(mode=0o600)
+        new.write_text(secrets.token_urlsafe(24) + "\n")
+        new.rename(file)
 
     def _clear_predecessor(self) -> None:
         """Wait for a postmaster whose owner was killed, and drop its pid file.

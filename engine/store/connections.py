@@ -5,6 +5,7 @@ The one that watches keeps the worker alive and hears of shards, however long a 
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -19,6 +20,9 @@ from engine.store.statements import statement
 
 SHARDS_CHANNEL: Final = "ledger_shards"
 """Where Postgres tells that an owner or a move has changed."""
+
+CHANGES_PER_SECOND_MAX: Final = 20
+"""So often a second a worker looks who owns what because somebody said that it has changed."""
 
 Connect: TypeAlias = Callable[..., Coroutine[Any, Any, asyncpg.Connection]]
 """As `engine.store.driver.connect`."""
@@ -48,6 +52,7 @@ class Connections:
         self._watching = asyncio.Lock()
         self.changed = asyncio.Event()
         """Set when an owner or a move has changed, or may have."""
+        self._heard_at: deque[float] = deque(maxlen=CHANGES_PER_SECOND_MAX)
         self.waits_since: float | None = None
         """Since when what is written may wait for the locks of others, by the loop's clock."""
 
@@ -73,6 +78,21 @@ class Connections:
             watcher.terminate()
             raise
         return watcher
+
+    async def wait_for_change(self, seconds_max: float) -> None:
+        """Wait until it is heard that something changed, but not for longer than this.
+
+        Whoever may log in to the database may say so, as often as it likes: it is believed
+        `CHANGES_PER_SECOND_MAX` times a second.
+        """
+        try:
+            await asyncio.wait_for(self.changed.wait(), seconds_max)
+        except TimeoutError:
+            return
+        now = asyncio.get_running_loop().time()
+        if len(self._heard_at) == CHANGES_PER_SECOND_MAX and now - self._heard_at[0] < 1:
+            await asyncio.sleep(1 - (now - self._heard_at[0]))
+        self._heard_at.append(asyncio.get_running_loop().time())
 
     def _hear(self, *_: object) -> None:
         self.changed.set()

@@ -9,7 +9,7 @@ from typing import Final
 
 import asyncpg
 
-from engine.errors import ConfigurationError
+from engine.errors import ConfigurationError, TryAgainError
 from engine.store.address import CONNECT_SECONDS_MAX, Address, read_address, where_of
 from engine.store.driver_errors import LOCK_SECONDS_MAX, translated
 
@@ -169,6 +169,13 @@ async def _connect(
             raise ConfigurationError(
                 f"what answers at {address.where} does not speak as Postgres does, as a pooler; "
                 f"name the server itself in ENGINE_POSTGRES_DSN: {error.args[0]}"
+            ) from error
+        except ssl.SSLCertVerificationError as error:
+            # As with Redis: a certificate that has expired is renewed, and a worker waits for it.
+            raise TryAgainError(
+                f"Postgres at {address.where} is not the one that it should be: "
+                f"{error.verify_message or error}; see its certificate, sslrootcert and the host "
+                "in ENGINE_POSTGRES_DSN"
             ) from error
         except (asyncpg.ClientConfigurationError, ValueError, ssl.SSLError) as error:
             raise ConfigurationError(

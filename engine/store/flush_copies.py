@@ -43,7 +43,7 @@ def _copies_of_resolutions(decided: Sequence[Decision], base: int) -> Iterator[C
     order = _order_by_id(holds)
     statuses = np.concatenate([end.statuses for end in ends])[order]
     transfers = np.concatenate([end.transfer_ids for end in ends])[order]
-    holds, numbers = holds[order], base + np.arange(len(holds))
+    holds, numbers = holds[order], base + order
     ended = statuses != HoldStatus.expired
     if ended.any():
         names = np.where(statuses[ended] == HoldStatus.posted, b"posted", b"voided")

@@ -8,7 +8,9 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 import asyncpg
+from msgspec.structs import astuple
 
+from engine.book.content import Letter, content_of, digest_of, first_used
 from engine.errors import TryAgainError
 from engine.store.assumptions import check_assumptions
 from engine.store.commit import commit_and_settle
@@ -24,9 +26,18 @@ LOCK_ROUNDS_MAX: Final = 20
 
 
 def prepare(flush: Flush) -> None:
-    """Lay out the rows of a flush, unless one statement does for it."""
+    """Make the digest of a flush, and lay out its rows, unless one statement does for it."""
+    flush.digest = _digest_of(flush)
     if not is_small(flush):
         flush.copies = copies_of(flush.decided, flush.posted, flush.number)
+
+
+def _digest_of(flush: Flush) -> bytes:
+    """Of all that is written: its dead letters are those that are not there already."""
+    letters = [Letter(*astuple(letter)) for letter in flush.dead_letters]
+    return digest_of(
+        content_of(flush.decided, flush.posted, flush.positions, flush.resolved_until, letters)
+    )
 
 
 class FlushWriter:
@@ -99,6 +110,7 @@ class FlushWriter:
 
     async def _write_small(self, connection: asyncpg.Connection, flush: Flush) -> int:
         arguments = small_arguments(self._connections.worker, flush, flush.number << FLUSH_SHIFT)
+        arguments += [flush.digest or _digest_of(flush), first_used(flush.posted)]
         written = connection.fetchval(self._connections.text("flush_small"), *arguments)
         number: int | None = await commit_and_settle(
             self._connections, flush.sequence, flush.number, written
@@ -107,6 +119,10 @@ class FlushWriter:
 
     async def _write(self, connection: asyncpg.Connection, flush: Flush) -> int:
         """All but the COMMIT; returns the number for the next flush."""
+        if flush.dead_letters:
+            flush.dead_letters = await self._new_letters(flush.dead_letters)
+            flush.digest = None
+        digest = flush.digest or _digest_of(flush)
         next_number: int = await connection.fetchval(
             self._connections.text("fence"),
             self._connections.worker,
@@ -117,6 +133,8 @@ class FlushWriter:
             sum(len(decision.spent) for decision in flush.decided),
             sum(len(decision.refused.requests) for decision in flush.decided),
             len(flush.posted),
+            digest,
+            first_used(flush.posted),
         )
         for table, copy in flush.copies or copies_of(flush.decided, flush.posted, flush.number):
             await send_copy(connection, table, copy)
@@ -124,14 +142,30 @@ class FlushWriter:
         if closings:
             await self._connections.write("close_accounts", list(closings), list(closings.values()))
         if flush.dead_letters:
-            await self._write_dead_letters(flush.dead_letters)
+            await self._write_dead_letters(flush.dead_letters, flush.number)
         if flush.positions:
             await self._move_positions(flush)
         if flush.waiting or flush.released:
             await write_waiting(self._connections, flush)
         return next_number
 
-    async def _write_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+    async def _new_letters(self, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+        """Those that are not there yet: who writes others of my shards takes my number first."""
+        rows = await self._connections.write(
+            "letters_there",
+            [letter.shard for letter in letters],
+            [letter.position.generation for letter in letters],
+            [letter.position.ms for letter in letters],
+            [letter.position.seq for letter in letters],
+        )
+        there = {(row["shard"], row["generation"], row["ms"], row["seq"]) for row in rows}
+        return [
+            letter
+            for letter in {(letter.shard, letter.position): letter for letter in letters}.values()
+            if (letter.shard, *astuple(letter.position)) not in there
+        ]
+
+    async def _write_dead_letters(self, letters: Sequence[DeadLetter], number: int) -> None:
         """In columns; the fields of all of them in one, each with the place of its letter."""
         fields = [(place, field) for place, each in enumerate(letters, 1) for field in each.fields]
         await self._connections.write(
@@ -143,6 +177,7 @@ class FlushWriter:
             [letter.reason for letter in letters],
             [place for place, _ in fields],
             [field for _, field in fields],
+            number,
         )
 
     async def _move_positions(self, flush: Flush) -> None:

@@ -15,6 +15,7 @@ from engine.store.address import where_of
 from engine.store.driver import connect
 from engine.store.driver_errors import translated
 from engine.store.ledger_checks import check_outcomes
+from engine.store.roles import MIGRATIONS_LOCK, check_owner, grant_again
 from engine.store.statements import statement
 
 _NAME = re.compile(r"(\d{4})_(\w+)\.sql")
@@ -51,7 +52,8 @@ async def migrate(dsn: str, shard_count: int | None = None) -> list[str]:
 
     Raises:
         ConfigurationError: `shard_count` is no power of two up to 1024, is not that of the
-            ledger that is there, or the ledger is newer than this program.
+            ledger that is there, the ledger is newer than this program, or the role of `dsn` does
+            not own it.
         TryAgainError: Postgres is out of reach.
     """
     wanted = shard_count or SHARD_COUNT
@@ -82,9 +84,11 @@ async def migrate(dsn: str, shard_count: int | None = None) -> list[str]:
 
 async def _migrate(connection: asyncpg.Connection, shard_count: int, *, given: bool) -> list[str]:
     """All in one transaction, whose locks are waited for so shortly that no flush notices."""
+    await check_owner(connection)
     await connection.execute(f"SET lock_timeout = '{LOCK_SECONDS:g}s'")
     async with connection.transaction():
         applied = await _apply(connection, shard_count, given=given)
+        await grant_again(connection)
         await check_outcomes(lambda name: connection.fetch(statement(name)))
     return applied
 
@@ -96,8 +100,7 @@ async def _apply(connection: asyncpg.Connection, shard_count: int, *, given: boo
             "CREATE TABLE IF NOT EXISTS ledger.migrations (number integer PRIMARY KEY,"
             " name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
         )
-    # A table of our own: an advisory lock could be held by any role that may connect.
-    await connection.execute("LOCK TABLE ledger.migrations IN SHARE ROW EXCLUSIVE MODE")
+    await connection.execute(MIGRATIONS_LOCK)
     done = {r["number"] for r in await connection.fetch("SELECT number FROM ledger.migrations")}
     known = migrations()
     newer = done - {number for number, _, _ in known}

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import structlog
 
+from engine.book.content import digest_of_change
 from engine.errors import ChainMovedError
 from engine.ledger.nouns import ID_ZERO
 from engine.store.commit import commit_and_settle
@@ -81,16 +82,16 @@ class Ownership:
             return
         pid, me = self._connections.writer.get_server_pid(), self._connections.worker
         for row in await self._connections.watch("terminate_blockers", pid, me):
-            _log.warning("frozen_backend_ended", backend=row["application_name"])
+            if row["ended"]:
+                _log.warning("frozen_backend_ended", backend=row["application_name"])
+            else:  # The owner is no member of its login, as `engine roles --login` makes it.
+                _log.error("frozen_backend_stays", backend=row["application_name"])
 
     # Looking.
 
     async def wait_for_changes(self, seconds_max: float) -> None:
         """Wait until an owner or a move has changed, but not for longer than this."""
-        try:
-            await asyncio.wait_for(self._connections.changed.wait(), seconds_max)
-        except TimeoutError:
-            return
+        await self._connections.wait_for_change(seconds_max)
 
     async def look_at_shards(self) -> tuple[list[Holding], list[LiveWorker], int]:
         """Who owns what, what is asked for, and who is alive; changes from now on are heard.
@@ -275,8 +276,9 @@ class Ownership:
         """Write a change of owner, both workers being locked; returns its number."""
         connections = self._connections
         number: int = await connections.reserve_number()
-        fence = (connections.worker, sequence, number, kind, time, 0, 0, 0)
-        await connections.write("fence", *fence)
+        digest = digest_of_change(shards, former, worker)
+        me = connections.worker
+        await connections.write("fence", me, sequence, number, kind, time, 0, 0, 0, digest, [])
         other = former if worker == connections.worker else worker
         named = number if kind == "claim" else None
         await connections.write("append_lent_flush", [other], kind, time, named)

@@ -119,6 +119,8 @@ class Flush(msgspec.Struct):
     released: Sequence[tuple[int, Position]] = ()
     """Entries that waited and are decided in it: shard and position."""
     kind: Literal["flush", "locked"] = "flush"
+    digest: bytes | None = None
+    """Of all that it writes, made beforehand too."""
     copies: list[tuple[str, Copy]] | None = None
     """Tables and rows as bytes, made beforehand while another flush was under way."""
 

@@ -40,11 +40,14 @@ def small_arguments(worker: bytes, flush: Flush, base: int) -> list[Any]:
         base: The number of the flush, shifted.
     """
     created, refused = _created(flush), _refused(flush)
-    spent = sorted(created + refused)
-    resolutions = sorted(
-        (hold_id, transfer_id if transfer_id != ID_ZERO else None, HoldStatus(status).name)
-        for ends in (decision.resolutions for decision in flush.decided)
-        for hold_id, transfer_id, status in zip(*(column.tolist() for column in ends), strict=True)
+    # Sorted by id, so that two flushes with the same ids queue up; places are by order of deciding.
+    places, spent = _sorted(created + refused)
+    ends_at, resolutions = _sorted(
+        [
+            (hold_id, transfer_id if transfer_id != ID_ZERO else None, HoldStatus(status).name)
+            for ends in (decision.resolutions for decision in flush.decided)
+            for hold_id, transfer_id, status in zip(*(c.tolist() for c in ends), strict=True)
+        ]
     )
     posted = flush.posted
     positions = flush.positions.values()
@@ -57,7 +60,7 @@ def small_arguments(worker: bytes, flush: Flush, base: int) -> list[Any]:
         len(refused),
         len(posted),
         [row[0] for row in spent],
-        [base + place for place in range(len(spent))],
+        [base + place for place in places],
         *([row[field] for row in spent] for field in range(1, 15)),
         base,
         posted.transfer_id.tolist(),
@@ -72,13 +75,19 @@ def small_arguments(worker: bytes, flush: Flush, base: int) -> list[Any]:
         [row[0] for row in resolutions],
         [row[1] for row in resolutions],
         [row[2] for row in resolutions],
-        [base + place for place in range(len(resolutions))],
+        [base + place for place in ends_at],
         list(flush.positions),
         [p.generation for p in positions],
         [p.ms for p in positions],
         [p.seq for p in positions],
         [flush.resolved_until[shard] for shard in flush.positions],
     ]
+
+
+def _sorted(rows: list[tuple[Any, ...]]) -> tuple[list[int], list[tuple[Any, ...]]]:
+    """Rows sorted by their first field, and where each stood before."""
+    places = sorted(range(len(rows)), key=lambda place: rows[place][0])
+    return places, [rows[place] for place in places]
 
 
 def _created(flush: Flush) -> list[tuple[Any, ...]]:

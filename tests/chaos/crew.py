@@ -41,7 +41,7 @@ class Crew:
         """All of them at work for the length of the block, and stopped at its end."""
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(WORKERS):
-                to_postgres, dsn = await stack.enter_async_context(proxied(self._ledger.dsn))
+                to_postgres, dsn = await stack.enter_async_context(proxied(self._ledger.engine_dsn))
                 to_redis, url = await stack.enter_async_context(proxied(self._ledger.redis_url))
                 self.links.append((to_postgres, to_redis))
                 self._addresses.append((dsn, url))

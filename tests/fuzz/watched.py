@@ -19,7 +19,7 @@ def environment(ledger: Ledger) -> dict[str, str]:
     """Of a command that is to find a ledger."""
     return {
         **os.environ,
-        "ENGINE_POSTGRES_DSN": ledger.dsn,
+        "ENGINE_POSTGRES_DSN": ledger.app_dsn,
         "ENGINE_REDIS_URL": ledger.redis_url,
         "ENGINE_PREFIX": ledger.prefix,
     }

@@ -1,12 +1,16 @@
 """What tests on real servers may ask for."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
 
+import asyncpg
 import pytest
 
 from engine.servers import Servers
 from tests.everything import fill
 from tests.ledgers import Ledger, make_ledger
+from tests.privileges import Connected
 
 
 @pytest.fixture
@@ -25,3 +29,17 @@ def full_ledger(servers: Servers) -> Ledger:
         return made
 
     return asyncio.run(make())
+
+
+@pytest.fixture
+async def connected() -> AsyncIterator[Connected]:
+    """Connects, as many times as a test wants, until its end."""
+    made: list[asyncpg.Connection] = []
+
+    async def connect(dsn: str, **how: Any) -> asyncpg.Connection:
+        made.append(await asyncpg.connect(dsn, **how))
+        return made[-1]
+
+    yield connect
+    for connection in made:
+        connection.terminate()

@@ -70,7 +70,7 @@ async def test_an_account_is_loaded_with_the_sums_over_all_its_stripes(ledger: L
         runs = {n * 1024 + shard: draw.choice([1, 3]) for n, shard in draw.sample(shards, 30)}
         await copy_flush(writer, author.write(WORKERS[0], turn, runs))
     await writer.close()
-    store = WorkerStore(ledger.dsn, uuid.uuid4().bytes)
+    store = WorkerStore(ledger.engine_dsn, uuid.uuid4().bytes)
     await store.open()
     stripes_seen = set()
     try:

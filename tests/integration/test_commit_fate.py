@@ -48,7 +48,7 @@ async def goes_on(at: Desk, size: int, answered: int) -> None:
 
 
 async def lose_a_commit(loss: Loss, size: int, dsn: str, redis_url: str) -> None:
-    async with desk(dsn, redis_url) as at, proxied(at.ledger.dsn) as (proxy, through):
+    async with desk(dsn, redis_url) as at, proxied(at.ledger.engine_dsn) as (proxy, through):
         async with at.ledger.working(worker_through(through, at)):
             await at.send(batch(size))
             await at.answers(1)
@@ -81,7 +81,10 @@ async def test_commit_ack_lost_applied_after_a_read_back(
 
     Absence is final only once the backend that was to commit is gone.
     """
-    async with desk(postgres_dsn, redis_url) as at, proxied(at.ledger.dsn) as (proxy, through):
+    async with (
+        desk(postgres_dsn, redis_url) as at,
+        proxied(at.ledger.engine_dsn) as (proxy, through),
+    ):
         async with at.ledger.working(worker_through(through, at)):
             await at.send(batch(size))
             await at.answers(1)
@@ -104,7 +107,10 @@ async def test_link_dead_behind_a_proxy_applied(
     size: int, postgres_dsn: str, redis_url: str
 ) -> None:
     """It is committed, and our end of the link stays open for ever: a new connection tells."""
-    async with desk(postgres_dsn, redis_url) as at, proxied(at.ledger.dsn) as (proxy, through):
+    async with (
+        desk(postgres_dsn, redis_url) as at,
+        proxied(at.ledger.engine_dsn) as (proxy, through),
+    ):
         async with at.ledger.working(worker_through(through, at)):
             await at.send(batch(size))
             await at.answers(1)
@@ -122,7 +128,10 @@ async def test_link_dead_behind_a_proxy_aborted(
     size: int, postgres_dsn: str, redis_url: str
 ) -> None:
     """The COMMIT never arrives, and nobody is cut off: it is decided again."""
-    async with desk(postgres_dsn, redis_url) as at, proxied(at.ledger.dsn) as (proxy, through):
+    async with (
+        desk(postgres_dsn, redis_url) as at,
+        proxied(at.ledger.engine_dsn) as (proxy, through),
+    ):
         async with at.ledger.working(worker_through(through, at)):
             await at.send(batch(size))
             await at.answers(1)
@@ -164,7 +173,10 @@ async def test_commit_ack_lost_then_taken_over(
     loss: Loss, size: int, postgres_dsn: str, redis_url: str
 ) -> None:
     """Whoever was fenced meanwhile tells what it committed before, and nothing else."""
-    async with desk(postgres_dsn, redis_url) as at, proxied(at.ledger.dsn) as (proxy, through):
+    async with (
+        desk(postgres_dsn, redis_url) as at,
+        proxied(at.ledger.engine_dsn) as (proxy, through),
+    ):
         fenced = worker_through(through, at)
         async with at.ledger.working(fenced):
             await at.send(batch(size))
@@ -196,7 +208,10 @@ async def test_restart_same_host_old_commit_lands_late(
     size: int, postgres_dsn: str, redis_url: str
 ) -> None:
     """A worker died, and its COMMIT is still on its way while its successor claims."""
-    async with desk(postgres_dsn, redis_url) as at, proxied(at.ledger.dsn) as (proxy, through):
+    async with (
+        desk(postgres_dsn, redis_url) as at,
+        proxied(at.ledger.engine_dsn) as (proxy, through),
+    ):
         died = WorkerProcess(at.ledger, dsn=through)
         async with working(died):
             await at.send(batch(size))

@@ -24,7 +24,7 @@ SHORT = WorkerSettings(lease_seconds=1.0)
 
 
 async def events_of(ledger: Ledger, seconds: float = 600, limit: int = 1000) -> list[Event]:
-    async with open_inspection(ledger.dsn) as inspection:
+    async with open_inspection(ledger.app_dsn) as inspection:
         return await inspection.events(seconds, limit)
 
 
@@ -61,7 +61,7 @@ async def test_moves_and_drains_are_told_with_who_asked(ledger: Ledger) -> None:
     async with ledger.working(one, other):
         shard = min(one.owned)
         await move(ledger, {shard: other})
-        async with open_operations(ledger.dsn) as operations:
+        async with open_operations(ledger.app_dsn) as operations:
             await operations.drain([id_of(one)])
             await operations.drain([id_of(one)])
         [moved] = [e for e in await happened(ledger, "shard_move_done") if e.who == "a test"]
@@ -88,7 +88,7 @@ async def test_a_dead_letter_and_locked_flushes_are_told(ledger: Ledger) -> None
 
 
 async def test_an_outage_is_told_with_its_length_and_reason(ledger: Ledger) -> None:
-    async with proxied(ledger.dsn) as (between, dsn):
+    async with proxied(ledger.engine_dsn) as (between, dsn):
         worker = Worker(
             WorkerStore(dsn, uuid.uuid4().bytes),
             Streams(ledger.redis_url, ledger.prefix),
@@ -96,7 +96,7 @@ async def test_an_outage_is_told_with_its_length_and_reason(ledger: Ledger) -> N
             clock,
             SHORT,
         )
-        recording = asyncio.create_task(OutageRecorder(worker, ledger.dsn).run())
+        recording = asyncio.create_task(OutageRecorder(worker, ledger.engine_dsn).run())
         async with desk_over(ledger) as desk, ledger.working(worker):
             between.lose("request", b"ledger.flushes")
             await desk.send([transfer()])
@@ -113,7 +113,7 @@ async def test_an_outage_is_told_with_its_length_and_reason(ledger: Ledger) -> N
 
 
 async def test_what_is_older_is_left_out_and_the_newest_are_kept(ledger: Ledger) -> None:
-    async with open_inspection(ledger.dsn) as inspection:
+    async with open_inspection(ledger.app_dsn) as inspection:
         for number in range(5):
             await inspection.record_event(1000 - number, "tried", f"{number}")
         old = await inspection.events(600, 100)

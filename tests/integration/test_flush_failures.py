@@ -193,8 +193,9 @@ async def test_a_stale_version_means_redo(size: int, at: Desk) -> None:
         await at.send(batch(3))
         await at.answers(1)
         await at.ledger.sql(
-            "WITH flush AS (INSERT INTO ledger.flushes (worker, sequence, kind, time, postings)"
-            "   SELECT '00000000-0000-0000-0000-000000000000', 1 + max(sequence), 'flush',"
+            "WITH flush AS ("
+            "   INSERT INTO ledger.flushes (worker, sequence, kind, digest, time, postings)"
+            "   SELECT '00000000-0000-0000-0000-000000000000', 1 + max(sequence), 'flush', '',"
             "          clock_timestamp(), 2 FROM ledger.flushes RETURNING number)"
             " INSERT INTO ledger.posted"
             " SELECT stripe, version + 1, 1, flush.number * 1048576 + row_number() OVER (),"
@@ -226,7 +227,7 @@ async def test_settings_of_the_role_do_not_reach_a_session(at: Desk) -> None:
     for setting, value in others.items():
         await connection.execute(f"ALTER DATABASE {name} SET {setting} = '{value}'")
     await connection.close()
-    store = WorkerStore(at.ledger.dsn, uuid.uuid4().bytes)
+    store = WorkerStore(at.ledger.engine_dsn, uuid.uuid4().bytes)
     await store.open()
     for setting, value in others.items():
         found = await store._connections.writer.fetchval("SELECT current_setting($1)", setting)
@@ -239,7 +240,7 @@ async def test_a_database_without_writes_is_waited_for(at: Desk) -> None:
     name = at.ledger.dsn.rsplit("/", 1)[1]
     await at.ledger.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     worker = at.ledger.worker([0])
-    store = WorkerStore(at.ledger.dsn, uuid.uuid4().bytes)
+    store = WorkerStore(at.ledger.engine_dsn, uuid.uuid4().bytes)
     await store.open()
     with pytest.raises(TryAgainError, match="takes no writes"):
         await store.ownership.register(1.0)

@@ -45,7 +45,7 @@ async def send_again(ledger: Ledger, repaired: bytes | None, **options: bool) ->
     streams = StreamsInspection(ledger.redis_url, ledger.prefix)
     await streams.open()
     try:
-        async with open_letters(ledger.dsn) as letters:
+        async with open_letters(ledger.app_dsn) as letters:
             letter = await only_letter(letters)
             return await resend_letter(letters, streams, letter, repaired, "a test", **options)
     finally:
@@ -53,7 +53,7 @@ async def send_again(ledger: Ledger, repaired: bytes | None, **options: bool) ->
 
 
 async def state_of(ledger: Ledger) -> tuple[str, str | None]:
-    async with open_letters(ledger.dsn) as letters:
+    async with open_letters(ledger.app_dsn) as letters:
         letter = await only_letter(letters)
         return letter.state, letter.acted_by
 
@@ -120,7 +120,7 @@ async def test_a_crash_before_it_was_marked_leaves_it_open_and_harmless(ledger: 
 async def test_a_letter_is_dismissed_with_a_reason_and_only_once(ledger: Ledger) -> None:
     async with desk_over(ledger) as desk, ledger.working():
         await spoil(desk, json="{")
-    async with open_letters(ledger.dsn) as letters:
+    async with open_letters(ledger.app_dsn) as letters:
         letter = await only_letter(letters)
         with pytest.raises(InputError, match="reason"):
             await dismiss_letter(letters, letter, "a test", " ")
@@ -135,7 +135,7 @@ async def test_a_letter_is_dismissed_with_a_reason_and_only_once(ledger: Ledger)
 async def test_acts_are_never_changed(ledger: Ledger) -> None:
     async with desk_over(ledger) as desk, ledger.working():
         await spoil(desk, json="{")
-    async with open_letters(ledger.dsn) as letters:
+    async with open_letters(ledger.app_dsn) as letters:
         await dismiss_letter(letters, await only_letter(letters), "a test", "noise")
     for change in ("UPDATE ledger.letter_acts SET reason = ''", "DELETE FROM ledger.letter_acts"):
         with pytest.raises(asyncpg.PostgresError, match="append-only"):

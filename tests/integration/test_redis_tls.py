@@ -1,12 +1,7 @@
 """TLS to Redis, and options of its address: the same for producers, workers and clusters."""
 
 import asyncio
-import contextlib
-import ssl
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import trustme
@@ -14,55 +9,10 @@ import trustme
 from engine.errors import ConfigurationError, TryAgainError
 from engine.streams.connection import Connection
 from engine.streams.sender import Sender
-from tests.clusters import clustered
 from tests.desks import desk
 from tests.ledgers import until
 from tests.spoiling import add, created
-
-
-@contextlib.asynccontextmanager
-async def over_tls(
-    url: str, certificate: trustme.LeafCert, ca: trustme.CA | None = None
-) -> AsyncIterator[str]:
-    """A server that ends TLS before a Redis; with `ca` it asks its clients who they are.
-
-    Yields:
-        Its address, of host `localhost`.
-    """
-    parts = urlsplit(url)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificate.configure_cert(context)
-    if ca is not None:
-        context.verify_mode = ssl.CERT_REQUIRED
-        ca.configure_trust(context)
-    tasks: set[asyncio.Task[Any]] = set()
-
-    async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        try:
-            while data := await source.read(65536):
-                target.write(data)
-                await target.drain()
-        finally:
-            target.close()
-
-    async def serve(client_in: asyncio.StreamReader, client_out: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        server_in, server_out = await asyncio.open_connection(parts.hostname, parts.port)
-        await asyncio.gather(
-            pump(client_in, server_out), pump(server_in, client_out), return_exceptions=True
-        )
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    port = server.sockets[0].getsockname()[1]
-    try:
-        yield f"rediss://:{parts.password}@localhost:{port}/0"
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+from tests.tls import expired, over_tls
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +74,13 @@ async def test_another_host_is_not_trusted(redis_url: str, ca: trustme.CA, ca_fi
         await ask_both(f"{url}?ssl_ca_certs={ca_file}&ssl_check_hostname=no")
 
 
+async def test_an_expired_certificate_is_not_trusted(
+    redis_url: str, ca: trustme.CA, ca_file: Path
+) -> None:
+    async with over_tls(redis_url, expired(ca)) as url:
+        await refused(f"{url}?ssl_ca_certs={ca_file}", "expired")
+
+
 async def test_a_server_that_asks_who_its_client_is(
     redis_url: str, ca: trustme.CA, ca_file: Path, tmp_path: Path
 ) -> None:
@@ -136,20 +93,6 @@ async def test_a_server_that_asks_who_its_client_is(
         await ask_both(url + own)
         with pytest.raises(TryAgainError):
             await ask_both(url)
-
-
-async def test_nodes_of_a_cluster_over_tls(tmp_path: Path, ca: trustme.CA, ca_file: Path) -> None:
-    """The seed is; the options go with it to whatever node it names."""
-    async with (
-        clustered(tmp_path) as cluster,
-        over_tls(cluster.nodes[0].url, ca.issue_cert("localhost")) as url,
-    ):
-        place = url.removeprefix("rediss://").removesuffix("/0")
-        with pytest.raises(TryAgainError, match="out of reach"):
-            await Sender(f"rediss+cluster://{place}").send([("PING",)])
-        # The nodes that it names do not speak TLS themselves: that is as far as it gets.
-        with pytest.raises(TryAgainError, match=r"127\.0\.0\.1:\d+ is out of reach"):
-            await Sender(f"rediss+cluster://{place}?ssl_ca_certs={ca_file}").send([("PING",)])
 
 
 async def test_options_of_an_address_are_kept(redis_url: str) -> None:

@@ -108,7 +108,7 @@ async def test_commit_cancelled_with_synchronous_standby(
 @BOTH_WAYS
 async def test_a_cancelled_task_lets_its_commit_wait(size: int, pair: Pair, at: Desk) -> None:
     """Whoever cancels the task that flushes cancels no COMMIT: the task ends after it."""
-    store = WorkerStore(at.ledger.dsn, uuid.uuid4().bytes)
+    store = WorkerStore(at.ledger.engine_dsn, uuid.uuid4().bytes)
     await store.open()
     await store.ownership.register(60)
     await store.ownership.claim(NOBODY, [0], owned={}, time=clock())

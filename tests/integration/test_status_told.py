@@ -21,7 +21,7 @@ from tests.told import DEAD_URL, SHORT_LEASE, problems, run, worker_without_redi
 def look(monkeypatch: pytest.MonkeyPatch):
     async def look_at(ledger: Ledger, redis_url: str | None = None) -> Status:
         monkeypatch.setenv(PREFIX_VARIABLE, ledger.prefix)
-        return await gather_status(Addresses(ledger.dsn, redis_url or ledger.redis_url), 30.0)
+        return await gather_status(Addresses(ledger.app_dsn, redis_url or ledger.redis_url), 30.0)
 
     return look_at
 

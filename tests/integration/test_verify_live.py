@@ -39,7 +39,7 @@ async def test_nothing_stops_and_nothing_fails_while_transfers_flow(
         counts = []
         for _ in range(3):
             report = await verify(
-                live.dsn, streams.ends, entries_below=streams.read_below, prefix=live.prefix
+                live.app_dsn, streams.ends, entries_below=streams.read_below, prefix=live.prefix
             )
             results = results_of(report)
             assert failed(results) == set(), [results[n].offenders for n in failed(results)]

@@ -24,7 +24,7 @@ LIMIT = ["debits_must_not_exceed_credits"]
 
 
 async def life_of(ledger: Ledger, wanted: str) -> Life:
-    return await find(ledger.dsn, ledger.redis_url, ledger.prefix, wanted)
+    return await find(ledger.app_dsn, ledger.redis_url, ledger.prefix, wanted)
 
 
 async def limited_account(ledger: Ledger) -> None:

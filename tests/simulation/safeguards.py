@@ -12,8 +12,8 @@ Safeguard = tuple[str, str, str]
 SAFEGUARDS: dict[str, Safeguard] = {
     "the expected number in the own chain, flushing (1)": (
         f"{HERE}statements.py",
-        "_flush_row(run, worker, sequence, number, kind, time, *counts)",
-        "_flush_row(run, worker, 1 + _newest_sequence(run, worker), number, kind, time, *counts)",
+        "_flush_row(run, worker, sequence, number, kind, time, *counts[:3])",
+        "_flush_row(run, worker, 1 + _newest_sequence(run, worker), number, kind, time, *counts[:3])",
     ),
     "the expected number in a small flush (1)": (
         f"{HERE}statements.py",

@@ -86,7 +86,7 @@ class Real(Side):
         self._ledger = ledger
 
     async def _connect(self, name: str) -> Any:
-        connection = await connect(self._ledger.dsn, name)
+        connection = await connect(self._ledger.engine_dsn, name)
         await connection.execute(f"SET lock_timeout = {round(LOCK_SECONDS_MAX * 1000)}")
         return connection
 
@@ -114,7 +114,9 @@ async def value(connection: Any, name: str, *args: Any) -> Any:
 async def fence(connection: Any, worker: bytes, sequence: int, kind: str = "flush") -> Any:
     """Add to a chain."""
     number = await value(connection, "reserve_number")
-    return await value(connection, "fence", worker, sequence, number, kind, TIME, 0, 0, 0)
+    return await value(
+        connection, "fence", worker, sequence, number, kind, TIME, 0, 0, 0, bytes(32), []
+    )
 
 
 async def copy_spent(connection: Any, *ids: bytes, number: int = 1 << 20) -> None:

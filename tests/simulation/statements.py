@@ -42,12 +42,13 @@ def _flush_row(
 
 
 async def fence(
-    run: Any, worker: bytes, sequence: int, number: int, kind: str, time: int, *counts: int
+    run: Any, worker: bytes, sequence: int, number: int, kind: str, time: int, *counts: Any
 ) -> list[Row]:
     if run.one("workers", "workers_pkey", worker) is None:
         return []
     await run.lock("workers", worker)
-    await run.insert("flushes", _flush_row(run, worker, sequence, number, kind, time, *counts))
+    row = _flush_row(run, worker, sequence, number, kind, time, *counts[:3])
+    await run.insert("flushes", row)
     return [{"next_number": next(run.database.flush_numbers)}]
 
 
@@ -173,14 +174,22 @@ _LETTER = ("shard", "generation", "ms", "seq", "reason")
 
 
 async def insert_dead_letters(run: Any, *columns: list[Any]) -> list[Row]:
-    *letters, letter_places, fields = columns
+    *letters, letter_places, fields, flush = columns
     for place, values in enumerate(zip(*letters, strict=True), 1):
         row = dict(zip(_LETTER, values, strict=True))
         row["fields"] = [
             field for at, field in zip(letter_places, fields, strict=True) if at == place
         ]
-        await run.insert("dead_letters", row, or_nothing=True)
+        await run.insert("dead_letters", row | {"flush": flush})
     return []
+
+
+async def letters_there(run: Any, *columns: list[Any]) -> list[Row]:
+    there = {
+        tuple(row[name] for name in _LETTER[:4]): row
+        for row in run.table("dead_letters").all(run.snapshot)
+    }
+    return [there[key] for key in zip(*columns, strict=True) if key in there]
 
 
 async def reserve_number(run: Any) -> list[Row]:
@@ -222,6 +231,7 @@ STATEMENTS: dict[str, Statement] = (
         one.__name__: one
         for one in (
             insert_dead_letters,
+            letters_there,
             close_accounts,
             commit_own,
             end_backend,

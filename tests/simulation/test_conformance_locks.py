@@ -143,7 +143,7 @@ async def test_a_small_flush_waits_for_its_workers_row_before_it_enters_an_id(si
     spent = [[transfer_id], [number << 20], [None], [None], [None], [None], [0], [0], [54]]
     arguments = [worker, 1, number, TIME, 0, 1, 0, *spent, *([None] for _ in range(7))]
     arguments += [number << 20, *([] for _ in range(12 + 4 + 5))]
-    waiting = asyncio.create_task(value(two, "flush_small", *arguments))
+    waiting = asyncio.create_task(value(two, "flush_small", *arguments, bytes(32), []))
     assert await waits(waiting)
     await three.execute("BEGIN")
     await copy_spent(three, transfer_id)
@@ -232,22 +232,28 @@ async def test_a_frozen_one_is_cleared_out_of_the_way_and_nobody_else(side: Side
     assert await waiting == [{"worker": wanted}]
 
 
-async def test_a_dead_letter_that_is_there_is_let_be(side: Side) -> None:
+async def test_a_dead_letter_that_is_there_is_seen_and_refused(side: Side) -> None:
     one, two = await side.connect(), await side.connect()
-    letter = ([0], [0], [5], [1], ["for the test"], [1, 1], [b"a", b"b"])
+    letter = ([0], [0], [5], [1], ["for the test"], [1, 1], [b"a", b"b"], 7)
+    assert await run(one, "letters_there", *letter[:4]) == []
     await one.execute("BEGIN")
     await run(one, "insert_dead_letters", *letter)
     waiting = asyncio.create_task(run(two, "insert_dead_letters", *letter))
     assert await waits(waiting)
     await one.execute("COMMIT")
-    await waiting
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await waiting
+    there = await run(two, "letters_there", *([*key, 3] for key in letter[:4]))
+    assert [(row["shard"], row["generation"], row["ms"], row["seq"]) for row in there] == [
+        (0, 0, 5, 1)
+    ]
 
 
 async def test_dead_letters_keep_each_its_fields(side: Side) -> None:
     one = await side.connect()
     places, fields = [1, 1, 3, 3, 3, 3], [b"a", b"1", b"c", b"", b"d", b"\0\xff"]
     columns = [0] * 3, [0] * 3, [5, 6, 7], [0] * 3, ["x", "y", "z"]
-    await run(one, "insert_dead_letters", *columns, places, fields)
+    await run(one, "insert_dead_letters", *columns, places, fields, 7)
     rows = await side.dead_letters()
     assert [(row["ms"], row["reason"], row["fields"]) for row in rows] == [
         (5, "x", [b"a", b"1"]),

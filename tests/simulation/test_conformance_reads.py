@@ -124,7 +124,7 @@ async def test_what_is_written_reads_the_same_on_both_sides(
         database.create_account(account, 1, flags)
         await real.create_account(account, *flags)
     in_memory = WorkerStore("memory", MINE, Connector(database, Network()))
-    in_postgres = WorkerStore(ledger.dsn, MINE)
+    in_postgres = WorkerStore(ledger.engine_dsn, MINE)
     assert await told(in_memory, by_copy=by_copy) == await told(in_postgres, by_copy=by_copy)
 
 

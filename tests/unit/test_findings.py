@@ -221,6 +221,14 @@ def test_drained_workers_are_named_as_the_reason() -> None:
         ("redis://:secret@redis/0", "redis://redis/0"),
         ("redis://redis/0", "redis://redis/0"),
         ("postgresql://a:p@ss@db/x", "postgresql://a@db/x"),
+        (
+            "postgresql://db/x?user=a&password=s&sslmode=require",
+            "postgresql://db/x?user=a&password=...&sslmode=require",
+        ),
+        ("postgresql://db/x?pass%77ord=s", "postgresql://db/x?pass%77ord=..."),
+        ("rediss://r/0?ssl_password=s&db=1", "rediss://r/0?ssl_password=...&db=1"),
+        ("host=db user=a password = 'it\\'s' dbname=x", "host=db user=a password = ... dbname=x"),
+        ("host=db password=s\\ t sslpassword=u", "host=db password=... sslpassword=..."),
     ],
 )
 def test_no_command_shows_a_password(address: str, printed: str) -> None:

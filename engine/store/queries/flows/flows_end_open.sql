@@ -1,1 +1,1 @@
-DELETE FROM flows.open WHERE flow = ANY ($1::uuid[])
+SELECT flows.end_open($1::uuid[])

@@ -1,0 +1,7 @@
+-- The chains of all workers, in the order of flushes.
+SELECT number AS flush, worker, sequence, kind, form, digest, seals, link, other, transfers,
+       declined, postings, (extract(epoch
+FROM time) * 1000000)::bigint AS time
+FROM ledger.flushes
+WHERE number >= $1
+ORDER BY number

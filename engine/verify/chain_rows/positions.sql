@@ -1,0 +1,6 @@
+-- How far streams got.
+SELECT flush, shard, generation, ms, seq, (extract(epoch
+FROM time) * 1000000)::bigint AS time
+FROM ledger.positions
+WHERE flush >= $1
+ORDER BY flush, shard

@@ -1,0 +1,225 @@
+"""The chain on real servers: whatever is altered with a superuser's rights is named."""
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from engine.store.snapshot import connect_reader
+from engine.verify.chain import check_chain, verify_chain
+from engine.verify.heads import Heads, read_heads
+from engine.verify.report import Report
+from engine.verify.run import SETTINGS, checks, run_check
+from tests.desks import batch, desk, transfer
+from tests.ledgers import Ledger
+from tests.verifying import assert_verified
+
+
+@contextlib.asynccontextmanager
+async def altering(
+    ledger: Ledger,
+) -> AsyncIterator[Callable[[str, Heads | None], Awaitable[tuple[Report, set[str]]]]]:
+    """Alter the ledger as the superuser, past every trigger; all is taken back at the end."""
+    writing = {**SETTINGS, "default_transaction_read_only": "off"}
+    connection = await connect_reader(ledger.dsn, writing)
+    try:
+        await connection.transaction().start()
+        await connection.execute("SET LOCAL session_replication_role = replica")
+
+        async def alter(sql: str, kept: Heads | None = None) -> tuple[Report, set[str]]:
+            done = await connection.execute(sql)
+            assert not done.endswith(" 0"), f"nothing was altered: {sql}"
+            results = [await run_check(connection, check) for check in checks()]
+            failed = {result.name for result in results if not result.passed}
+            return await check_chain(connection, kept), failed
+
+        yield alter
+    finally:
+        await connection.close()
+
+
+async def test_an_honest_ledger_verifies_and_heads_grow(full_ledger: Ledger) -> None:
+    report = await verify_chain(full_ledger.app_dsn)
+    assert report.passed, report.checks[0].offenders
+    [check] = report.checks
+    assert check.counted["flushes"] > 20
+    heads = await read_heads(full_ledger.app_dsn)
+    assert len(heads.heads) >= 2
+    assert (await verify_chain(full_ledger.app_dsn, heads)).passed
+
+
+async def test_both_paths_of_a_flush_give_the_digest_that_is_made_again(
+    postgres_dsn: str, redis_url: str
+) -> None:
+    async with desk(postgres_dsn, redis_url) as at:
+        async with at.ledger.working():
+            for size in (1, 3, 900):
+                await at.send(batch(size))
+            await at.send(
+                [transfer(flags=["pending"], timeout=60), transfer(user_data_64=2**64 - 1)]
+            )
+            await at.send(
+                [transfer(amount=0, user_data_128="00000000-0000-0000-0000-0000000000ff")]
+            )
+            await at.redis.xadd(at.stream(), {"json": "nonsense"})
+            await at.answers(5)
+            await at.drained()
+            first = await read_heads(at.ledger.app_dsn)
+            await at.send(batch(5))
+            await at.answers(6)
+        await assert_verified(at.ledger)
+        report = await verify_chain(at.ledger.app_dsn, first)
+        assert report.passed, report.checks[0].offenders
+
+
+ALTERED = {
+    "an amount with all later counters": (
+        "WITH s AS (UPDATE ledger.spent SET amount = amount + 1 WHERE id IN ("
+        "  SELECT id FROM ledger.spent WHERE outcome = 0 AND flags = 0 ORDER BY number LIMIT 1)"
+        "  RETURNING id)"
+        " UPDATE ledger.posted p SET amount = amount + sign(amount)::bigint,"
+        "  debits_posted = debits_posted + CASE WHEN amount < 0 THEN 1 ELSE 0 END,"
+        "  credits_posted = credits_posted + CASE WHEN amount > 0 THEN 1 ELSE 0 END"
+        " FROM s WHERE p.transfer_id = s.id"
+    ),
+    "a declined row deleted and counted off": (
+        "WITH gone AS (DELETE FROM ledger.spent WHERE id IN ("
+        "  SELECT id FROM ledger.spent WHERE outcome <> 0 LIMIT 1) RETURNING number)"
+        " UPDATE ledger.flushes f SET declined = declined - 1 FROM gone"
+        " WHERE f.number = gone.number >> 20"
+    ),
+    "two accounts' ids swapped": (
+        "DO $$ DECLARE two uuid[] := ARRAY(SELECT a.id FROM ledger.accounts a"
+        "  WHERE EXISTS (SELECT FROM ledger.posted p WHERE p.stripe >> 10 = a.number) LIMIT 2);"
+        "  free uuid := gen_random_uuid();"
+        " BEGIN UPDATE ledger.accounts SET id = free WHERE id = two[1];"
+        " UPDATE ledger.accounts SET id = two[1] WHERE id = two[2];"
+        " UPDATE ledger.accounts SET id = two[2] WHERE id = free; END $$"
+    ),
+    "a limit flag removed": (
+        "UPDATE ledger.accounts SET flags = '{}' WHERE id IN (SELECT a.id FROM ledger.accounts a"
+        " JOIN ledger.posted p ON p.stripe >> 10 = a.number WHERE a.flags <> '{}' LIMIT 1)"
+    ),
+    "the code of an account": (
+        "UPDATE ledger.accounts SET code = code + 1 WHERE number IN"
+        " (SELECT stripe >> 10 FROM ledger.posted LIMIT 1)"
+    ),
+    "the user_data of an account": (
+        "UPDATE ledger.accounts SET user_data_64 = 7 WHERE number IN"
+        " (SELECT stripe >> 10 FROM ledger.posted LIMIT 1)"
+    ),
+    "the code of a transfer": (
+        "UPDATE ledger.spent SET code = code + 1 WHERE id IN"
+        " (SELECT id FROM ledger.spent WHERE outcome = 0 LIMIT 1)"
+    ),
+    "the user_data of a transfer": (
+        "UPDATE ledger.spent SET user_data_64 = 77 WHERE id IN"
+        " (SELECT id FROM ledger.spent WHERE outcome = 0 LIMIT 1)"
+    ),
+    "what was declined": (
+        "UPDATE ledger.spent SET request = set_byte(request, 48, 255 - get_byte(request, 48))"
+        " WHERE id IN (SELECT id FROM ledger.spent WHERE outcome <> 0 LIMIT 1)"
+    ),
+    "the reason of a refusal": (
+        "UPDATE ledger.spent SET outcome = 22 WHERE id IN"
+        " (SELECT id FROM ledger.spent WHERE outcome NOT IN (0, 22) LIMIT 1)"
+    ),
+    "when a hold expires": (
+        "UPDATE ledger.spent SET expires_at = expires_at + interval '1 s', timeout = timeout + 1"
+        " WHERE id IN (SELECT id FROM ledger.spent WHERE expires_at IS NOT NULL LIMIT 1)"
+    ),
+    "how a hold ended": (
+        "UPDATE ledger.resolutions SET status = 'voided' WHERE hold_id IN"
+        " (SELECT hold_id FROM ledger.resolutions WHERE status = 'posted' LIMIT 1)"
+    ),
+    "a dead letter's bytes": "UPDATE ledger.dead_letters SET fields = ARRAY['json', '{}']::bytea[]",
+    "a dead letter deleted": "DELETE FROM ledger.dead_letters",
+    "a position": (
+        "UPDATE ledger.positions SET seq = seq + 1 WHERE (shard, flush) IN"
+        " (SELECT shard, flush FROM ledger.positions ORDER BY flush DESC LIMIT 1)"
+    ),
+    "a position deleted": (
+        "DELETE FROM ledger.positions WHERE (shard, flush) IN"
+        " (SELECT shard, flush FROM ledger.positions ORDER BY flush LIMIT 1)"
+    ),
+    "the time of a flush": (
+        "UPDATE ledger.flushes SET time = time + interval '1 us' WHERE number IN"
+        " (SELECT number FROM ledger.flushes WHERE kind = 'flush' LIMIT 1)"
+    ),
+    "a digest": (
+        "UPDATE ledger.flushes SET digest = sha256('mine') WHERE number IN"
+        " (SELECT number FROM ledger.flushes WHERE kind = 'flush' LIMIT 1)"
+    ),
+    "a digest taken away": (
+        "UPDATE ledger.flushes SET digest = NULL WHERE number IN"
+        " (SELECT number FROM ledger.flushes WHERE kind = 'flush' LIMIT 1)"
+    ),
+    "a link": (
+        "UPDATE ledger.flushes SET link = sha256('mine') WHERE number IN"
+        " (SELECT number FROM ledger.flushes WHERE kind = 'flush' LIMIT 1)"
+    ),
+    "who took a shard": (
+        "UPDATE ledger.ownership SET shard = 999 WHERE (shard, flush) IN"
+        " (SELECT shard, flush FROM ledger.ownership ORDER BY flush DESC LIMIT 1)"
+    ),
+    "an id everywhere": (
+        "WITH old AS (SELECT id, gen_random_uuid() AS other FROM ledger.spent"
+        "  WHERE outcome = 0 AND flags = 0 LIMIT 1),"
+        " a AS (UPDATE ledger.posted p SET transfer_id = other FROM old WHERE transfer_id = old.id)"
+        " UPDATE ledger.spent s SET id = other FROM old WHERE s.id = old.id"
+    ),
+    "a flush emptied with its counts": (
+        "WITH f AS (SELECT max(number) AS number FROM ledger.flushes WHERE transfers > 0),"
+        " a AS (DELETE FROM ledger.spent s USING f WHERE s.number >> 20 = f.number),"
+        " b AS (DELETE FROM ledger.posted p USING f WHERE p.number >> 20 = f.number)"
+        " UPDATE ledger.flushes x SET transfers = 0, declined = 0, postings = 0 FROM f"
+        " WHERE x.number = f.number"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", list(ALTERED))
+async def test_what_is_altered_is_named(full_ledger: Ledger, what: str) -> None:
+    async with altering(full_ledger) as alter:
+        report, _ = await alter(ALTERED[what], None)
+    assert not report.passed, what
+    print(report.checks[0].offenders[:3])
+
+
+async def test_a_tail_that_was_cut_with_its_transfers_is_missed_by_kept_heads(
+    full_ledger: Ledger,
+) -> None:
+    kept = await read_heads(full_ledger.app_dsn)
+    [last] = await full_ledger.sql(
+        "SELECT number FROM ledger.flushes WHERE transfers > 0 ORDER BY number DESC LIMIT 1"
+    )
+    number = last["number"]
+    cut = (
+        f"WITH a AS (DELETE FROM ledger.spent WHERE number >> 20 >= {number}),"
+        f" b AS (DELETE FROM ledger.posted WHERE number >> 20 >= {number}),"
+        f" c AS (DELETE FROM ledger.resolutions WHERE number >> 20 >= {number}),"
+        f" d AS (DELETE FROM ledger.positions WHERE flush >= {number}),"
+        f" e AS (DELETE FROM ledger.ownership WHERE flush >= {number}),"
+        f" g AS (DELETE FROM ledger.dead_letters WHERE flush >= {number})"
+        f" DELETE FROM ledger.flushes WHERE number >= {number}"
+    )
+    async with altering(full_ledger) as alter:
+        without, _ = await alter(cut, None)
+        assert without.passed, "without kept heads nobody can know"
+    async with altering(full_ledger) as alter:
+        report, _ = await alter(cut, kept)
+    faults = {offender["fault"] for offender in report.checks[0].offenders}
+    assert faults == {"restored or cut: a kept head is not there"}
+
+
+async def test_a_definition_that_was_changed_shows_in_kept_heads(full_ledger: Ledger) -> None:
+    kept = await read_heads(full_ledger.app_dsn)
+    for change in (
+        "ALTER TABLE ledger.posted DISABLE TRIGGER keep",
+        "DROP INDEX ledger.posted_run",
+        "ALTER FUNCTION ledger.refuse_change() RESET ALL; ALTER FUNCTION ledger.shard_of COST 7",
+        "UPDATE ledger.outcomes SET name = 'made' WHERE number = 0",
+    ):
+        async with altering(full_ledger) as alter:
+            report, _ = await alter(change, kept)
+        assert not report.passed, change
