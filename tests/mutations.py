@@ -226,7 +226,6 @@ MUTATIONS = [
     # Shards that come and go.
     Mutation("book/book.py", "        self._keep(np.flatnonzero(stays))\n", "        self.mine[: self.accounts] = self.owned[self.home[: self.accounts]]\n", f"{MOVES}::test_handover_after_credit_to_prepared_account"),
     Mutation("book/book.py", "            stays[:] = False\n", "            pass\n", STRIPED + "::test_what_others_brought_is_known_to_who_owns_all_afterwards"),
-    Mutation("book/book.py", "        if (self.owned & ~before).any():", "        if self.owns_all:", NUMBERS),
     # At the edges of numbers.
     Mutation("book/book.py", "        self.near_overflow[slots] = (total > NEAR_OVERFLOW)", "        self.near_overflow[slots] = (total > 1e300)", EDGE),
     Mutation("book/book.py", "decision.deltas.size and np.abs(decision.deltas).max() >= LARGE", "False", EDGE),
