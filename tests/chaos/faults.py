@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-import asyncpg
 import redis.asyncio
 import redis.exceptions
 
@@ -26,7 +25,6 @@ LASTS_SECONDS_MAX: Final = 8.0
 
 HOSTILE_ACTIONS_MAX: Final = 8
 HOSTILE_ACTIONS: Final = [name for name in ACTIONS if name not in UNBORNE]
-TABLES: Final = ("spent", "posted", "flushes", "owners", "heartbeats", "accounts", "resolutions")
 CLOCKS_SECONDS: Final = (-31_536_000, -3600, -10, 10, 3600, 31_536_000)
 """How far clocks are off."""
 
@@ -161,25 +159,6 @@ async def commit_lost(world: World) -> None:
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(links[0].lost.wait(), LASTS_SECONDS_MAX)
     links[0].lose(loss, b"never sent")
-
-
-# Locks.
-
-
-@fault(2)
-async def table_locked(world: World) -> None:
-    """As by `CREATE INDEX`, or by an ALTER TABLE that waits for its moment."""
-    table = world.chance.choice(TABLES)
-    mode = world.chance.choice(["SHARE", "ACCESS EXCLUSIVE"])
-    seconds = world.lasts_seconds() * 2
-    world.say(f"ledger.{table} is locked in {mode} MODE for {seconds:.1f} s")
-    connection = await asyncpg.connect(world.ledger.dsn)
-    try:
-        async with connection.transaction():
-            await connection.execute(f"LOCK TABLE ledger.{table} IN {mode} MODE")
-            await asyncio.sleep(seconds)
-    finally:
-        await connection.close()
 
 
 # What Redis refuses.

@@ -16,6 +16,7 @@ BACKENDS_MAX: Final = 4
 """How many are ended at once."""
 
 MOVES_MAX: Final = 4
+TABLES: Final = ("spent", "posted", "flushes", "owners", "heartbeats", "accounts", "resolutions")
 
 
 @fault(4)
@@ -137,3 +138,19 @@ async def _shards(world: World, *words: str) -> bytes:
         return b""
     json.loads(told)
     return told
+
+
+@fault(2)
+async def table_locked(world: World) -> None:
+    """As by `CREATE INDEX`, or by an ALTER TABLE that waits for its moment."""
+    table = world.chance.choice(TABLES)
+    mode = world.chance.choice(["SHARE", "ACCESS EXCLUSIVE"])
+    seconds = world.lasts_seconds() * 2
+    world.say(f"ledger.{table} is locked in {mode} MODE for {seconds:.1f} s")
+    connection = await asyncpg.connect(world.ledger.dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute(f"LOCK TABLE ledger.{table} IN {mode} MODE")
+            await asyncio.sleep(seconds)
+    finally:
+        await connection.close()

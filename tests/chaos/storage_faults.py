@@ -46,13 +46,14 @@ def _data_of_valkey(world: World) -> Path:
 
 @fault(1)
 async def password_rotated(world: World) -> None:
-    """Postgres has another password for a while, and who is connected is cut off."""
+    """The workers' role has another password for a while, and who is connected is cut off."""
     seconds = world.lasts_seconds()
-    world.say(f"the password of Postgres is another for {seconds:.1f} s, and ours are cut off")
-    parts = urlsplit(world.ledger.dsn)
+    world.say(f"the password of the workers' role is another for {seconds:.1f} s, and ours are cut off")
+    parts = urlsplit(world.ledger.engine_dsn)
+    assert parts.username is not None
     connection = await asyncpg.connect(world.ledger.dsn)
     try:
-        await _set_password(connection, secrets.token_hex(8))
+        await _set_password(connection, parts.username, secrets.token_hex(8))
         await connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE application_name LIKE 'engine %' AND datname = current_database()"
@@ -60,12 +61,12 @@ async def password_rotated(world: World) -> None:
         await asyncio.sleep(seconds)
     finally:
         assert parts.password is not None
-        await _set_password(connection, parts.password)
+        await _set_password(connection, parts.username, parts.password)
         await connection.close()
 
 
-async def _set_password(connection: asyncpg.Connection, password: str) -> None:
-    await connection.execute(f"ALTER ROLE CURRENT_USER PASSWORD '{password}'")
+async def _set_password(connection: asyncpg.Connection, role: str, password: str) -> None:
+    await connection.execute(f"ALTER ROLE \"{role}\" PASSWORD '{password}'")
 
 
 @fault(1)

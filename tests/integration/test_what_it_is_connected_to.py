@@ -3,7 +3,6 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
@@ -20,7 +19,7 @@ from engine.store.snapshot import connect_reader
 from engine.store.worker_store import WorkerStore
 from tests.bounds import CONDITION_SECONDS_MAX, UNAIDED_SECONDS_MAX
 from tests.desks import A, Desk, batch, desk, transfer
-from tests.ledgers import Ledger, clock, until
+from tests.ledgers import clock, until
 from tests.verifying import assert_verified
 
 YEAR = 365 * 24 * 3600 * 1_000_000
@@ -298,33 +297,3 @@ async def test_who_is_out_of_reach_is_named_without_the_password(at: Desk) -> No
     with pytest.raises(ConfigurationError, match="refuses") as wrong:
         await opened(f"postgresql+asyncpg://nobody:hush@{there}")
     assert "hush" not in str(wrong.value)
-
-
-async def test_a_password_that_is_changed_meanwhile_is_waited_for(at: Desk) -> None:
-    """A worker that was connected does not end: its own address may be the next to be changed."""
-    role = f"rotated_{uuid.uuid4().hex[:8]}"
-    await at.ledger.sql(f"CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'first'")
-    parts = urlsplit(at.ledger.dsn)
-    place = parts.netloc.rpartition("@")[2]
-    own = urlunsplit(parts._replace(netloc=f"{role}:first@{place}"))
-    worker = Ledger(own, at.ledger.redis_url, at.ledger.prefix, at.ledger.shard_count).worker([0])
-    with capture_logs() as logs:
-        async with at.ledger.working(worker):
-            await at.send(batch(1))
-            await at.answers(1)
-            await at.ledger.sql(f"ALTER ROLE {role} PASSWORD 'second'")
-            await at.ledger.sql(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", role
-            )
-            await at.send(batch(1))
-            await until(lambda: "password authentication" in str(logs), "a refusal")
-            await at.ledger.sql(f"ALTER ROLE {role} PASSWORD 'first'")
-            await at.answers(2)
-
-
-async def test_a_password_that_is_wrong_ends_a_worker_at_its_start(at: Desk) -> None:
-    parts = urlsplit(at.ledger.dsn)
-    wrong = urlunsplit(parts._replace(netloc=f"nobody:wrong@{parts.netloc.rpartition('@')[2]}"))
-    worker = Ledger(wrong, at.ledger.redis_url, at.ledger.prefix, at.ledger.shard_count).worker()
-    with pytest.raises(ConfigurationError, match="password authentication failed"):
-        await asyncio.wait_for(worker.run(), CONDITION_SECONDS_MAX)
