@@ -28,7 +28,7 @@ def documents(results: Figures) -> dict[str, str]:
     """What stands between the markers, by file; tables without figures are left out."""
     parts = {
         "README.md": (headline, picture, summary, measured_on),
-        "benchmarks/README.md": (
+        "benchmarks/FIGURES.md": (
             headline, batches, singles, client, latency, workloads, function, history, memory,
             rebalancing, stages, columns, measured_on,
         ),

@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from engine.book.book import LARGE, NEAR_OVERFLOW, Book
+from engine.book.book import Book
 from engine.book.columns import AccountRow, Decision, Postings
+from engine.book.counter_bounds import LARGE, NEAR_OVERFLOW
 from engine.book.postings import RUN_POSTINGS_MAX, post_decisions
 from engine.deciding.batch import Batch
 from engine.deciding.decider import Decider

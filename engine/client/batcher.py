@@ -11,8 +11,8 @@ from typing import Final
 
 from engine.client.backpressure import WAIT_SECONDS, Backpressure
 from engine.client.delivery import Delivery
+from engine.client.entry import OutgoingEntry
 from engine.client.inputs import TransferLike, parse_transfer, parse_transfers
-from engine.client.outgoing import Outgoing
 from engine.errors import EngineError, InputError, TryAgainError
 from engine.ledger.nouns import BATCH_TRANSFERS_MAX
 from engine.ledger.outcomes import Outcome
@@ -114,7 +114,9 @@ class Batcher:
             deadline = min(deadline for _, _, deadline in singles)
             self._in_flight += 1
             self._delivery.send(
-                Outgoing(self._shard, payload, deadline, partial(self._hand_out_outcomes, futures))
+                OutgoingEntry(
+                    self._shard, payload, deadline, partial(self._hand_out_outcomes, futures)
+                )
             )
         self._ask_for_room()
 
@@ -130,7 +132,7 @@ class Batcher:
     def _hand_out_outcomes(
         self,
         futures: "list[asyncio.Future[Outcome]]",
-        _: Outgoing,
+        _: OutgoingEntry,
         result: bytes | EngineError,
     ) -> None:
         self._in_flight -= 1

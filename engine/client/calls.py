@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from engine.client.backpressure import Backpressure
 from engine.client.delivery import Delivery
-from engine.client.outgoing import Outgoing
+from engine.client.entry import OutgoingEntry
 from engine.client.patience import Patience
 from engine.client.routes import Places, Routes, cut
 from engine.errors import EngineError, OutcomeUnknownError, TryAgainError
@@ -101,7 +101,7 @@ class Calls:
         await self._backpressure.admit(shard, deadline)
         done: asyncio.Future[bytes] = self._loop.create_future()
 
-        def on_done(_: Outgoing, result: bytes | EngineError) -> None:
+        def on_done(_: OutgoingEntry, result: bytes | EngineError) -> None:
             if done.done():
                 return  # The caller has gone.
             if isinstance(result, bytes):
@@ -109,7 +109,7 @@ class Calls:
             else:
                 done.set_exception(result)
 
-        self._delivery.send(Outgoing(shard, rows.tobytes(), deadline, on_done))
+        self._delivery.send(OutgoingEntry(shard, rows.tobytes(), deadline, on_done))
         return await done
 
 

@@ -14,6 +14,7 @@ from engine.client.backpressure import Backpressure
 from engine.client.batcher import OUTCOMES, Batcher
 from engine.client.calls import Calls, Outcomes
 from engine.client.delivery import Delivery
+from engine.client.entry import OutgoingEntry
 from engine.client.inputs import (
     AccountLike,
     Id,
@@ -25,7 +26,6 @@ from engine.client.inputs import (
     parse_transfers,
     peek_home,
 )
-from engine.client.outgoing import Outgoing
 from engine.client.patience import Patience
 from engine.client.resends import ids_in_doubt, resend
 from engine.client.routes import Routes
@@ -181,7 +181,7 @@ class Client:
         for batcher in self._batchers:
             batcher.expire(now)
 
-    async def _resend(self, outgoing: Outgoing, outcomes: bytes) -> bytes:
+    async def _resend(self, outgoing: OutgoingEntry, outcomes: bytes) -> bytes:
         ids = ids_in_doubt(outgoing.rows, outcomes)
         kept = await self._store.outcomes(ids) if ids else {}
         return resend(outgoing.rows, outcomes, outgoing.first_sent, kept)

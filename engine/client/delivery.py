@@ -16,8 +16,8 @@ from typing import Any, Final, TypeAlias
 
 from engine.client.background import Background
 from engine.client.backpressure import Backpressure
+from engine.client.entry import OutgoingEntry
 from engine.client.listener import Listener
-from engine.client.outgoing import Outgoing
 from engine.client.patience import Patience
 from engine.client.reconnecting import ReconnectingConnection, back_off
 from engine.client.routes import Routes
@@ -46,7 +46,7 @@ REQUEST_BYTES_MAX: Final = 80
 LOOK_SECONDS: Final = 1.0
 """How long an answer may take before the stream is looked at for its entry, and again."""
 
-Resend: TypeAlias = Callable[[Outgoing, bytes], Awaitable[bytes]]
+Resend: TypeAlias = Callable[[OutgoingEntry, bytes], Awaitable[bytes]]
 
 
 class Delivery:
@@ -83,8 +83,8 @@ class Delivery:
         """Begins every request: who knows the stream of answers knows no request to answer."""
         self._reply = f"{prefix}:answers:{secrets.token_hex(16)}".encode()
         self._listener = Listener(url, self._reply, self._take_answer)
-        self._under_way: dict[int, Outgoing] = {}
-        self._unsent: deque[Outgoing] = deque()
+        self._under_way: dict[int, OutgoingEntry] = {}
+        self._unsent: deque[OutgoingEntry] = deque()
         self._writer = ReconnectingConnection(
             url,
             self._send_unsent,
@@ -146,7 +146,7 @@ class Delivery:
 
     # Sending.
 
-    def send(self, outgoing: Outgoing) -> None:
+    def send(self, outgoing: OutgoingEntry) -> None:
         """Send a new entry; it is told its outcomes, or why there are none, in time."""
         if self._closed:
             outgoing.finish(TryAgainError(self._closed))
@@ -157,7 +157,7 @@ class Delivery:
         self.entries += 1
         self._add_entry(outgoing)
 
-    def _add_entry(self, outgoing: Outgoing) -> None:
+    def _add_entry(self, outgoing: OutgoingEntry) -> None:
         if outgoing.is_done:
             return
         connection = self._writer.connection
@@ -183,7 +183,7 @@ class Delivery:
         connection.send(command, partial(self._on_added, outgoing, outgoing.attempt))
         self._backpressure.add(outgoing.shard)
 
-    def _on_added(self, outgoing: Outgoing, attempt: int, reply: Any) -> None:
+    def _on_added(self, outgoing: OutgoingEntry, attempt: int, reply: Any) -> None:
         if outgoing.is_done or attempt != outgoing.attempt:
             return
         if isinstance(reply, bytes):
@@ -201,14 +201,14 @@ class Delivery:
             self._trouble = str(reply)
             self._give_up_entry(outgoing, f"{outgoing.attempt} attempts")
 
-    def _finish_entry(self, outgoing: Outgoing, result: bytes | EngineError) -> None:
+    def _finish_entry(self, outgoing: OutgoingEntry, result: bytes | EngineError) -> None:
         self._under_way.pop(outgoing.number, None)
         if isinstance(result, bytes):
             self.answered += len(result)
             self._routes.remember(outgoing.rows, outgoing.shard)
         outgoing.finish(result)
 
-    def _give_up_entry(self, outgoing: Outgoing, waited: str) -> None:
+    def _give_up_entry(self, outgoing: OutgoingEntry, waited: str) -> None:
         """End in doubt: tell what was waited for, and that it may be sent again."""
         trouble = self._trouble or self._writer.trouble or self._listener.trouble
         name = stream_name(self._prefix, outgoing.shard)
@@ -232,7 +232,7 @@ class Delivery:
         else:
             self._background.start(self._resend_in_time(outgoing, outcomes))
 
-    def _read_request(self, request: bytes) -> tuple[Outgoing, int] | None:
+    def _read_request(self, request: bytes) -> tuple[OutgoingEntry, int] | None:
         """The entry that is answered and which attempt; None where it is none of ours, or told."""
         words = request.split(b":", 3) if len(request) <= REQUEST_BYTES_MAX else []
         if len(words) != 3 or not hmac.compare_digest(words[0], self._secret):
@@ -243,7 +243,7 @@ class Delivery:
         outgoing = self._under_way.get(int(number))
         return None if outgoing is None else (outgoing, int(attempt))
 
-    async def _resend_in_time(self, outgoing: Outgoing, outcomes: bytes) -> None:
+    async def _resend_in_time(self, outgoing: OutgoingEntry, outcomes: bytes) -> None:
         backoff = 0.0
         while not outgoing.is_done:
             try:
@@ -260,7 +260,7 @@ class Delivery:
         while True:
             await self._patience.tick()
             now = self._patience.time()
-            oldest: dict[int, Outgoing] = {}
+            oldest: dict[int, OutgoingEntry] = {}
             for outgoing in list(self._under_way.values()):
                 if outgoing.deadline <= now:
                     self._give_up_entry(outgoing, "the time limit")
@@ -274,7 +274,7 @@ class Delivery:
                     outgoing.looked_at = now
                     self._look_for_entry(outgoing)
 
-    def _look_for_entry(self, outgoing: Outgoing) -> None:
+    def _look_for_entry(self, outgoing: OutgoingEntry) -> None:
         """Send again what is neither in its stream any more nor answered."""
         entry_id, connection = outgoing.entry_id, self._writer.connection
         if entry_id is None or connection is None:

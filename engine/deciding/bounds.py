@@ -19,13 +19,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from engine.book.book import (
-    CREDITS_PENDING,
-    CREDITS_POSTED,
-    FOREIGN_STRIPE_MAX,
-    UNLOCKED_MAX,
-    Book,
-)
+from engine.book.book import CREDITS_PENDING, CREDITS_POSTED, Book
+from engine.book.counter_bounds import FOREIGN_STRIPE_MAX, UNLOCKED_MAX
 from engine.book.id_table import Slots
 from engine.deciding.batch import Batch, Ints, Mask
 from engine.deciding.limits import Legs, Moves

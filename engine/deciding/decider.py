@@ -36,7 +36,7 @@ Nothing is waited for, and nothing changes in the book until `finish_batch`, exc
 which were looked up come in.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import msgspec
@@ -44,11 +44,12 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.book.book import Book
-from engine.book.columns import Decision, kept_rows
+from engine.book.columns import Decision
 from engine.book.id_table import Slots, words_of
-from engine.deciding.batch import BALANCING, Batch, Mask
+from engine.deciding.batch import Batch, Mask
 from engine.deciding.bounds import find_locks_by_sums
 from engine.deciding.forms import Forms
+from engine.deciding.knowledge import Knowledge, accounts_of
 from engine.deciding.limits import find_moves, find_refusals
 from engine.deciding.missing import Found, Missing
 from engine.deciding.resolutions import given_legs
@@ -58,7 +59,7 @@ from engine.deciding.sorting import Sorted, Sorter
 from engine.errors import InvariantBroken
 from engine.ledger.nouns import ID_MAX, ID_ZERO
 from engine.ledger.outcomes import Outcome
-from engine.ledger.page import HoldStatus, IdRecord, Page
+from engine.ledger.page import IdRecord, Page
 
 
 class Decider:
@@ -87,12 +88,8 @@ class Decider:
         self._batch = batch
         self._expiring = expiring
         self._careful = careful
-        self._known_before = known or {}
         self._time = time
-        # What became of ids that were looked up; None for those that are free.
-        self._records: dict[bytes, IdRecord | None] = {}
-        self._asked: set[bytes] = set()
-        self._refreshed: set[int] = set()
+        self._knowledge = Knowledge(book, expiring, known or {})
         self._forms = Forms(batch)
         self._sorter = Sorter(book, batch, self._forms, expiring, time, careful=careful)
         # The accounts that requests name, and how many accounts the book had when they were found.
@@ -138,58 +135,23 @@ class Decider:
             if missing is not None or self._checked:
                 return missing
 
-    # Looking up.
-
     def supply(self, found: Found) -> None:
         """Take in what was looked up; ids of which nothing was found are free."""
         self._book.add_accounts(found.accounts)
         if found.refreshed:
             others = np.array(found.others, np.int64).T
             self._book.refresh_others(np.array(found.refreshed, np.int64), others)
-        if found.accounts or found.refreshed or self._draft is None:
-            self._sorted = self._draft = None
-        self._learn(found.ids, found.records)
-
-    def _learn(self, ids: Iterable[bytes], records: Sequence[IdRecord]) -> None:
-        """These records are what is known of these ids; the others of them are free."""
-        records = [*records]
-        free = set(ids) - {record.transfer.id for record in records}
-        # Of a hold that expires Postgres was asked first: what it does not show may be under way.
-        records += self._book.uncommitted.find_records(free & set(self._expiring)).values()
-        self._records.update(dict.fromkeys(free))
-        pending = [record.transfer.id for record in records if record.status is HoldStatus.pending]
-        # Postgres does not show yet how a flush under way ends a hold.
-        ends = self._book.uncommitted.find_ends(pending)
-        open_here = []
-        for record in records:
-            status = ends.get(record.transfer.id, record.status)
-            self._records[record.transfer.id] = msgspec.structs.replace(record, status=status)
-            if status is HoldStatus.pending and self._book.owned[record.shard]:
-                open_here.append(record)
-        self._book.holds.add_holds(kept_rows(open_here))
-        if records:
-            self._sorted = self._draft = None
+        learnt = self._knowledge.learn(found.ids, found.records)
         # That an id is free changes nothing of a draft, which was decided as if it were.
-
-    def _ask_accounts(self, unknown: set[bytes]) -> Missing | None:
-        unknown -= self._asked
-        self._asked |= unknown
-        return Missing(accounts=list(unknown)) if unknown else None
+        if learnt or found.accounts or found.refreshed or self._draft is None:
+            self._sorted = self._draft = None
 
     def _ask_ids(self, wanted: set[bytes]) -> Missing | None:
-        """Learn of ids what is under way or was known before; ask for the others."""
-        unknown = wanted - self._records.keys()
-        if unknown:
-            lately = self._book.uncommitted.find_records(unknown.difference(self._expiring))
-            if lately:
-                self._learn(lately, [*lately.values()])
-                unknown -= lately.keys()
-        before = unknown & self._known_before.keys()
-        if before:
-            found = [self._known_before[transfer_id] for transfer_id in before]
-            self._learn(before, [record for record in found if record is not None])
-            unknown -= before
-        return Missing(ids=list(unknown)) if unknown else None
+        """Ask for what is not known of ids; what is under way is known, and taken in."""
+        lookup = self._knowledge.ask_ids(wanted)
+        if lookup.learnt:
+            self._sorted = self._draft = None
+        return lookup.missing
 
     def _find_accounts(self) -> tuple[Slots, Slots]:
         """The accounts that requests name."""
@@ -211,23 +173,15 @@ class Decider:
         unknown: set[bytes] = set()
         for slots, name in zip(named, ("debit_account_id", "credit_account_id"), strict=True):
             unknown.update(rows[name][slots < 0].tolist())
-        missing = self._ask_accounts(unknown - {ID_ZERO, ID_MAX})
+        missing = self._knowledge.ask_accounts(unknown - {ID_ZERO, ID_MAX})
         if missing is not None:
             return missing
-        known = len(self._records)
-        found = self._sorter.sort_batch(named, self._records, self._given_up)
-        missing = self._ask_ids(found.ids) or self._ask_accounts(self._unknown_of(found.holds))
-        if missing is None and len(self._records) == known:
+        known = len(self._knowledge.records)
+        found = self._sorter.sort_batch(named, self._knowledge.records, self._given_up)
+        missing = self._ask_ids(found.ids) or self._knowledge.ask_accounts_of(found.holds)
+        if missing is None and len(self._knowledge.records) == known:
             self._sorted = found
         return missing
-
-    def _unknown_of(self, holds: Sequence[IdRecord]) -> set[bytes]:
-        """Accounts of holds that are not in the book."""
-        ids = list(_accounts_of(holds))
-        if not ids:
-            return set()
-        slots = self._book.find_accounts(words_of(np.frombuffer(b"".join(ids), "V16")))
-        return {account_id for account_id, slot in zip(ids, slots, strict=True) if slot < 0}
 
     def parts(self) -> Iterator["Decider"]:
         """The batch in parts, each to be finished before the next is taken."""
@@ -239,7 +193,7 @@ class Decider:
                 self._expiring if start == 0 else (),
                 self._time,
                 careful=self._careful,
-                known=self._records,
+                known=self._knowledge.records,
             )
 
     # Deciding.
@@ -295,7 +249,7 @@ class Decider:
         """What the rules need to decide their requests, and the slots of its accounts."""
         book = self._book
         places = {*found.debit[found.rules].tolist(), *found.credit[found.rules].tolist()}
-        ids = _accounts_of(found.holds)
+        ids = accounts_of(found.holds)
         if ids:
             words = words_of(np.frombuffer(b"".join(ids), "V16"))
             places.update(book.find_accounts(words).tolist())
@@ -308,7 +262,7 @@ class Decider:
             slots[account.id] = slot
         records = {
             transfer_id: msgspec.structs.replace(record)
-            for transfer_id, record in self._records.items()
+            for transfer_id, record in self._knowledge.records.items()
             if record is not None
         }
         return Page(accounts, records), slots
@@ -318,36 +272,13 @@ class Decider:
         refused = ~draft.by_rules & (draft.outcomes != 0) & (draft.outcomes != Outcome.exists)
         missing = self._ask_ids(set(self._batch.rows["id"][refused].tolist()))
         if missing is None and self._draft is not None:
-            missing = self._ask_refresh(found, draft.outcomes)
+            missing = self._knowledge.ask_refresh(self._batch, self._forms, found, draft.outcomes)
             self._checked = missing is None
             if self._checked:
                 self._locks_by_sums = find_locks_by_sums(
                     self._book, self._batch, draft.moves, draft.legs, draft.outcomes
                 )
         return missing
-
-    def _ask_refresh(self, found: Sorted, outcomes: npt.NDArray[np.uint8]) -> Missing | None:
-        """Accounts about to be found short, while others may have credited them since."""
-        book = self._book
-        if book.owns_all:
-            return None
-        slots: set[int] = set()
-        for outcome, column in (
-            (Outcome.exceeds_credits, found.debit),
-            (Outcome.exceeds_debits, found.credit),
-        ):
-            slots.update(column[outcomes == outcome].tolist())
-        balancing = np.flatnonzero(self._batch.rows["flags"] & BALANCING)
-        slots.update(found.debit[balancing].tolist(), found.credit[balancing].tolist())
-        numbers = {int(book.number[slot]) for slot in slots if slot >= 0 and book.mine[slot]}
-        numbers -= self._refreshed
-        self._refreshed |= numbers
-        if not numbers:
-            return None
-        # Holds that were not found may have come with what is read now.
-        pending = self._batch.rows["pending_id"][self._forms.resolving].tolist()
-        again = [hold_id for hold_id in pending if self._records.get(hold_id, self) is None]
-        return Missing(refresh=list(numbers), ids=list(dict.fromkeys(again)))
 
     def finish_batch(self) -> Decision:
         """Take the decision into the book; `advance` has returned None."""
@@ -356,8 +287,3 @@ class Decider:
         decision = lay_out(self._book, self._batch, self._draft, self._time)
         self._book.note_decision(decision)
         return decision
-
-
-def _accounts_of(holds: Iterable[IdRecord]) -> set[bytes]:
-    transfers = [hold.transfer for hold in holds]
-    return {t.debit_account_id for t in transfers} | {t.credit_account_id for t in transfers}

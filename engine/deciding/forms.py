@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from engine.book.book import LARGE
+from engine.book.counter_bounds import LARGE
 from engine.book.id_table import IdTable, hash_words
 from engine.book.runs import run_lengths, run_starts
 from engine.deciding.batch import (

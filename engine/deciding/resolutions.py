@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from engine.book.book import LARGE, Book
+from engine.book.book import Book
 from engine.book.columns import SPENT, SpentRows
+from engine.book.counter_bounds import LARGE
 from engine.book.id_table import Slots, words_of
 from engine.book.runs import raw, taken
 from engine.deciding.batch import CLOSING, POST, VOID, Batch, Ints, Mask

@@ -58,7 +58,7 @@ class FlushWriter:
         return next_number
 
     async def lock_owners(self, shards: Collection[int]) -> set[bytes]:
-        """As `WorkerStore.begin_locked`."""
+        """As `WorkerStore.begin_locked_flush`."""
         connection = self._connections.writer
         me = self._connections.worker
         with translated(self._connections.where), self._connections.waiting():
@@ -79,7 +79,7 @@ class FlushWriter:
         raise TryAgainError(f"the owners of shards {sorted(shards)} kept changing")
 
     async def write_locked_flush(self, flush: Flush, lenders: Iterable[bytes]) -> int:
-        """As `WorkerStore.finish_locked`."""
+        """As `WorkerStore.finish_locked_flush`."""
         connection = self._connections.writer
         with translated(self._connections.where), self._connections.waiting():
             try:

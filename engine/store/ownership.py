@@ -67,11 +67,11 @@ class Ownership:
         """Stay alive for another lease, by Postgres's clock."""
         await self._connections.watch("heartbeat", self._connections.worker, lease_seconds)
 
-    async def wait_for(self, what: str, seconds: float) -> None:
+    async def note_wait(self, what: str, seconds: float) -> None:
         """Say what this worker waits for, without a lease; believed for so many seconds."""
         await self._connections.watch("worker_waits", self._connections.worker, what, seconds)
 
-    async def expire(self) -> None:
+    async def expire_lease(self) -> None:
         """Be alive no more: what it still owns may be taken at once."""
         await self._connections.watch("expire_worker", self._connections.worker)
 
@@ -93,14 +93,14 @@ class Ownership:
 
     # Looking.
 
-    async def changes(self, seconds_max: float) -> None:
+    async def wait_for_changes(self, seconds_max: float) -> None:
         """Wait until an owner or a move has changed, but not for longer than this."""
         try:
             await asyncio.wait_for(self._connections.changed.wait(), seconds_max)
         except TimeoutError:
             return
 
-    async def look(self) -> tuple[list[Holding], list[LiveWorker]]:
+    async def look_at_shards(self) -> tuple[list[Holding], list[LiveWorker]]:
         """Who owns what, what is asked for, and who is alive; changes from now on are heard."""
         self._connections.changed.clear()
         shards = await self._connections.watch("look_at_shards")
@@ -114,7 +114,7 @@ class Ownership:
             for row in workers
         ]
 
-    async def positions(self, shards: Collection[int]) -> dict[int, ShardProgress]:
+    async def read_positions(self, shards: Collection[int]) -> dict[int, ShardProgress]:
         """How far shards got, whose owners are locked or which are this worker's."""
         rows = await self._connections.read("newest_positions", list(shards), locked=True)
         return {row["shard"]: owned_of(row) for row in rows}
@@ -144,25 +144,25 @@ class Ownership:
 
     # Asking for shards.
 
-    async def ask(self, sources: Mapping[int, bytes]) -> None:
+    async def ask_for_shards(self, sources: Mapping[int, bytes]) -> None:
         """Ask for shards, from their owners."""
         me = [self._connections.worker] * len(sources)
         shards, owners = list(sources), list(sources.values())
         await self._connections.watch("ask_moves", None, shards, owners, me, self._connections.name)
 
-    async def refuse(self, moves: Mapping[int, str]) -> None:
+    async def refuse_moves(self, moves: Mapping[int, str]) -> None:
         """Let moves come to nothing, each for its reason."""
         for move, why in moves.items():
             await self._connections.watch("refuse_moves", [move], why)
 
-    async def done(self, shards: Collection[int]) -> None:
+    async def note_moves_done(self, shards: Collection[int]) -> None:
         """Say that these shards are read on."""
         if shards:
             await self._connections.watch("moves_done", list(shards), self._connections.worker)
 
     # Claiming and releasing.
 
-    async def owners(self, shards: Collection[int]) -> list[bytes]:
+    async def read_owners(self, shards: Collection[int]) -> list[bytes]:
         """The owners of shards other than this worker, sorted."""
         rows = await self._connections.read("owners", list(shards), locked=True)
         return sorted({row["worker"] for row in rows} - {self._connections.worker})
@@ -216,7 +216,7 @@ class Ownership:
                 await connections.roll_back()
                 raise
             await commit_and_settle(connections, sequence, number, connection.execute("COMMIT"))
-        return OwnershipChange(sequence, kept | await self.positions(taken))
+        return OwnershipChange(sequence, kept | await self.read_positions(taken))
 
     async def release(
         self,

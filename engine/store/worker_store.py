@@ -130,7 +130,7 @@ class WorkerStore:
 
     async def load_positions(self, shards: Collection[int]) -> dict[int, ShardProgress]:
         """How far other workers' shards got; within a locked flush."""
-        return await self.ownership.positions(shards)
+        return await self.ownership.read_positions(shards)
 
     async def shard_count(self) -> int:
         """Into how many shards the ledger is cut."""
@@ -188,12 +188,12 @@ class WorkerStore:
         """
         return await self._writer.write_flush(flush)
 
-    async def begin_locked(self, shards: Collection[int]) -> set[bytes]:
+    async def begin_locked_flush(self, shards: Collection[int]) -> set[bytes]:
         """Begin a locked flush: lock the owners of all these shards, in order.
 
         Returns:
             The owners other than this worker. Read on with `locked=True`; then end with
-            `finish_locked` or `abandon_locked`.
+            `finish_locked_flush` or `abandon_locked_flush`.
 
         Raises:
             ConflictError: A lock could not be had in time.
@@ -201,7 +201,7 @@ class WorkerStore:
         """
         return await self._writer.lock_owners(shards)
 
-    async def finish_locked(self, flush: Flush, lenders: Iterable[bytes]) -> int:
+    async def finish_locked_flush(self, flush: Flush, lenders: Iterable[bytes]) -> int:
         """Write and commit a locked flush, in the own chain and in each lender's.
 
         Returns:
@@ -209,6 +209,6 @@ class WorkerStore:
         """
         return await self._writer.write_locked_flush(flush, lenders)
 
-    async def abandon_locked(self) -> None:
+    async def abandon_locked_flush(self) -> None:
         """Give the locks back; nothing is written."""
         await self._connections.roll_back()

@@ -33,7 +33,7 @@ class Claims:
 
         Raises as `Ownership.claim`; some may be this worker's all the same.
         """
-        for owner in await self._store.ownership.owners(shards):
+        for owner in await self._store.ownership.read_owners(shards):
             changed = await self._store.ownership.claim(
                 owner, shards, owned=self._membership.shards, time=self._builder.next_time()
             )

@@ -71,7 +71,7 @@ async def decide_locked(
     batch = Batch([a.rows for a in arrivals], [a.entry.shard for a in arrivals])
     shards = shards - owned.keys()
     for _ in range(ROUNDS_MAX):
-        lenders = await store.begin_locked(shards | owned.keys())
+        lenders = await store.begin_locked_flush(shards | owned.keys())
         try:
             expected = sequence
             if expected is None:
@@ -107,13 +107,13 @@ async def decide_locked(
                     dead_letters(arrivals),
                     "locked",
                 )
-                next_number = await store.finish_locked(flush, lenders)
+                next_number = await store.finish_locked_flush(flush, lenders)
                 replies = replies_of(arrivals, batch, decided.outcomes)
                 return LockedResult(flush, next_number, replies, decided, book)
         except BaseException:
-            await store.abandon_locked()
+            await store.abandon_locked_flush()
             raise
-        await store.abandon_locked()
+        await store.abandon_locked_flush()
         shards |= more
         time = max(time, newest + 1)
     raise TryAgainError(f"no end of locking: shards {sorted(shards)}, time {time}")

@@ -149,14 +149,14 @@ class Session:
         """Look who owns what, whenever it changes or a lease ends, and say what is to be done."""
         membership = self._membership
         while not self._stopping.is_set():
-            holdings, workers = await self._store.ownership.look()
+            holdings, workers = await self._store.ownership.look_at_shards()
             step = next_step(self._store.worker, holdings, workers, joined=membership.joined)
             self._pipeline.in_short = step.is_moving
             if step.owned - membership.owned:
                 raise TryAgainError("shards are owned that are not worked on: beginning again")
-            await self._store.ownership.refuse(step.refuse)
+            await self._store.ownership.refuse_moves(step.refuse)
             if step.ask:
-                await self._store.ownership.ask(step.ask)
+                await self._store.ownership.ask_for_shards(step.ask)
             if step.complete and step.owned <= self._intake.shards:
                 membership.joined = True
                 membership.ready.set()
@@ -169,7 +169,7 @@ class Session:
                 self.inbox.wake.set()
                 await self._stepped.wait()
                 seconds = min(seconds, self._settings.claim_seconds)
-            await self._store.ownership.changes(max(seconds, 0.0))
+            await self._store.ownership.wait_for_changes(max(seconds, 0.0))
 
     # Shards come and go.
 
@@ -189,7 +189,7 @@ class Session:
     async def _begin(self, shards: Collection[int]) -> None:
         """Read on from where these shards got."""
         await self._repair.begin(shards)
-        await self._store.ownership.done(shards)
+        await self._store.ownership.note_moves_done(shards)
 
     def _drop_lost(self, shards: set[int]) -> None:
         """Another took these shards: what came of them is its to decide."""

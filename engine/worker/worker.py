@@ -164,7 +164,7 @@ class Worker:
         except TryAgainError as error:
             with contextlib.suppress(TryAgainError, TimeoutError):
                 async with asyncio.timeout(self.settings.backoff_seconds_max):
-                    await self.store.ownership.wait_for(str(error)[:WAITS_LENGTH], WAITS_SECONDS)
+                    await self.store.ownership.note_wait(str(error)[:WAITS_LENGTH], WAITS_SECONDS)
             raise
 
     def _begin_session(self) -> Session:
@@ -209,7 +209,7 @@ class Worker:
                     time=max([self.clock(), *(time + 1 for time in times)]),
                     leaving=True,
                 )
-            await self.store.ownership.expire()
+            await self.store.ownership.expire_lease()
         except TryAgainError as error:
             _log.warning("shards_not_released", reason=str(error))
         self.store.drop()

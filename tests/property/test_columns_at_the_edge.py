@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from engine.book.book import LARGE, NEAR_OVERFLOW
+from engine.book.counter_bounds import LARGE, NEAR_OVERFLOW
 from engine.ledger.nouns import (
     AMOUNT_MAX,
     COUNTER_MAX,

@@ -101,7 +101,7 @@ SAFEGUARDS: dict[str, Safeguard] = {
         "        return {}\n        found: dict[bytes, IdRecord] = {}\n",
     ),
     "ends of holds under way are known (5)": (
-        "deciding/decider.py",
+        "deciding/knowledge.py",
         "status = ends.get(record.transfer.id, record.status)",
         "status = record.status",
     ),

@@ -105,9 +105,9 @@ async def told(store: WorkerStore, *, by_copy: bool) -> list[Any]:
         sorted((await store.load_positions([0, 1, 2])).items()),
         (await store.load_ownership()).shards,
     ]
-    lenders = await store.begin_locked([0, 1, 2])
+    lenders = await store.begin_locked_flush([0, 1, 2])
     read += [lenders, await store.load_records(ids[:1], locked=True)]
-    await store.abandon_locked()
+    await store.abandon_locked_flush()
     store.drop()
     return read
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from engine.book.book import FOREIGN_STRIPE_MAX, LARGE
+from engine.book.counter_bounds import FOREIGN_STRIPE_MAX, LARGE
 from tests.simulation.scenes import CREDIT_LIMIT, DEBIT_LIMIT, Scene, scenario
 
 TOP = 2**63 - 1

@@ -42,7 +42,7 @@ def test_no_rate_stands_in_the_readme_outside_the_markers():
 def test_what_was_not_measured_is_left_out_and_a_document_without_a_place_is_refused():
     assert rendering.documents({})["README.md"] == ""
     only = {**MEASURED, "figures": {"memory": MEASURED["figures"]["memory"]}}
-    assert "resident MB" in rendering.documents(only)["benchmarks/README.md"]
+    assert "resident MB" in rendering.documents(only)["benchmarks/FIGURES.md"]
     assert "bare COPY" not in rendering.documents(only)["README.md"]
     with pytest.raises(SystemExit, match="no place for figures"):
         rendering.replace("nothing", "", "README.md")

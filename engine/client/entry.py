@@ -8,11 +8,11 @@ import numpy as np
 from engine.errors import EngineError, OutcomeUnknownError, TryAgainError
 from engine.wire.layout import TRANSFER, TRANSFER_BYTES, Rows
 
-OnDone: TypeAlias = Callable[["Outgoing", bytes | EngineError], None]
+OnDone: TypeAlias = Callable[["OutgoingEntry", bytes | EngineError], None]
 """Gets the numbers of the outcomes, one byte each, or the reason why there are none."""
 
 
-class Outgoing:
+class OutgoingEntry:
     """Transfers of one entry, sent once or, in doubt, again.
 
     Args:
