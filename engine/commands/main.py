@@ -42,7 +42,9 @@ COMMANDS: Final = {
     "letters": Command(
         "engine.commands.letters:letters_app", "Dead letters: show, repair, resend, dismiss."
     ),
-    "flows": Command("engine.commands.flows:flows_app", "Money movement in several steps."),
+    "flows": Command(
+        "engine.commands.flow_schedules:flows_app", "Money movement in several steps."
+    ),
     "review": Command("engine.commands.review:review_app", "What flows ask people."),
     "verify": Command(
         "engine.commands.verify:verify",
