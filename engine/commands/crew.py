@@ -143,7 +143,7 @@ class Crew:
 
     def abandon(self) -> None:
         """Cut off whatever is under way: nobody waits for it any more."""
-        for worker in self._workers:
+        for worker in self._everybody:
             worker.abandon()
 
     async def run(self, on_ready: Callable[[], None]) -> None:

@@ -13,6 +13,9 @@ from engine.flows.happenings import Answered, Call, Happening
 CALLS_MAX: Final = 16
 """Batches of one function that run at the same time."""
 
+CLOSE_SECONDS_MAX: Final = 2.0
+"""How long functions that are cancelled may take to end."""
+
 ITEMS_MAX: Final = 100
 """Items that a function gets at once."""
 
@@ -85,10 +88,17 @@ class Calls:
             self._hear(call.flow, Answered(call.seq, outcome, detail))
 
     async def close(self) -> None:
-        """Wait for nothing any more."""
+        """Wait for nothing any more; a function that does not let itself be cancelled is left."""
+        self.abandon()
+        if self._tasks:
+            _, left = await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS_MAX)
+            if left:
+                _log.warning("calls_left_behind", calls=len(left))
+
+    def abandon(self) -> None:
+        """Cancel every attempt that has not come back."""
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 def _result(written: Any) -> tuple[str, dict[str, Any]]:

@@ -1,52 +1,40 @@
 """A session of a flow worker: from a load of what it owns to the first server that is away."""
 
 import asyncio
-import heapq
-import time
+import contextlib
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 import anyio
-import structlog
 
 from engine.errors import TryAgainError
-from engine.flows.batch import Batch, Live
 from engine.flows.calls import Calls
-from engine.flows.desk import Desk, Parts
-from engine.flows.entries import Request, Unreadable, answer_fields, read_entry
-from engine.flows.happenings import (
-    Answered,
-    Ask,
-    Begin,
-    Happening,
-    Looked,
-)
+from engine.flows.desk import Desk
+from engine.flows.early import EARLY_KEPT, FORGET_MAX
+from engine.flows.flush import Move
+from engine.flows.happenings import Happening
 from engine.flows.loads import Loads
-from engine.flows.money import unpack
+from engine.flows.rounds import Came, Rounds
+from engine.flows.schedules import DueSchedules, Schedule
 from engine.flows.shares import Shares
-from engine.flows.streams import FlowEntry, flow_stream
-from engine.flows.table import MONEY
-from engine.flows.turn import LOOK_AGAIN
-from engine.ledger.nouns import shard_of
-from engine.wire.fields import id_of
+from engine.flows.streams import flow_stream
+from engine.flows.timers import Timers
 
 if TYPE_CHECKING:
     from engine.flows.worker import FlowWorker
 
 BLOCK_MS: Final = 100
-HORIZON: Final = 3_600_000_000
-"""Microseconds: what is due within it is known in memory, the rest sleeps in Postgres."""
+ENTRIES_MAX: Final = 2000
+"""With more that are read and not decided nothing more is read."""
 
-LIVE_MAX: Final = 100_000
-"""Flows kept in memory between turns."""
+FORGET_SECONDS: Final = 600.0
+"""Between two looks for signals of flows that never started."""
 
-DUE_MAX: Final = 2000
-"""Flows whose time is over that are looked at in one turn."""
+STOP_SECONDS_MAX: Final = 10.0
+"""How long a worker that stops waits for calls that are under way."""
 
 BACKLOG_ENTRIES_MAX: Final = 1000
 """With more waiting for the ledger no flow is started; signals, posts and voids go on."""
-
-_log = structlog.get_logger()
 
 
 class FlowSession:
@@ -57,65 +45,122 @@ class FlowSession:
         self._store = worker.store
         self._streams = worker.streams
         self._calls = Calls(worker.functions, self._hear)
-        self._desk = Desk(worker.store, worker.streams, worker.shard_count, self._hear)
-        self._loads = Loads(worker.store)
-        self._live = self._loads.live
-        self._entries: list[FlowEntry] = []
-        self._happened: list[tuple[bytes, Happening]] = []
-        self._timers: list[tuple[int, bytes]] = []
-        self._loaded_until = 0
+        self._desk = Desk(
+            worker.store, worker.streams, worker.shard_count, self._hear, self._hear_occurrence
+        )
+        self._due_schedules = DueSchedules()
+        self._forgot_at = -FORGET_SECONDS
+        self._loads = Loads(worker.store, worker.shard_count)
+        self._came = Came()
+        self._timers = Timers(worker.store)
         self._shares = Shares(worker.store.ownership, worker.lease_seconds)
+        self._rounds = Rounds(
+            worker,
+            self._loads,
+            self._shares,
+            self._timers,
+            self._desk,
+            self._calls,
+            lambda: self._now,
+        )
         self._clock = (0, 0.0)
         self._read_until = 0
         self._wake = asyncio.Event()
         self._are_starts_read = True
+        self._scope: anyio.CancelScope | None = None
         self._room = asyncio.Event()
         self._room.set()
 
     def _hear(self, flow: bytes, happening: Happening) -> None:
-        self._happened.append((flow, happening))
+        self._came.happened.append((flow, happening))
+        self._wake.set()
+
+    def _hear_occurrence(self, schedule: Schedule, outcome: str) -> None:
+        self._hear_moves([schedule.move(outcome)])
+
+    def _hear_moves(self, moves: list[Move]) -> None:
+        self._came.moves += moves
         self._wake.set()
 
     @property
     def _now(self) -> int:
         """Postgres's clock, as it goes on since it was asked."""
         base, at = self._clock
-        return base + int((time.monotonic() - at) * 1_000_000)
+        return base + int((asyncio.get_running_loop().time() - at) * 1_000_000)
 
     # The tasks.
 
     async def run(self) -> None:
         """Work until the worker stops, or until a server is away."""
+        host = asyncio.current_task()
+        assert host is not None
+        cancels = host.cancelling()
         try:
             async with anyio.create_task_group() as tasks:
+                self._scope = tasks.cancel_scope
                 await self._heartbeat()
                 await self._load()
                 tasks.start_soon(self._send_heartbeats)
+                tasks.start_soon(self._look_around)
                 tasks.start_soon(self._read)
                 tasks.start_soon(self._listen)
                 await self._work()
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
+            # What breaks on the way out of a cancellation is not what ended it.
+            if host.cancelling() > cancels:
+                raise asyncio.CancelledError from group
             raise _first(group) from group
         finally:
             with anyio.CancelScope(shield=True):
                 await self._calls.close()
 
+    def abandon(self) -> None:
+        """Wait for nothing that is under way."""
+        self._calls.abandon()
+        if self._scope is not None:
+            self._scope.cancel()
+
     async def _heartbeat(self) -> None:
-        before = time.monotonic()
+        before = asyncio.get_running_loop().time()
         now = await self._store.ownership.heartbeat(self._worker.lease_seconds)
         # What is due is looked at a little late rather than early.
-        self._clock = (now, max(before, time.monotonic()))
+        self._clock = (now, max(before, asyncio.get_running_loop().time()))
 
     async def _send_heartbeats(self) -> None:
         while True:
             await asyncio.sleep(self._worker.lease_seconds / 5)
             await self._heartbeat()
             await self._store.ownership.terminate_blockers()
+
+    async def _look_around(self) -> None:
+        """What takes a while, and holds up no heartbeat."""
+        while True:
             self._are_starts_read = (
                 await self._streams.backlog(range(self._worker.shard_count)) < BACKLOG_ENTRIES_MAX
             )
+            await self._streams.mend(self._names(("signals", "flows")))
+            await self._start_due_schedules()
+            await self._forget_early()
             self._wake.set()
+            await asyncio.sleep(self._worker.lease_seconds / 5)
+
+    async def _start_due_schedules(self) -> None:
+        now = self._now
+        due = await self._store.due_schedules(self._shares.shards, now)
+        starts, moves = self._due_schedules.choose(due, now)
+        self._hear_moves(moves)
+        await self._desk.outbox.occur(starts)
+
+    async def _forget_early(self) -> None:
+        """Now and then, let go of signals whose flows never started."""
+        seconds = asyncio.get_running_loop().time()
+        if seconds < self._forgot_at + FORGET_SECONDS:
+            return
+        old = await self._store.old_early(self._shares.shards, self._now - EARLY_KEPT)
+        self._came.forgotten += old
+        if len(old) < FORGET_MAX:
+            self._forgot_at = seconds
 
     async def _read(self) -> None:
         """Read the streams; what is late is so only once they were read to their end."""
@@ -125,16 +170,20 @@ class FlowSession:
                 await asyncio.sleep(0.05)
                 continue
             kinds = ("signals", "flows") if self._are_starts_read else ("signals",)
-            prefix = self._streams.prefix
-            names = [flow_stream(prefix, k, s) for s in sorted(self._shares.shards) for k in kinds]
+            shards = set(self._shares.shards)
             began = self._now
-            entries, is_whole = await self._streams.read(names, BLOCK_MS)
-            self._entries += entries
-            if is_whole:
+            entries, is_whole = await self._streams.read(self._names(kinds), BLOCK_MS)
+            self._came.entries += entries
+            if is_whole and shards == self._shares.shards:
                 self._read_until = began
-            if len(self._entries) > 2000:
+            if len(self._came.entries) > ENTRIES_MAX:
                 self._room.clear()
             self._wake.set()
+
+    def _names(self, kinds: Collection[str]) -> list[str]:
+        """The streams of its shards."""
+        shards = sorted(self._shares.shards)
+        return [flow_stream(self._streams.prefix, kind, s) for s in shards for kind in kinds]
 
     async def _listen(self) -> None:
         while True:
@@ -145,189 +194,49 @@ class FlowSession:
     async def _work(self) -> None:
         while not self._worker.stopping.is_set():
             await self._keep_share()
-            await self._turn()
-            if not (self._entries or self._happened):
-                self._wake.clear()
-                seconds = 0.2
-                if self._timers:
-                    seconds = min(seconds, max((self._timers[0][0] - self._now) / 1e6, 0.005))
-                try:
-                    async with asyncio.timeout(seconds):
-                        await self._wake.wait()
-                except TimeoutError:
-                    continue
+            await self._take_what_came()
+            await self._wait_for_more()
+        # What was begun outside is heard out, as far as that does not take long.
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + STOP_SECONDS_MAX
+        while self._calls.in_flight and loop.time() < deadline:
+            await self._wait_for_more()
+            await self._take_what_came()
+
+    async def _wait_for_more(self) -> None:
+        if self._came:
+            return
+        self._wake.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._timers.seconds_left(self._now, 0.2)):
+                await self._wake.wait()
+
+    async def _take_what_came(self) -> None:
+        came, self._came = self._came, Came()
+        came.heard_until = self._read_until
+        came.due = self._timers.pop_due(self._now)
+        self._room.set()
+        if came:
+            await self._rounds.take(came)
 
     # Shards.
 
     async def _load(self) -> None:
         await self._shares.load()
         await self._loads.load_definitions()
-        await self._load_due(self._shares.shards, 0)
-
-    async def _load_due(self, shards: Collection[int], after: int) -> None:
-        self._loaded_until = max(self._loaded_until, self._now + HORIZON)
-        for wake_at, flow in await self._store.due(shards, after, self._loaded_until):
-            heapq.heappush(self._timers, (wake_at, flow))
+        await self._loads.load_shards(self._shares.shards)
+        await self._timers.load(self._shares.shards, self._now)
 
     async def _keep_share(self) -> None:
         taken = await self._shares.keep()
         if taken:
-            await self._load_due(taken, 0)
+            # Nobody has read their streams: nothing of theirs is late before somebody has.
+            self._read_until = 0
+            await self._loads.load_shards(taken)
+            await self._timers.load(taken, self._now)
         if self._shares.is_settled:
             self._worker.ready.set()
-        if self._loaded_until < self._now + HORIZON // 2:
-            await self._load_due(self._shares.shards, self._loaded_until)
-
-    # A turn.
-
-    async def _turn(self) -> None:
-        """Everything that has come, as one flush; then what follows from it."""
-        heard_until = self._read_until
-        entries, self._entries = self._entries, []
-        happened, self._happened = self._happened, []
-        self._room.set()
-        due = self._pop_due()
-        if not (entries or happened or due):
-            return
-        requests, letters = self._understand(entries)
-        ids = {s.id for r in requests for s in r.starts}
-        ids |= {id_of(s.flow) for r in requests for s in r.signals}
-        ids |= {flow for flow, _ in happened} | set(due)
-        mine = {
-            flow for flow in ids if shard_of(flow, self._worker.shard_count) in self._shares.shards
-        }
-        refused, early = await self._loads.load_flows(mine)
-        known = await self._loads.load_known(requests)
-        batch = Batch(
-            self._loads.catalogue,
-            self._live,
-            refused,
-            known,
-            set(self._worker.functions),
-            early,
-            self._shares.number,
-            self._now,
-        )
-        batch.flush.dead_letters += letters
-        for flow, happening in happened:
-            if flow in self._live:
-                batch.happen(self._live[flow], happening)
-        parts = [self._decide(batch, request) for request in requests]
-        # Signals went first; what is late is so by what was read to the end after its time.
-        looks, children = [], []
-        for flow in due:
-            live = self._live.get(flow)
-            if live is not None:
-                look, child = self._look(batch, live, heard_until)
-                looks += look
-                children += child
-        await self._flush(batch)
-        await self._follow(batch, parts, requests, looks, children)
-        await self._streams.remove(entries)
-        self._forget(batch)
-
-    def _pop_due(self) -> list[bytes]:
-        due: dict[bytes, None] = {}
-        now = self._now
-        while self._timers and self._timers[0][0] <= now and len(due) < DUE_MAX:
-            due[heapq.heappop(self._timers)[1]] = None
-        return list(due)
-
-    def _understand(
-        self, entries: list[FlowEntry]
-    ) -> tuple[list[Request], list[tuple[str, str, str, list[bytes]]]]:
-        requests, letters = [], []
-        for entry in entries:
-            try:
-                requests.append(read_entry(entry, self._streams.prefix))
-            except Unreadable as error:
-                letters.append((entry.stream, entry.id.decode(), str(error), entry.fields))
-        return requests, letters
-
-    def _decide(self, batch: Batch, request: Request) -> tuple[Parts, str, dict[int, list[int]]]:
-        """Decide what of an entry is at home here; the rest is sent on."""
-        ids = [start.id for start in request.starts] or [id_of(s.flow) for s in request.signals]
-        homes = [shard_of(flow, self._worker.shard_count) for flow in ids]
-        elsewhere: dict[int, list[int]] = {}
-        for place, home in enumerate(homes):
-            if home not in self._shares.shards:
-                elsewhere.setdefault(home, []).append(place)
-        outcomes: list[str | None] = []
-        for home, start in zip(homes, request.starts, strict=bool(request.starts)):
-            outcomes.append(batch.start(request, start) if home in self._shares.shards else None)
-        for home, signal in zip(homes, request.signals, strict=bool(request.signals)):
-            outcomes.append(batch.signal(signal) if home in self._shares.shards else None)
-        return Parts(request, outcomes), "flows" if request.starts else "signals", elsewhere
-
-    def _look(self, batch: Batch, live: Live, heard_until: int) -> tuple[list[Ask], list[Begin]]:
-        """A flow's time is over: look what can be done about it."""
-        last = live.state.last
-        if last is None or last.state in {"ended", "stopped"}:
-            return [], []
-        kind = live.flow.table.steps[last.step].kind
-        again = self._now + LOOK_AGAIN
-        if last.state == "asked" and kind in MONEY:
-            heapq.heappush(self._timers, (again, live.flow.id))
-            seq = unpack(last.request)[0].user_data_32
-            return [Ask(live.flow.id, seq, last.request)], []
-        if kind == "start" and last.state in {"asked", "waiting"} and last.event != "start_at":
-            heapq.heappush(self._timers, (again, live.flow.id))
-            step = live.flow.table.steps[last.step]
-            request, seq = last.request, last.seq
-            return [], [Begin(live.flow.id, seq, last.transfer_id, step.child, request)]
-        if last.state == "asked" and (live.flow.id, last.seq) not in self._calls.in_flight:
-            # Whoever made this attempt is gone.
-            batch.happen(live, Answered(last.seq, "unknown", {"reason": "worker_gone"}))
-        else:
-            batch.happen(live, Looked(heard_until))
-        if live.state.last is last and last.due_at:
-            heapq.heappush(self._timers, (max(last.due_at, self._now + 50_000), live.flow.id))
-        return [], []
-
-    async def _flush(self, batch: Batch) -> None:
-        if batch.flush.is_empty:
-            return
-        sequence = self._shares.sequence + 1
-        self._shares.number = await self._store.flush(
-            batch.flush, sequence, self._shares.number, batch.now, self._worker.shard_count
-        )
-        self._shares.sequence = sequence
-
-    async def _follow(
-        self,
-        batch: Batch,
-        parts: list[tuple[Parts, str, dict[int, list[int]]]],
-        requests: list[Request],
-        looks: list[Ask],
-        children: list[Begin],
-    ) -> None:
-        """All that waits for the commit."""
-        for timer in batch.timers:
-            if timer[0] <= self._loaded_until:
-                heapq.heappush(self._timers, timer)
-        await self._desk.send(batch.asks)
-        if looks:
-            await self._desk.look_again(looks)
-        flows = [call.flow for call in batch.calls]
-        self._calls.call(batch.calls, {f: self._live[f].flow.values for f in flows})
-        begins = [*batch.begins, *await self._desk.look_at_children(children, self._live)]
-        await self._desk.begin(begins, self._live)
-        answers = []
-        for request, (part, kind, elsewhere) in zip(requests, parts, strict=True):
-            if elsewhere:
-                await self._desk.forward(part, kind, elsewhere)
-            elif request.reply is not None:
-                outcomes = [outcome or "" for outcome in part.outcomes]
-                answers.append((request.reply, answer_fields(request, outcomes)))
-        if answers:
-            await self._streams.answer(answers)
-
-    def _forget(self, batch: Batch) -> None:
-        """Flows that ended leave the memory; so do all where there are too many."""
-        for flow in batch.flush.ended:
-            self._live.pop(flow, None)
-        if len(self._live) > LIVE_MAX:
-            self._live.clear()
+        await self._timers.load_more(self._shares.shards, self._now)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,7 +1,7 @@
 """Which shards a session has: its share of all, while other workers come and go."""
 
+import asyncio
 import math
-import time
 from collections import Counter
 
 from engine.errors import TryAgainError
@@ -42,9 +42,9 @@ class Shares:
         Raises:
             TryAgainError: The shards are others than this session knew: it begins again.
         """
-        if time.monotonic() < self._looked_at + self._lease_seconds / 5:
+        if asyncio.get_running_loop().time() < self._looked_at + self._lease_seconds / 5:
             return set()
-        self._looked_at = time.monotonic()
+        self._looked_at = asyncio.get_running_loop().time()
         rows = await self._ownership.look()
         me = self._ownership.worker
         mine = {row["shard"] for row in rows if row["worker"] == me}

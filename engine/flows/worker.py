@@ -51,10 +51,21 @@ class FlowWorker:
         self.ready = asyncio.Event()
         """Set while it owns shards and reads them."""
         self.stopping = asyncio.Event()
+        self._session: FlowSession | None = None
 
     def stop(self) -> None:
         """Finish the turn, give the shards back, end."""
         self.stopping.set()
+
+    def abandon(self) -> None:
+        """End at once, as if killed: what is under way is cut off, whatever becomes of it.
+
+        Whoever runs the worker cancels it next. A COMMIT that is waited for may be done or not.
+        """
+        self.stopping.set()
+        if self._session is not None:
+            self._session.abandon()
+        self.store.drop()
 
     async def run(self) -> None:
         """Work until `stop`.
@@ -72,7 +83,8 @@ class FlowWorker:
                 if not registered:
                     await self.store.ownership.register(self.lease_seconds)
                     registered = True
-                await FlowSession(self).run()
+                self._session = FlowSession(self)
+                await self._session.run()
             except TryAgainError as error:
                 _log.warning("flow_session_ended", reason=str(error), again_in_seconds=backoff)
                 with contextlib.suppress(TimeoutError):
@@ -80,6 +92,7 @@ class FlowWorker:
                 backoff = min(BACKOFF_SECONDS_MAX, backoff * 2 + 0.02)
             finally:
                 self.ready.clear()
+                self._session = None
                 self.store.drop()
                 await self.streams.close()
         await self._leave()

@@ -48,7 +48,7 @@ def _data_of_valkey(world: World) -> Path:
 async def password_rotated(world: World) -> None:
     """The workers' role has another password for a while, and who is connected is cut off."""
     seconds = world.lasts_seconds()
-    world.say(f"the password of the workers' role is another for {seconds:.1f} s, and ours are cut off")
+    world.say(f"the workers' password is another for {seconds:.1f} s, and they are cut off")
     parts = urlsplit(world.ledger.engine_dsn)
     assert parts.username is not None
     connection = await asyncpg.connect(world.ledger.dsn)

@@ -1,0 +1,304 @@
+"""A round of a session: all that has come, flow by flow, as one flush; then what follows from it.
+
+What cannot be written is found by taking things one at a time: an entry that no database keeps is
+a dead letter, a flow that breaks is stopped, and the others go on.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+import structlog
+
+from engine.errors import EngineError, RefusedError
+from engine.flows.batch import Batch, Known, Live
+from engine.flows.calls import Calls
+from engine.flows.desk import Desk
+from engine.flows.entries import (
+    Request,
+    Unreadable,
+    answer_fields,
+    error_fields,
+    read_entry,
+    refused_entry,
+)
+from engine.flows.flush import FlowRecord, Move
+from engine.flows.happenings import Answered, Ask, Begin, Happening, Looked, Stopped
+from engine.flows.journal import Signal
+from engine.flows.loads import Loads
+from engine.flows.money import unpack
+from engine.flows.outbox import Parts
+from engine.flows.shares import Shares
+from engine.flows.streams import FlowEntry
+from engine.flows.table import MONEY
+from engine.flows.timers import Timers
+from engine.flows.turn import LOOK_AGAIN
+from engine.ledger.nouns import shard_of
+from engine.wire.fields import id_of
+
+if TYPE_CHECKING:
+    from engine.flows.worker import FlowWorker
+
+LIVE_MAX = 100_000
+"""Flows kept in memory between rounds."""
+
+_log = structlog.get_logger()
+
+Decision: TypeAlias = tuple[Parts, str, dict[int, list[int]]]
+"""An entry as far as it was decided here, its kind, and what of it is at home elsewhere."""
+
+
+class Came(msgspec.Struct):
+    """What has come to a session since its last round."""
+
+    entries: list[FlowEntry] = []
+    happened: list[tuple[bytes, Happening]] = []
+    due: list[bytes] = []
+    moves: list[Move] = []
+    """Of schedules, of which an occurrence was started."""
+    forgotten: list[tuple[int, int]] = []
+    """Numbers and shards of signals whose flows never started."""
+    heard_until: int = 0
+    """The streams were read to their end after this time."""
+
+    def __bool__(self) -> bool:
+        return bool(self.entries or self.happened or self.due or self.moves or self.forgotten)
+
+    def one_by_one(self) -> "list[Came]":
+        """The same in pieces that cannot be taken apart."""
+        until = self.heard_until
+        pieces = [Came(entries=[entry], heard_until=until) for entry in self.entries]
+        pieces += [Came(happened=[what], heard_until=until) for what in self.happened]
+        pieces += [Came(moves=[move]) for move in self.moves]
+        return pieces + [Came(due=[flow], heard_until=until) for flow in self.due]
+
+
+class Flushed(msgspec.Struct):
+    """A round that is committed, and what is to be done after it."""
+
+    batch: Batch
+    decisions: list[Decision]
+    unreadable: list[Unreadable]
+    looks: list[Ask]
+    children: list[Begin]
+
+
+class Rounds:
+    """The rounds of one session.
+
+    Args:
+        worker: Whose session it is.
+        loads: What it has in memory.
+        shares: Its shards, and its place in the chain.
+        timers: When it is to look at what.
+        desk: Where transfers are asked for, and children.
+        calls: Where functions are called.
+        clock: Postgres's, in microseconds.
+    """
+
+    def __init__(
+        self,
+        worker: "FlowWorker",
+        loads: Loads,
+        shares: Shares,
+        timers: Timers,
+        desk: Desk,
+        calls: Calls,
+        clock: Callable[[], int],
+    ) -> None:
+        self._worker = worker
+        self._loads = loads
+        self._live = loads.live
+        self._shares = shares
+        self._timers = timers
+        self._desk = desk
+        self._calls = calls
+        self._clock = clock
+
+    async def take(self, came: Came) -> None:
+        """Decide, flush, and do what follows; what breaks that is set aside, and it alone."""
+        try:
+            flushed = await self._flush(came)
+        except Exception as error:
+            # What is wrong with a server ends the session; what is wrong with a value is its own.
+            if isinstance(error, EngineError) and not isinstance(error, RefusedError):
+                raise
+            # What was advanced in memory is not committed.
+            self._live.clear()
+            pieces = came.one_by_one()
+            if len(pieces) == 1:
+                await self._set_aside(came, error)
+            else:
+                for piece in pieces:
+                    await self.take(piece)
+            return
+        await self._follow(flushed)
+        await self._worker.streams.remove(came.entries)
+        self._forget(flushed.batch)
+
+    # Up to the commit.
+
+    async def _flush(self, came: Came) -> Flushed:
+        requests, unreadable = self._understand(came.entries)
+        ids = {start.id for r in requests for start in r.starts}
+        ids |= {id_of(signal.flow) for r in requests for signal in r.signals}
+        ids |= {flow for flow, _ in came.happened} | set(came.due)
+        mine = {flow for flow in ids if self._is_mine(flow)}
+        refused, early = await self._loads.load_flows(mine)
+        known = await self._loads.load_known(requests)
+        batch = self._begin(refused, known, early)
+        batch.flush.dead_letters += [letter.row for letter in unreadable]
+        batch.flush.moves += came.moves
+        for flow, happening in came.happened:
+            if flow in self._live:
+                batch.happen(self._live[flow], happening)
+        decisions = [self._decide(batch, request) for request in requests]
+        if not requests:  # else one of them may have started just now
+            batch.forget_early(came.forgotten)
+        # Signals went first; what is late is so by what was read to the end after its time.
+        looks: list[Ask] = []
+        children: list[Begin] = []
+        for flow in came.due:
+            live = self._live.get(flow)
+            if live is not None:
+                look, child = self._look(batch, live, came.heard_until)
+                looks += look
+                children += child
+        await self._commit(batch)
+        return Flushed(batch, decisions, unreadable, looks, children)
+
+    def _begin(
+        self,
+        refused: dict[bytes, FlowRecord],
+        known: Known,
+        early: dict[bytes, list[Signal]],
+    ) -> Batch:
+        return Batch(
+            self._loads.catalogue,
+            self._live,
+            refused,
+            known,
+            set(self._worker.functions),
+            early,
+            self._loads.early_counts,
+            self._shares.number,
+            self._clock(),
+        )
+
+    def _is_mine(self, flow: bytes) -> bool:
+        return shard_of(flow, self._worker.shard_count) in self._shares.shards
+
+    def _understand(self, entries: Sequence[FlowEntry]) -> tuple[list[Request], list[Unreadable]]:
+        requests, unreadable = [], []
+        for entry in entries:
+            try:
+                requests.append(read_entry(entry, self._worker.streams.prefix))
+            except Unreadable as error:
+                unreadable.append(error)
+        return requests, unreadable
+
+    def _decide(self, batch: Batch, request: Request) -> Decision:
+        """Decide what of an entry is at home here; the rest is sent on."""
+        ids = [start.id for start in request.starts] or [id_of(s.flow) for s in request.signals]
+        homes = [shard_of(flow, self._worker.shard_count) for flow in ids]
+        elsewhere: dict[int, list[int]] = {}
+        for place, home in enumerate(homes):
+            if home not in self._shares.shards:
+                elsewhere.setdefault(home, []).append(place)
+        outcomes: list[str | None] = []
+        for home, start in zip(homes, request.starts, strict=bool(request.starts)):
+            is_mine = home in self._shares.shards
+            outcomes.append(batch.start(request, start) if is_mine else None)
+        for home, signal in zip(homes, request.signals, strict=bool(request.signals)):
+            is_mine = home in self._shares.shards
+            outcomes.append(batch.signal(signal) if is_mine else None)
+        return Parts(request, outcomes), "flows" if request.starts else "signals", elsewhere
+
+    def _look(self, batch: Batch, live: Live, heard_until: int) -> tuple[list[Ask], list[Begin]]:
+        """A flow's time is over: look what can be done about it."""
+        last = live.state.last
+        if last is None or last.state in {"ended", "stopped"}:
+            return [], []
+        step = live.flow.table.steps[last.step]
+        again = self._clock() + LOOK_AGAIN
+        if last.state == "asked" and step.kind in MONEY:
+            self._timers.add(again, live.flow.id)
+            seq = unpack(last.request)[0].user_data_32
+            return [Ask(live.flow.id, seq, last.request)], []
+        if step.kind == "start" and last.state in {"asked", "waiting"} and last.event != "start_at":
+            self._timers.add(again, live.flow.id)
+            child = last.transfer_id
+            return [], [Begin(live.flow.id, last.seq, child, step.child, last.request)]
+        if last.state == "asked" and (live.flow.id, last.seq) not in self._calls.in_flight:
+            # Whoever made this attempt is gone.
+            batch.happen(live, Answered(last.seq, "unknown", {"reason": "worker_gone"}))
+        else:
+            batch.happen(live, Looked(heard_until))
+        if live.state.last is last and last.due_at:
+            self._timers.add(max(last.due_at, self._clock() + 50_000), live.flow.id)
+        return [], []
+
+    async def _commit(self, batch: Batch) -> None:
+        if batch.flush.is_empty:
+            return
+        shares = self._shares
+        sequence = shares.sequence + 1
+        shares.number = await self._worker.store.flush(
+            batch.flush, sequence, shares.number, batch.now, self._worker.shard_count
+        )
+        shares.sequence = sequence
+        batch.early_changes.commit()
+
+    # After it.
+
+    async def _follow(self, flushed: Flushed) -> None:
+        """All that waits for the commit."""
+        batch = flushed.batch
+        for wake_at, flow in batch.timers:
+            self._timers.add(wake_at, flow)
+        await self._desk.send(batch.asks)
+        if flushed.looks:
+            await self._desk.look_again(flushed.looks)
+        flows = [call.flow for call in batch.calls]
+        self._calls.call(batch.calls, {f: self._live[f].flow.values for f in flows})
+        children = await self._desk.outbox.look_at_children(flushed.children, self._live)
+        await self._desk.outbox.begin([*batch.begins, *children], self._live)
+        answers = [
+            (letter.reply, error_fields(letter))
+            for letter in flushed.unreadable
+            if letter.reply is not None
+        ]
+        for parts, kind, elsewhere in flushed.decisions:
+            request = parts.request
+            if elsewhere:
+                await self._desk.outbox.forward(parts, kind, elsewhere)
+            elif request.reply is not None:
+                outcomes = [outcome or "" for outcome in parts.outcomes]
+                answers.append((request.reply, answer_fields(request, outcomes)))
+        if answers:
+            await self._worker.streams.answer(answers)
+
+    def _forget(self, batch: Batch) -> None:
+        """Flows that ended leave the memory; so do all where there are too many."""
+        for flow in batch.flush.ended:
+            self._live.pop(flow, None)
+        if len(self._live) > LIVE_MAX:
+            self._live.clear()
+
+    async def _set_aside(self, came: Came, error: Exception) -> None:
+        """What breaks a round by itself: an entry is a dead letter, a flow is stopped."""
+        _log.error("flow_round_broken", reason=repr(error), entries=len(came.entries))
+        batch = self._begin({}, Known(), {})
+        unreadable = []
+        for entry in came.entries:
+            letter = refused_entry(entry, self._worker.streams.prefix, str(error))
+            unreadable.append(letter)
+            batch.flush.dead_letters.append(letter.row)
+        flows = [flow for flow, _ in came.happened] + came.due
+        await self._loads.load_flows(flows)
+        for flow in flows:
+            if flow in self._live:
+                batch.happen(self._live[flow], Stopped(f"defect: {type(error).__name__}"))
+        await self._commit(batch)
+        await self._follow(Flushed(batch, [], unreadable, [], []))
+        await self._worker.streams.remove(came.entries)

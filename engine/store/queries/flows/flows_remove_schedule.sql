@@ -1,0 +1,1 @@
+DELETE FROM flows.schedules WHERE id = $1 RETURNING id
