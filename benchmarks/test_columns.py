@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from benchmarks.baseline import new_book
@@ -100,7 +101,7 @@ def test_decide_in_columns(benchmark, draw):
 def test_decide_by_the_rules(benchmark):
     book = funded_book()
     requests = rows_to_transfers(uniform(ACCOUNTS, BATCH, seed=99).rows)
-    accounts = [book.account_at(slot) for slot in range(book.accounts)]
+    accounts = book.accounts_at(np.arange(book.accounts))
 
     def setup() -> tuple[tuple[Any, ...], dict[str, Any]]:
         page = Page({one.id: msgspec.structs.replace(one) for one in accounts}, {})

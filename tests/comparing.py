@@ -32,8 +32,8 @@ def kept(known: IdRecord) -> tuple[object, ...]:
     return known.outcome, known.transfer if created else None, known.status, known.shard
 
 
-def compare(world: World, steps: int, size: int) -> None:
-    """Let both decide the same steps."""
+def compare(world: World, steps: int, size: int) -> ByColumns:
+    """Let both decide the same steps; returns the one in columns."""
     by_rules, by_columns = ByRules(world.accounts), ByColumns(world.accounts)
     history: list[str] = []
     for _ in range(steps):
@@ -55,3 +55,4 @@ def compare(world: World, steps: int, size: int) -> None:
     by_columns.flush()
     spent = {one: kept(known) for one, known in by_rules.page.spent.items()}
     assert {one: kept(known) for one, known in by_columns.committed.items()} == spent
+    return by_columns

@@ -193,23 +193,22 @@ class Book:
         slots = order[np.searchsorted(self.number[order], numbers)]
         self.others[:, slots] = others
 
-    def account_at(self, slot: int) -> Account:
-        """An account as an object for the rules."""
-        own, others = self.own[:, slot].tolist(), self.others[:, slot].tolist()
-        totals = [here + elsewhere for here, elsewhere in zip(own, others, strict=True)]
-        return Account(
-            self._table.words(np.array([slot])).tobytes(),
-            int(self.number[slot]),
-            int(self.ledger[slot]),
-            int(self.code[slot]),
-            int(self.flags[slot]),
-            bool(self.closed[slot]),
-            totals[DEBITS_PENDING],
-            totals[DEBITS_POSTED],
-            totals[CREDITS_PENDING],
-            totals[CREDITS_POSTED],
-            bool(self.mine[slot]),
-        )
+    def accounts_at(self, slots: Slots) -> list[Account]:
+        """Accounts as objects for the rules."""
+        ids = self._table.words(slots).tobytes()
+        own, others = self.own[:, slots].T.tolist(), self.others[:, slots].T.tolist()
+        columns = (self.number, self.ledger, self.code, self.flags, self.closed, self.mine)
+        found = []
+        for place, (number, ledger, code, flags, closed, mine) in enumerate(
+            zip(*(column[slots].tolist() for column in columns), strict=True)
+        ):
+            totals = [here + away for here, away in zip(own[place], others[place], strict=True)]
+            account = Account(ids[16 * place : 16 * place + 16], number, ledger, code, flags)
+            account.closed, account.exact = closed, mine
+            account.debits_pending, account.debits_posted = totals[:CREDITS_PENDING]
+            account.credits_pending, account.credits_posted = totals[CREDITS_PENDING:]
+            found.append(account)
+        return found
 
     # Decisions.
 

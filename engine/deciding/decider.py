@@ -259,8 +259,8 @@ class Decider:
             places.update(book.find_accounts(words).tolist())
         places.discard(-1)
         accounts, slots = {}, {}
-        for slot in places:
-            account = book.account_at(slot)
+        found_at = np.fromiter(places, np.int64, len(places))
+        for slot, account in zip(places, book.accounts_at(found_at), strict=True):
             account.exact &= bool(found.dependents[slot])
             accounts[account.id] = account
             slots[account.id] = slot

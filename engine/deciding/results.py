@@ -29,9 +29,9 @@ _VOIDED = np.uint8(HoldStatus.voided)
 _SPENDING = np.zeros(256, bool)
 _SPENDING[[int(outcome) for outcome in SPENDS_ID]] = True
 
-_NO_REFUSALS = Refusals(np.empty(0, TRANSFER), np.empty(0, np.uint8), np.empty(0, np.int16))
-_NO_RESOLUTIONS = Resolutions(np.empty(0, "V16"), np.empty(0, "V16"), np.empty(0, np.uint8))
-_NO_ASSUMPTIONS = Assumptions(
+NO_REFUSALS = Refusals(np.empty(0, TRANSFER), np.empty(0, np.uint8), np.empty(0, np.int16))
+NO_RESOLUTIONS = Resolutions(np.empty(0, "V16"), np.empty(0, "V16"), np.empty(0, np.uint8))
+NO_ASSUMPTIONS = Assumptions(
     np.empty(0, np.int64), np.empty(0, bool), np.empty(0, np.int64), np.empty(0, np.int64)
 )
 
@@ -116,14 +116,9 @@ def all_legs(moves: Moves, given: Legs) -> tuple[Legs, Ints | None]:
     Returns:
         The legs, and in which order they were put; None where they were in order.
     """
-    count = len(moves.rows)
-    slots = np.empty(2 * count, np.int64)
+    slots = np.empty(2 * len(moves.rows), np.int64)
     slots[0::2], slots[1::2] = moves.debit, moves.credit
-    deltas = np.zeros((4, 2 * count), np.int64)
-    deltas[DEBITS_PENDING, 0::2] = np.where(moves.pending, moves.amount, 0)
-    deltas[DEBITS_POSTED, 0::2] = np.where(moves.pending, 0, moves.amount)
-    deltas[CREDITS_PENDING, 1::2] = deltas[DEBITS_PENDING, 0::2]
-    deltas[CREDITS_POSTED, 1::2] = deltas[DEBITS_POSTED, 0::2]
+    deltas = legs_of_moves(moves)
     rows = np.repeat(moves.rows, 2)
     order = None
     if len(given.rows):
@@ -135,13 +130,23 @@ def all_legs(moves: Moves, given: Legs) -> tuple[Legs, Ints | None]:
     return Legs(rows, slots, deltas, np.full(len(rows), -1)), order
 
 
+def legs_of_moves(moves: Moves) -> Ints:
+    """What moves change in the four counters, two legs each, the debit first: shape (4, legs)."""
+    deltas = np.zeros((4, 2 * len(moves.rows)), np.int64)
+    deltas[DEBITS_PENDING, 0::2] = np.where(moves.pending, moves.amount, 0)
+    deltas[DEBITS_POSTED, 0::2] = np.where(moves.pending, 0, moves.amount)
+    deltas[CREDITS_PENDING, 1::2] = deltas[DEBITS_PENDING, 0::2]
+    deltas[CREDITS_POSTED, 1::2] = deltas[DEBITS_POSTED, 0::2]
+    return deltas
+
+
 def _refused(batch: Batch, draft: Draft) -> Refusals:
     """Refusals that spend their ids: by columns, and by the rules."""
     rows = np.flatnonzero(_SPENDING[draft.outcomes] & ~draft.by_rules)
     spent = draft.page.spent.values()
     by_rules = [record for record in spent if record.outcome is not Outcome.created]
     if not (len(rows) or by_rules):
-        return _NO_REFUSALS
+        return NO_REFUSALS
     requests = transfers_to_rows([record.transfer for record in by_rules])
     outcomes = np.array([record.outcome for record in by_rules], np.uint8)
     shards = np.array([record.shard for record in by_rules], np.int16)
@@ -154,7 +159,7 @@ def _refused(batch: Batch, draft: Draft) -> Refusals:
 
 def _resolutions(batch: Batch, draft: Draft) -> Resolutions:
     if not (len(draft.resolves.rows) or draft.page.resolutions):
-        return _NO_RESOLUTIONS
+        return NO_RESOLUTIONS
     requests = taken(batch.rows, draft.resolves.rows)
     posts = requests["flags"] == POST
     ends = draft.page.resolutions
@@ -171,7 +176,7 @@ def _resolutions(batch: Batch, draft: Draft) -> Resolutions:
 def _assumptions_of(book: Book, batch: Batch, draft: Draft) -> Assumptions:
     """The accounts that were found short, or whose balance was moved, and what of it is others'."""
     if book.owns_all:
-        return _NO_ASSUMPTIONS
+        return NO_ASSUMPTIONS
     balancing = batch.rows["flags"]
     numbers, sides, available, lacking = [], [], [], []
     for outcome, flag, slots, plus, minus in (

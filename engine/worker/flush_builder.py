@@ -8,6 +8,7 @@ from engine.book.columns import Decision
 from engine.book.expiries import Expiries
 from engine.deciding.batch import Batch
 from engine.deciding.decider import Decider
+from engine.deciding.few import decide_few
 from engine.ledger.nouns import MICROSECONDS
 from engine.settings import WorkerSettings
 from engine.store.worker_store import WorkerStore
@@ -150,6 +151,8 @@ class FlushBuilder:
         batch = batch_of(arrivals)
         while True:
             opened = await self._open_flush()
+            if self._take_few(opened, arrivals, batch):
+                return {}
             due = [hold_id for _, hold_id in opened.due]
             deciding = Decider(self.book, batch, due, opened.time, careful=self.is_careful)
             newest = await look_up(deciding, self.book, self._store)
@@ -169,8 +172,28 @@ class FlushBuilder:
         opened.due = []
         first = len(opened.decided)
         await finish_in_parts(deciding, self.book, self._store, opened.decided)
-        parts: list[Decision] = opened.decided[first:]
         self.is_careful = False
+        self._note_decided(opened, arrivals, batch, opened.decided[first:])
+
+    def _take_few(self, opened: OpenFlush, arrivals: list[Arrival], batch: Batch) -> bool:
+        """Decide a few plain transfers by what is known; False where there is more to it."""
+        if opened.due or self.is_careful:
+            return False
+        decision = decide_few(self.book, batch, opened.time)
+        if decision is None:
+            return False
+        self.book.note_decision(decision)
+        opened.decided.append(decision)
+        self._note_decided(opened, arrivals, batch, [decision])
+        return True
+
+    def _note_decided(
+        self,
+        opened: OpenFlush,
+        arrivals: list[Arrival],
+        batch: Batch,
+        parts: Sequence[Decision],
+    ) -> None:
         opened.add_decided(arrivals, batch, parts)
         opened.gathers_waiting |= self.waiting.is_needed
         for part in parts:
