@@ -43,7 +43,7 @@ def decide_few(book: Book, batch: Batch, time: int) -> Decision | None:
         time: Microseconds since 1970.
     """
     count = len(batch.rows)
-    if not 0 < count <= FEW_TRANSFERS_MAX:
+    if not 0 < count <= FEW_TRANSFERS_MAX or batch.frozen is not None:
         return None
     transfers = rows_to_transfers(batch.rows)
     if not _are_plain(transfers) or book.seen.are_seen(batch.words[:, 0:2]).any():
