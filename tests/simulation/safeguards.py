@@ -270,25 +270,10 @@ SAFEGUARDS: dict[str, Safeguard] = {
         "flush.released = released_of(opened.arrivals)",
         "flush.released = ()",
     ),
-    "a locked flush writes who waits, too": (
-        "worker/locked_flush.py",
-        "                    waiting_of(arrivals),\n",
-        "                    (),\n",
-    ),
-    "a locked flush rests on what is frozen then": (
-        "worker/locked_flush.py",
-        "    if now.freezes != mark:\n",
-        "    if False:\n",
-    ),
     "what names an id that waits, waits": (
         "worker/waiting_room.py",
         "                freeze = freeze or here.freeze_of_named(arrival.rows)\n",
         "",
-    ),
-    "what is released and names an id that waits before it, waits on": (
-        "worker/waiting_room.py",
-        "freeze = freeze or here.freeze_of_named(arrival.rows, waiter.order)",
-        "pass",
     ),
     "a post matches what its hold does": (
         "worker/freeze_matches.py",
@@ -314,21 +299,6 @@ SAFEGUARDS: dict[str, Safeguard] = {
         "worker/waiting_room.py",
         "{*new, *self._dirty} & {*owned}",
         "{*new} & {*owned}",
-    ),
-    "what waited comes before what its stream has": (
-        "worker/waiting_room.py",
-        "            elif arrival.entry.shard in self.standing:\n                continue\n",
-        "",
-    ),
-    "a stream that stands still is not read": (
-        "worker/standstill.py",
-        "        self._intake.stand_still(shards)\n",
-        "",
-    ),
-    "what was read of a stream that stands still is dropped": (
-        "worker/standstill.py",
-        "        self._inbox.drop(shards)\n",
-        "",
     ),
     "so much waits and no more": (
         "worker/waiting_room.py",
