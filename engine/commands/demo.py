@@ -93,7 +93,7 @@ async def _demo(servers: Servers, transfers: int, accounts: int, *, silent: bool
                 population = await run.prepare(accounts)
                 await run.measure_one_at_a_time(population)
                 await run.drive(population, transfers)
-                await run.race(population, RACE_SHARE * transfers, addresses.postgres_dsn)
+                await run.race(population, RACE_SHARE * transfers, servers.postgres.dsn)
                 with spinner("Checking every posting, balance and id"):
                     return await run_verify(*addresses, hidden=True)
 

@@ -53,7 +53,7 @@ GRANT USAGE ON SCHEMA ledger, flows TO :reader;
 GRANT SELECT ON
     ledger.accounts, ledger.balances, ledger.dead_letters, ledger.declined, ledger.flushes,
     ledger.frozen, ledger.holds, ledger.letters, ledger.outcomes, ledger.postings, ledger.settings, ledger.shards,
-    ledger.transfers, ledger.workers, flows.current, flows.unknown, flows.unmatched
+    ledger.transfers, ledger.waits, ledger.workers, flows.current, flows.unknown, flows.unmatched
     TO :reader;
 GRANT EXECUTE ON FUNCTION
     ledger.flush_of_entry(integer, integer, bigint, bigint),

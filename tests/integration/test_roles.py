@@ -224,14 +224,14 @@ async def test_a_stranger_who_notifies_without_end_is_believed_now_and_then(
     stranger = await connected(as_user(ledger.dsn, f"{ledger.prefix}_noise"))
     worker = ledger.worker()
     looks = 0
-    look = worker.store.ownership.look
+    look = worker.store.ownership.look_at_shards
 
     async def counted() -> Any:
         nonlocal looks
         looks += 1
         return await look()
 
-    worker.store.ownership.look = counted  # type: ignore[method-assign]
+    worker.store.ownership.look_at_shards = counted  # type: ignore[method-assign]
     async with ledger.working(worker):
         looks, began = 0, time.monotonic()
         for _ in range(1000):

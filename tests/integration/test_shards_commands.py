@@ -194,7 +194,7 @@ async def test_abort_ends_what_is_applied_and_what_was_not_begun_stays(two: Two,
 
 def _silence(worker: Any) -> None:
     """Let a worker look no more who asks for its shards, as one would that hangs there."""
-    worker._session._store.ownership.look = asyncio.Event().wait
+    worker._session._store.ownership.look_at_shards = asyncio.Event().wait
 
 
 async def test_apply_goes_on_after_the_command_died(two: Two, file: str) -> None:
