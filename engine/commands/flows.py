@@ -220,7 +220,7 @@ def start(
     """
     del json  # what it prints are lines of JSON, with or without
     at = 0 if start_at is None else _time(start_at)
-    items = read_lines(file)
+    items = _read_lines(file)
 
     async def work(client: FlowClient) -> None:
         for first in range(0, len(items), LINES_MAX):
@@ -240,8 +240,7 @@ def _has_id(item: Mapping[str, Any]) -> bool:
     return isinstance(written, str) and uuid_bytes(written) is not None
 
 
-def read_lines(file: str) -> list[dict[str, Any]]:
-    """The lines of a file, each an object of JSON; - for standard input."""
+def _read_lines(file: str) -> list[dict[str, Any]]:
     text = sys.stdin.buffer.read() if file == "-" else _bytes_of(file)
     items = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -428,7 +427,7 @@ def signal(
     Example: engine flows signal 019b0000-0000-7000-8000-00000000000a bank settled
     """
     if flow == "-":
-        lines = read_lines("-")
+        lines = _read_lines("-")
         for number, line in enumerate(lines, 1):
             if "id" in line:
                 line["flow"] = line.pop("id")
@@ -477,4 +476,4 @@ def worker(
     made = make_worker(find_addresses(postgres_dsn, redis_url, data), functions_of(flows))
     if json:
         print_json_lines([{"event": "started", "worker": str(uuid.UUID(bytes=made.store.worker))}])
-    run_busy_loop(run_until_signal(made.run, made.stop, made.abandon))
+    run_busy_loop(run_until_signal(made.run, made.stop))

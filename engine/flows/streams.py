@@ -7,20 +7,14 @@ at the beginning of each stream, and no position has to be kept.
 
 import asyncio
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-import structlog
 
 from engine.errors import TryAgainError
 from engine.ledger.nouns import stream_name
-from engine.streams.bounds import (
-    ANSWERS_ENTRIES_MAX,
-    ANSWERS_SECONDS,
-    ENDED_STREAMS_MAX,
-    ID_PART_MAX,
-)
+from engine.streams.bounds import ANSWERS_ENTRIES_MAX, ANSWERS_SECONDS
 from engine.streams.sender import Sender, Words
 
 READ_ENTRIES: Final = 500
@@ -28,7 +22,6 @@ CLUSTER_PAUSE_SECONDS: Final = 0.02
 """Between two looks at streams in which there is nothing."""
 
 _BEGINNING: Final = b"0-0"
-_log = structlog.get_logger()
 
 
 class FlowEntry(msgspec.Struct, frozen=True):
@@ -44,11 +37,6 @@ def flow_stream(prefix: str, kind: str, shard: int) -> str:
     return f"{prefix}:{kind}:{{{shard:04d}}}"
 
 
-def _aside_names(name: str) -> list[str]:
-    """What a stream that has come to its end is called, the first name that is free."""
-    return [f"{name}:poisoned:{number}" for number in range(1, ENDED_STREAMS_MAX + 1)]
-
-
 class FlowStreams:
     """What a flow worker reads and writes in Redis.
 
@@ -56,27 +44,21 @@ class FlowStreams:
         url: As for `engine.streams`.
         prefix: Of the names of the streams.
         reply: The last part of the name of the stream where it is answered itself.
-        connect: How to reach the server.
     """
 
-    def __init__(
-        self, url: str, prefix: str, reply: str, connect: Callable[[str], Any] = Sender
-    ) -> None:
+    def __init__(self, url: str, prefix: str, reply: str) -> None:
         self.prefix = prefix
         self.reply = f"{prefix}:answers:{reply}"
         self._url = url
-        self._connect = connect
         self._senders: list[Sender] = []
         self._after: dict[str, bytes] = {}
-        self._refused: set[str] = set()
-        """Names under which something is that is no stream."""
 
     async def open(self) -> None:
         """Connect. Raises TryAgainError or ConfigurationError."""
         await self.close()
         self._after.clear()
         # One waits for entries, one for answers, one writes.
-        self._senders = [self._connect(self._url) for _ in range(3)]
+        self._senders = [Sender(self._url) for _ in range(3)]
         for sender in self._senders:
             await sender.open()
 
@@ -92,8 +74,7 @@ class FlowStreams:
         Returns:
             The entries, and whether nothing was left in any of the streams.
         """
-        readable = [name for name in streams if name not in self._refused]
-        answer = await self._read(0, readable, block_ms) if readable else []
+        answer = await self._read(0, streams, block_ms)
         entries = []
         whole = True
         for name, found in answer:
@@ -168,53 +149,12 @@ class FlowStreams:
         answers = await self._send([("XLEN", name) for name in names], is_needed=False)
         return max((a for a in answers if isinstance(a, int)), default=0)
 
-    async def mend(self, names: Sequence[str]) -> None:
-        """Look after streams: what is no stream is let be, one that has come to its end goes on.
-
-        A stream with the highest id there is takes no more entries: it is renamed, and what it
-        holds is added to a new one. What comes twice by that is decided once.
-        """
-        infos = await self._send([("XINFO", "STREAM", name) for name in names], is_needed=False)
-        before, self._refused = self._refused, set()
-        for name, info in zip(names, infos, strict=True):
-            if isinstance(info, Exception):
-                if "no such key" not in str(info):
-                    self._refused.add(name)
-                    if name not in before:
-                        _log.error("flow_stream_refused", stream=name, reason=str(info))
-                continue
-            last = dict(zip(info[::2], info[1::2], strict=True))[b"last-generated-id"]
-            if max(map(int, last.split(b"-"))) > ID_PART_MAX:
-                await self._rename(name)
-        aside = [_aside_names(name) for name in names]
-        found = await self._send([("EXISTS", *each) for each in aside])
-        for name, poisoned, count in zip(names, aside, found, strict=True):
-            for each in poisoned if count else ():
-                await self._add_again(name, each)
-
-    async def _rename(self, name: str) -> None:
-        self._after.pop(name, None)
-        for aside in _aside_names(name):
-            [renamed] = await self._send([("RENAMENX", name, aside)])
-            if renamed:
-                _log.error("flow_stream_poisoned", stream=name, renamed=aside)
-                return
-        raise TryAgainError(f"{name} takes no more entries, and all names beside it are taken")
-
-    async def _add_again(self, name: str, poisoned: str) -> None:
-        [entries] = await self._send([("XRANGE", poisoned, "-", "+", "COUNT", READ_ENTRIES)])
-        if entries:
-            await self._send([("XADD", name, "*", *fields) for _, fields in entries])
-            await self._send([("XDEL", poisoned, *(entry_id for entry_id, _ in entries))])
-        if len(entries) < READ_ENTRIES:
-            await self._send([("DEL", poisoned)])
-
     async def _send(self, commands: Sequence[Words], *, is_needed: bool = True) -> list[Any]:
         if not commands:
             return []
         if not self._senders:
             raise TryAgainError("the streams are not open")
-        replies: list[Any] = await self._senders[2].send(commands)
+        replies = await self._senders[2].send(commands)
         for reply in replies:
             if is_needed and isinstance(reply, Exception):
                 raise TryAgainError(f"Redis answers: {reply}") from reply

@@ -1,1 +1,0 @@
-SELECT shard, count(*) AS signals FROM flows.early WHERE shard = ANY ($1::smallint[]) GROUP BY shard

@@ -1,1 +1,0 @@
-DELETE FROM flows.schedules WHERE id = $1 RETURNING id
