@@ -212,16 +212,14 @@ class Repair:
 
     async def _mend(self, shard: int) -> Position:
         recovery = self._streams.recovery
-        is_new = await recovery.end_stream(shard)
-        while entries := await recovery.read_ended(shard, self._position(shard)):
-            await self._decide_below(shard, entries)
+        is_new = await recovery.end_stream(shard, self._position(shard))
+        await self._decide_ended(shard)
         if not is_new:
-            # What is added from now on nobody has decided: it need not be looked for.
-            last = await recovery.last_entry(shard, self._position(shard))
-            while last is not None and (
-                entries := await recovery.read_below(shard, min(self._position(shard), last))
-            ):
-                await self._decide_below(shard, entries)
+            try:
+                await self._decide_all_below(shard)
+            except StreamEndedError:
+                is_new = await recovery.end_stream(shard, None)
+                await self._decide_ended(shard)
         position = self._position(shard)
         look = (await recovery.look({shard: position}))[shard]
         if look.error is not None:
@@ -238,6 +236,20 @@ class Repair:
             generation=following.generation,
         )
         return following
+
+    async def _decide_ended(self, shard: int) -> None:
+        recovery = self._streams.recovery
+        while entries := await recovery.read_ended(shard, self._position(shard)):
+            await self._decide_below(shard, entries)
+
+    async def _decide_all_below(self, shard: int) -> None:
+        recovery = self._streams.recovery
+        # What is added from now on nobody has decided: it need not be looked for.
+        last = await recovery.last_entry(shard, self._position(shard))
+        while last is not None and (
+            entries := await recovery.read_below(shard, min(self._position(shard), last))
+        ):
+            await self._decide_below(shard, entries)
 
     def _position(self, shard: int) -> Position:
         if shard not in self._membership.shards:

@@ -178,8 +178,17 @@ async def insert_dead_letters(run: Any, *columns: list[Any]) -> list[Row]:
         row["fields"] = [
             field for at, field in zip(letter_places, fields, strict=True) if at == place
         ]
+        while _is_kept_otherwise(run, row):
+            row["generation"] += 4
         await run.insert("dead_letters", row, or_nothing=True)
     return []
+
+
+def _is_kept_otherwise(run: Any, row: Row) -> bool:
+    """Whether another letter has its place, and is none that was read twice."""
+    key = tuple(row[name] for name in ("shard", "generation", "ms", "seq"))
+    there = run.one("dead_letters", "dead_letters_pkey", key)
+    return there is not None and there["fields"] != row["fields"]
 
 
 async def reserve_number(run: Any) -> list[Row]:

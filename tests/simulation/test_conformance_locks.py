@@ -256,6 +256,20 @@ async def test_dead_letters_keep_each_its_fields(side: Side) -> None:
     ]
 
 
+async def test_dead_letters_of_one_id_are_kept_each_and_once(side: Side) -> None:
+    one = await side.connect()
+    for _ in range(2):
+        for content in (b"1", b"2", b"3"):
+            letter = [0], [0], [5], [0], ["x"], [1, 1], [b"a", content]
+            await run(one, "insert_dead_letters", *letter)
+    rows = await side.dead_letters()
+    assert sorted((row["generation"], row["fields"]) for row in rows) == [
+        (0, [b"a", b"1"]),
+        (4, [b"a", b"2"]),
+        (8, [b"a", b"3"]),
+    ]
+
+
 async def test_changes_of_owners_are_told_once_they_are_committed(side: Side) -> None:
     one, two = await side.connect(), await side.connect()
     worker = await side.worker(one)
