@@ -18,6 +18,7 @@ from engine.store.worker_store import WorkerStore
 from engine.streams.entries import StreamEndedError, next_generation
 from engine.streams.refusals import KeyRefusedError, LostError, NotNowError
 from engine.streams.streams import Entry, Look, Streams
+from engine.worker.bounds import SET_ASIDE_SECONDS
 from engine.worker.inbox import Inbox, understand
 from engine.worker.intake import Intake
 from engine.worker.membership import Membership
@@ -30,6 +31,11 @@ LOOK_SECONDS: Final = 1.0
 
 CHECK_SECONDS: Final = 60.0
 """How often it is asked whether Redis is the one that it should be."""
+
+
+class StandsError(KeyRefusedError):
+    """Entries of one stream cannot be decided, and too many were set aside."""
+
 
 _OF_ONE_SHARD: Final = (KeyRefusedError, NotNowError, ConfigurationError)
 """What Redis may say of one stream while it serves others; a lost connection is none of these."""
@@ -71,6 +77,7 @@ class Repair:
         self._pause_seconds: dict[int, float] = {}
         self._again_at: dict[int, float] = {}
         self._due: set[int] = set()
+        self._standing: dict[int, str] = {}
         self._misfit = ""
         self._check_at = 0.0
 
@@ -182,16 +189,28 @@ class Repair:
         """Leave a shard alone for a while, each time longer."""
         pause = min(self._pause_seconds.get(shard, RETRY_SECONDS_MIN / 2) * 2, RETRY_SECONDS_MAX)
         self._pause_seconds[shard] = pause
-        self._again_at[shard] = asyncio.get_running_loop().time() + pause
+        again_at = asyncio.get_running_loop().time() + pause
+        self._again_at[shard] = max(again_at, self._again_at.get(shard, 0.0))
         self._intake.set_aside(shard, str(error))
+
+    def stand(self, shard: int, reason: str) -> None:
+        """Give up what was read of a shard, undecided, and try it again after a while."""
+        self._standing[shard] = f"too many of its entries cannot be decided; the last: {reason}"
+        self._again_at[shard] = asyncio.get_running_loop().time() + SET_ASIDE_SECONDS
+        self._due.discard(shard)
+        self._intake.set_aside(shard, self._standing[shard])
+        self._inbox.drop({shard})
 
     async def mend(self) -> None:
         """Mend the streams of shards that were set aside, and read on."""
         due, self._due = self._due & self._intake.aside, set()
         if not due:
             return
+        for shard in due:
+            self._standing.pop(shard, None)
         await self._decide_all()
         for shard in due & self._membership.shards.keys():
+            # What was left of them may have shown only now that it cannot be decided.
             position = await self._try_to_mend(shard, Look())
             if position is not None and shard in self._membership.shards:
                 self._pause_seconds.pop(shard, None)
@@ -203,6 +222,7 @@ class Repair:
         try:
             if look.error is not None:
                 raise look.error
+            self._check_standing(shard)
             return await self._mend(shard)
         except LostError:
             raise
@@ -271,11 +291,17 @@ class Repair:
             self._intake.hold()
             self._inbox.put_back(undecided)
             await self._decide_all()
+            self._check_standing(shard)
         await self._store.confirm()
         await self._streams.remove(entries)
         refused = self._streams.refused.pop(shard, None)
         if refused is not None:
             raise refused
+
+    def _check_standing(self, shard: int) -> None:
+        """Raises StandsError where what was to be decided was given up: it must not be deleted."""
+        if shard in self._standing:
+            raise StandsError(self._standing[shard])
 
     async def _decide_all(self) -> None:
         """See all that was read decided, committed and told."""
