@@ -34,7 +34,7 @@ class LockedDecider:
         attempts: What came to nothing before.
         limit: How many entries of a shard may be set aside.
         on_committed: As of `Chain`.
-        on_standing: Called with a shard of which no more may be, and why.
+        on_undecidable: Called with a shard of which no more may be, and why.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class LockedDecider:
         attempts: Attempts,
         limit: SetAsideLimit,
         on_committed: Callable[[Flush, list[Reply], Phases], None],
-        on_standing: Callable[[int, str], None],
+        on_undecidable: Callable[[int, str], None],
     ) -> None:
         self._store = store
         self._inbox = inbox
@@ -58,7 +58,7 @@ class LockedDecider:
         self._attempts = attempts
         self._limit = limit
         self._on_committed = on_committed
-        self._on_standing = on_standing
+        self._on_undecidable = on_undecidable
 
     async def decide_locked(
         self,
@@ -148,7 +148,7 @@ class LockedDecider:
             if self._limit.take(shard, now):
                 kept.append(_set_aside(arrival, reason))
             else:
-                self._on_standing(shard, reason)
+                self._on_undecidable(shard, reason)
         return kept
 
     async def _next_hold(self) -> tuple[int, bytes] | None:

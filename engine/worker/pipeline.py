@@ -86,7 +86,7 @@ class Pipeline:
         clock: Microseconds since 1970.
         on_report: Called with the report of each flush.
         on_lost: Called with shards that another worker took.
-        on_standing: Called with a shard whose entries cannot be decided, and why.
+        on_undecidable: Called with a shard whose entries cannot be decided, and why.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Pipeline:
         clock: Callable[[], int],
         on_report: Callable[[FlushReport], None],
         on_lost: Callable[[set[int]], None],
-        on_standing: Callable[[int, str], None],
+        on_undecidable: Callable[[int, str], None],
     ) -> None:
         self._store = store
         self._inbox = inbox
@@ -123,7 +123,7 @@ class Pipeline:
             self._attempts,
             statistics.set_aside_limit,
             self._finish_flush,
-            on_standing,
+            on_undecidable,
         )
         self._lock_wait = Outage("waiting_for_a_lock", "still_waiting_for_a_lock", "lock_is_free")
         self._undecided = 0
