@@ -162,6 +162,7 @@ MUTATIONS = [
     Mutation("worker/inbox.py", "            and self.dead_letters >= 1\n", "", "tests/unit/test_inbox.py"),
     Mutation("worker/inbox.py", "1 + max(len(self.rows), self.size // WEIGHT_BYTES)", "len(self.rows)", "tests/unit/test_inbox.py"),
     Mutation("worker/open_flush.py", "            DEAD_LETTERS_MAX - len(self.dead_letters),\n", "            DEAD_LETTERS_MAX,\n", "tests/unit/test_inbox.py"),
+    Mutation("worker/set_aside_limit.py", "if len(times) >= SET_ASIDE_MAX:", "if False:", "tests/simulation/test_scenarios_set_aside.py"),
     Mutation("book/expiries.py", "return min(time, earliest, self.horizon)", "return time", "tests/simulation/test_scenarios_holds.py"),
     Mutation("worker/flush_builder.py", "shard: max(progress.resolved_until, self.expiries.horizon)", "shard: max(progress.time, self.expiries.horizon)", "tests/simulation/test_scenarios_holds.py"),
     Mutation("store/rows.py", "return min([self.complete_until, *(at - 1 for at in left)])", "return self.complete_until", "tests/simulation/test_scenarios_holds.py"),

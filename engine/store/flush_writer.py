@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 import asyncpg
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from engine.book.content import Letter, content_of, digest_of, first_used
 from engine.errors import TryAgainError
@@ -38,6 +38,10 @@ def _digest_of(flush: Flush) -> bytes:
     return digest_of(
         content_of(flush.decided, flush.posted, flush.positions, flush.resolved_until, letters)
     )
+
+
+GENERATION_STEP: Final = 4
+"""From one generation of a stream to that which it has when it is begun anew."""
 
 
 class FlushWriter:
@@ -158,12 +162,19 @@ class FlushWriter:
             [letter.position.ms for letter in letters],
             [letter.position.seq for letter in letters],
         )
-        there = {(row["shard"], row["generation"], row["ms"], row["seq"]) for row in rows}
-        return [
-            letter
-            for letter in {(letter.shard, letter.position): letter for letter in letters}.values()
-            if (letter.shard, *astuple(letter.position)) not in there
-        ]
+        there = {
+            (row["shard"], row["generation"], row["ms"], row["seq"]): list(row["fields"])
+            for row in rows
+        }
+        new = []
+        for letter in letters:
+            position, fields = letter.position, list(letter.fields)
+            # Where a stream was begun anew an id can come again for another entry.
+            while there.get((letter.shard, *astuple(position)), fields) != fields:
+                position = replace(position, generation=position.generation + GENERATION_STEP)
+            if there.setdefault((letter.shard, *astuple(position)), fields) is fields:
+                new.append(replace(letter, position=position))
+        return new
 
     async def _write_dead_letters(self, letters: Sequence[DeadLetter], number: int) -> None:
         """In columns; the fields of all of them in one, each with the place of its letter."""

@@ -162,14 +162,18 @@ class Recovery:
         commands = [("TYPE", name) for name in self._ended_names(shard)]
         return b"stream" in await self._sender.send(commands)
 
-    async def end_stream(self, shard: int) -> bool:
-        """Let a stream that takes no more entries be called otherwise; returns whether it was so.
+    async def end_stream(self, shard: int, position: Position | None) -> bool:
+        """Let a stream that has ended be called otherwise; returns whether it was so.
+
+        Args:
+            shard: Whose stream.
+            position: How far it is decided; None where it is known that it has ended.
 
         Raises:
             KeyRefusedError: All names are taken by something that cannot be decided.
         """
         name = stream_name(self._prefix, shard)
-        if not await self._has_ended(name):
+        if position is not None and not await self._has_ended(name, position):
             return False
         ended = name
         for ended in self._ended_names(shard):
@@ -186,16 +190,25 @@ class Recovery:
             "taken: delete or rename these keys"
         )
 
-    async def _has_ended(self, name: str) -> bool:
+    async def _has_ended(self, name: str, position: Position) -> bool:
         [length] = await self._sender.send([("XLEN", name)])
         if isinstance(length, EngineError):
             raise length
         if length:
-            reply: Any
-            [reply] = await self._large.send([("XREVRANGE", name, "+", "-", "COUNT", 1)])
-            if isinstance(reply, EngineError):
-                raise reply
-            return any(max(map(int, entry_id.split(b"-"))) > ID_PART_MAX for entry_id, _ in reply)
+            # The second part of an id can be beyond all that the ledger stores, and be followed by
+            # ids that are not: what cannot be read is what comes next, or the newest.
+            after = "-" if is_between(position) else f"({position.entry_id}"
+            for command in (
+                ("XREVRANGE", name, "+", "-", "COUNT", 1),
+                ("XRANGE", name, after, "+", "COUNT", 1),
+            ):
+                reply: Any
+                [reply] = await self._large.send([command])
+                if isinstance(reply, EngineError):
+                    raise reply
+                if any(max(map(int, each.split(b"-"))) > ID_PART_MAX for each, _ in reply):
+                    return True
+            return False
         [info] = await self._sender.send([("XINFO", "STREAM", name)])
         return _with_last(Look(), info, Position()).has_ended
 

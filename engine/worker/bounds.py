@@ -29,6 +29,13 @@ DEAD_LETTER_BYTES_MAX: Final = 4 * 2**20
 DEAD_LETTER_REASON_MAX: Final = 1_000
 """Characters of the reason that is kept with one."""
 
+SET_ASIDE_MAX: Final = 16
+"""Entries of one stream that are set aside within `SET_ASIDE_SECONDS`, as nobody can say why they
+cannot be decided: where it is every entry, it is not the entry. Then that stream stands."""
+
+SET_ASIDE_SECONDS: Final = 60.0
+"""So long; and so long a stream stands before it is tried again."""
+
 TURN_WEIGHT: Final = 8_190
 """What one stream may put into a flush before it is the turn of others: one full entry."""
 

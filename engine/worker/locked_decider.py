@@ -17,6 +17,7 @@ from engine.worker.inbox import Arrival, Inbox, Room, set_aside
 from engine.worker.locked_flush import decide_locked
 from engine.worker.membership import Membership
 from engine.worker.replies import Reply
+from engine.worker.set_aside_limit import SetAsideLimit
 
 _log = structlog.get_logger()
 
@@ -31,7 +32,9 @@ class LockedDecider:
         builder: What is in memory.
         membership: The worker's shards.
         attempts: What came to nothing before.
+        limit: How many entries of a shard may be set aside.
         on_committed: As of `Chain`.
+        on_undecidable: Called with a shard of which no more may be, and why.
     """
 
     def __init__(
@@ -42,7 +45,9 @@ class LockedDecider:
         builder: FlushBuilder,
         membership: Membership,
         attempts: Attempts,
+        limit: SetAsideLimit,
         on_committed: Callable[[Flush, list[Reply], Phases], None],
+        on_undecidable: Callable[[int, str], None],
     ) -> None:
         self._store = store
         self._inbox = inbox
@@ -51,7 +56,9 @@ class LockedDecider:
         self._builder = builder
         self._membership = membership
         self._attempts = attempts
+        self._limit = limit
         self._on_committed = on_committed
+        self._on_undecidable = on_undecidable
 
     async def decide_locked(
         self,
@@ -123,7 +130,7 @@ class LockedDecider:
             self._failed_expiries = is_due
             if portion == 1 and self._is_blamed(error):
                 reason = f"{type(error).__name__}: {error}"
-                arrivals = [_set_aside(arrival, reason) for arrival in arrivals]
+                arrivals = self._set_aside(arrivals, reason)
                 if is_due and hold is not None:
                     self._builder.skipped[hold[1]] = hold[0]
                     _log.error("hold_set_aside", hold=hold[1].hex(), reason=reason)
@@ -133,6 +140,18 @@ class LockedDecider:
         is_left = hold is not None if self._failed_expiries else bool(self._inbox)
         if self._failed_expiries is is_due or not is_left:
             self._attempts.grow()
+
+    def _set_aside(self, arrivals: Sequence[Arrival], reason: str) -> list[Arrival]:
+        """The entries as set aside; those that may not be are read again later."""
+        now = asyncio.get_running_loop().time()
+        kept = []
+        for arrival in arrivals:
+            shard = arrival.entry.shard
+            if self._limit.take(shard, now):
+                kept.append(_set_aside(arrival, reason))
+            else:
+                self._on_undecidable(shard, reason)
+        return kept
 
     async def _next_hold(self) -> tuple[int, bytes] | None:
         """When and which hold is to expire next, if one is due that was not set aside."""

@@ -88,6 +88,7 @@ class Pipeline:
         on_report: Called with the report of each flush.
         on_lost: Called with shards that another worker took.
         on_standing: As of `WaitingRoom`.
+        on_undecidable: Called with a shard whose entries cannot be decided, and why.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Pipeline:
         on_report: Callable[[FlushReport], None],
         on_lost: Callable[[set[int]], None],
         on_standing: Callable[[Collection[int]], None],
+        on_undecidable: Callable[[int, str], None],
     ) -> None:
         self._store = store
         self._inbox = inbox
@@ -117,7 +119,15 @@ class Pipeline:
         self._claims = Claims(store, self._chain, self._builder, membership)
         self._attempts = Attempts(settings.conflicts_max, settings.backoff_seconds_max)
         self._locked = LockedDecider(
-            store, inbox, self._chain, self._builder, membership, self._attempts, self._finish_flush
+            store,
+            inbox,
+            self._chain,
+            self._builder,
+            membership,
+            self._attempts,
+            statistics.set_aside_limit,
+            self._finish_flush,
+            on_undecidable,
         )
         self._lock_wait = Outage("waiting_for_a_lock", "still_waiting_for_a_lock", "lock_is_free")
         self._undecided = 0

@@ -18,6 +18,7 @@ from engine.store.worker_store import WorkerStore
 from engine.streams.entries import StreamEndedError, next_generation
 from engine.streams.refusals import KeyRefusedError, LostError, NotNowError
 from engine.streams.streams import Entry, Look, Streams
+from engine.worker.bounds import SET_ASIDE_SECONDS
 from engine.worker.inbox import Inbox, understand
 from engine.worker.intake import Intake
 from engine.worker.membership import Membership
@@ -30,6 +31,11 @@ LOOK_SECONDS: Final = 1.0
 
 CHECK_SECONDS: Final = 60.0
 """How often it is asked whether Redis is the one that it should be."""
+
+
+class StandsError(KeyRefusedError):
+    """Entries of one stream cannot be decided, and too many were set aside."""
+
 
 _OF_ONE_SHARD: Final = (KeyRefusedError, NotNowError, ConfigurationError)
 """What Redis may say of one stream while it serves others; a lost connection is none of these."""
@@ -71,6 +77,7 @@ class Repair:
         self._pause_seconds: dict[int, float] = {}
         self._again_at: dict[int, float] = {}
         self._due: set[int] = set()
+        self._standing: dict[int, str] = {}
         self._misfit = ""
         self._check_at = 0.0
 
@@ -184,16 +191,28 @@ class Repair:
         """Leave a shard alone for a while, each time longer."""
         pause = min(self._pause_seconds.get(shard, RETRY_SECONDS_MIN / 2) * 2, RETRY_SECONDS_MAX)
         self._pause_seconds[shard] = pause
-        self._again_at[shard] = asyncio.get_running_loop().time() + pause
+        again_at = asyncio.get_running_loop().time() + pause
+        self._again_at[shard] = max(again_at, self._again_at.get(shard, 0.0))
         self._intake.set_aside(shard, str(error))
+
+    def stand(self, shard: int, reason: str) -> None:
+        """Give up what was read of a shard, undecided, and try it again after a while."""
+        self._standing[shard] = f"too many of its entries cannot be decided; the last: {reason}"
+        self._again_at[shard] = asyncio.get_running_loop().time() + SET_ASIDE_SECONDS
+        self._due.discard(shard)
+        self._intake.set_aside(shard, self._standing[shard])
+        self._inbox.drop({shard})
 
     async def mend(self) -> None:
         """Mend the streams of shards that were set aside, and read on."""
         due, self._due = self._due & self._intake.aside, set()
         if not due:
             return
+        for shard in due:
+            self._standing.pop(shard, None)
         await self._decide_all()
         for shard in due & self._membership.shards.keys():
+            # What was left of them may have shown only now that it cannot be decided.
             position = await self._try_to_mend(shard, Look())
             is_read = shard in self._membership.shards and shard not in self._intake.standing
             if position is not None and is_read:
@@ -206,6 +225,7 @@ class Repair:
         try:
             if look.error is not None:
                 raise look.error
+            self._check_standing(shard)
             return await self._mend(shard)
         except LostError:
             raise
@@ -215,16 +235,14 @@ class Repair:
 
     async def _mend(self, shard: int) -> Position:
         recovery = self._streams.recovery
-        is_new = await recovery.end_stream(shard)
-        while entries := await recovery.read_ended(shard, self._position(shard)):
-            await self._decide_below(shard, entries)
+        is_new = await recovery.end_stream(shard, self._position(shard))
+        await self._decide_ended(shard)
         if not is_new:
-            # What is added from now on nobody has decided: it need not be looked for.
-            last = await recovery.last_entry(shard, self._position(shard))
-            while last is not None and (
-                entries := await recovery.read_below(shard, min(self._position(shard), last))
-            ):
-                await self._decide_below(shard, entries)
+            try:
+                await self._decide_all_below(shard)
+            except StreamEndedError:
+                is_new = await recovery.end_stream(shard, None)
+                await self._decide_ended(shard)
         position = self._position(shard)
         look = (await recovery.look({shard: position}))[shard]
         if look.error is not None:
@@ -241,6 +259,20 @@ class Repair:
             generation=following.generation,
         )
         return following
+
+    async def _decide_ended(self, shard: int) -> None:
+        recovery = self._streams.recovery
+        while entries := await recovery.read_ended(shard, self._position(shard)):
+            await self._decide_below(shard, entries)
+
+    async def _decide_all_below(self, shard: int) -> None:
+        recovery = self._streams.recovery
+        # What is added from now on nobody has decided: it need not be looked for.
+        last = await recovery.last_entry(shard, self._position(shard))
+        while last is not None and (
+            entries := await recovery.read_below(shard, min(self._position(shard), last))
+        ):
+            await self._decide_below(shard, entries)
 
     def _position(self, shard: int) -> Position:
         if shard not in self._membership.shards:
@@ -265,6 +297,7 @@ class Repair:
             self._intake.hold()
             self._inbox.put_back(undecided)
             await self._decide_all()
+            self._check_standing(shard)
         if shard in self._intake.standing:
             # What was not decided meanwhile must stay where it is.
             raise NotNowError(f"shard {shard} stands still for a freeze")
@@ -273,6 +306,11 @@ class Repair:
         refused = self._streams.refused.pop(shard, None)
         if refused is not None:
             raise refused
+
+    def _check_standing(self, shard: int) -> None:
+        """Raises StandsError where what was to be decided was given up: it must not be deleted."""
+        if shard in self._standing:
+            raise StandsError(self._standing[shard])
 
     async def _decide_all(self) -> None:
         """See all that was read decided, committed and told."""

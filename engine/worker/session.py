@@ -87,6 +87,7 @@ class Session:
             on_report,
             self._drop_lost,
             self._standstill.stand_still,
+            self._stand,
         )
         self._repair = Repair(
             streams, store, self.inbox, self._intake, self._pipeline, self._replier, membership
@@ -216,6 +217,10 @@ class Session:
         """Another took these shards: what came of them is its to decide."""
         self._intake.stop(shards)
         self.inbox.drop(shards)
+
+    def _stand(self, shard: int, reason: str) -> None:
+        """Too many entries of a shard cannot be decided: it waits, and others go on."""
+        self._repair.stand(shard, reason)
 
     async def _release(self, shards: set[int], *, leaving: bool = False) -> None:
         """Decide no more of these shards, see all committed, and give them back."""

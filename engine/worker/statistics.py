@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection
 
 from engine.worker.flush_report import FlushReport
+from engine.worker.set_aside_limit import SetAsideLimit
 from engine.worker.unread import UnreadShards
 
 
@@ -37,6 +38,7 @@ class WorkerStatistics:
         "locked",
         "refused",
         "sessions",
+        "set_aside_limit",
         "unread",
         "unreadable",
     )
@@ -46,6 +48,7 @@ class WorkerStatistics:
         self.created = self.refused = self.unreadable = 0
         self.load = Load()
         self.unread = UnreadShards()
+        self.set_aside_limit = SetAsideLimit()
 
     def add_flush(self, report: FlushReport) -> None:
         """Count a flush."""

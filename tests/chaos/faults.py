@@ -14,7 +14,7 @@ from engine.servers import Servers
 from tests.chaos.crew import Crew
 from tests.chaos.fleet import Fleet
 from tests.desks import account
-from tests.fuzz.actions import ACTIONS, UNBORNE
+from tests.fuzz.actions import ACTIONS
 from tests.fuzz.attack import HOSTILE_ACCOUNTS, Attack
 from tests.fuzz.contents import Contents
 from tests.fuzz.sent import Sent
@@ -24,7 +24,7 @@ LASTS_SECONDS_MAX: Final = 8.0
 """Of one that ends by itself."""
 
 HOSTILE_ACTIONS_MAX: Final = 8
-HOSTILE_ACTIONS: Final = [name for name in ACTIONS if name not in UNBORNE]
+HOSTILE_ACTIONS: Final = list(ACTIONS)
 CLOCKS_SECONDS: Final = (-31_536_000, -3600, -10, 10, 3600, 31_536_000)
 """How far clocks are off."""
 

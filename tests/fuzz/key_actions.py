@@ -112,6 +112,7 @@ async def poisoned_key_taken(at: Attack) -> None:
     if kind == 0:
         await at.run("XADD", at.poisoned, "*", "a", "b")
     elif kind == 1:
+        at.take_away()  # What was renamed to it, and is not decided yet, is overwritten.
         await at.run("SET", at.poisoned, "x")
     else:
         await at.run("XADD", at.poisoned, f"{U64_MAX}-{U64_MAX}", *at.plain())

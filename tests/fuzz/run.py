@@ -97,6 +97,7 @@ class Fuzz:
                 while time.monotonic() < ends_at and rounds < rounds_max:
                     await self._round(connection, running)
                     rounds += 1
+                await self._drain(connection)
             self.check_worker()
             code = await self.worker.stop()
             if code != 0:
@@ -183,6 +184,13 @@ class Fuzz:
         if vanished:
             kinds = Counter(entry.what for entry in vanished)
             raise Broken(f"{len(vanished)} entries are neither decided nor dead letters: {kinds}")
+
+    async def _drain(self, connection: redis.asyncio.Redis) -> None:
+        """Let nobody send any more, and see all that was sent decided."""
+        for producer in self._honest:
+            await producer.turn.acquire()
+        for producer in self._honest:
+            await self._settled(connection, producer.shard)
 
     def check_worker(self) -> None:
         """Raises Broken where it or a session ended, or where it has taken too much memory."""

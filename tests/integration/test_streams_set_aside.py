@@ -84,6 +84,44 @@ async def test_highest_legal_id(producer: Desk, at: str) -> None:
             await created(producer, *made)
 
 
+@pytest.mark.parametrize("when", ["before the start", "while it is read"])
+async def test_highest_legal_id_with_others_behind_it(producer: Desk, when: str) -> None:
+    """Of an id that the ledger cannot store only the second part; so Redis takes more after it."""
+    made = [await add(producer)] if when == "before the start" else []
+    for ms in (4_000_000_000_000, 5_000_000_000_000):
+        made += [await add(producer, f"{ms}-{TOP}")] if when == "before the start" else []
+    async with spoiling(producer):
+        for ms in (6_000_000_000_000, 7_000_000_000_000):
+            made += [await add(producer, f"{ms}-{TOP}"), await add(producer)]
+        await created(producer, *made)
+        await created(producer, await add(producer))
+
+
+async def test_highest_legal_id_below_the_position_with_others_behind_it(producer: Desk) -> None:
+    async with spoiling(producer):
+        await created(producer, await add(producer, "5000000000000-0"))
+        await producer.redis.delete(producer.stream())
+        made = [await add(producer, f"7-{TOP}"), await add(producer), await add(producer)]
+        await created(producer, *made)
+
+
+async def test_dead_letters_of_one_id_are_kept_each(producer: Desk) -> None:
+    """As a stream is begun anew an id can come again, for something else."""
+    async with spoiling(producer):
+        for place in range(6):
+            entry_id, fields = f"{TOP}-{TOP}" if place < 3 else "5-5", {"x": f"{place}"}
+            await producer.redis.delete(producer.stream())
+            await producer.redis.xadd(producer.stream(), fields, id=entry_id)
+            await until(partial(is_empty, producer), "the entry to be decided")
+        letters = await buried(producer, 6)
+        assert len({row["fields"][1] for row in letters}) == 6
+
+
+async def is_empty(producer: Desk) -> bool:
+    names = [producer.stream(), f"{producer.stream()}:poisoned"]
+    return not any([await producer.redis.xlen(name) for name in names])
+
+
 @pytest.mark.parametrize("kind", ["string", "list", "hash"])
 @pytest.mark.parametrize("when", ["before the start", "while it is read"])
 async def test_key_of_another_type(producer: Desk, kind: str, when: str) -> None:

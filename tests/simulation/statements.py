@@ -185,11 +185,18 @@ async def insert_dead_letters(run: Any, *columns: list[Any]) -> list[Row]:
 
 
 async def letters_there(run: Any, *columns: list[Any]) -> list[Row]:
-    there = {
-        tuple(row[name] for name in _LETTER[:4]): row
+    wanted = set(zip(*columns, strict=True))
+    names = (*_LETTER[:4], "fields")
+    return [
+        {name: row[name] for name in names}
         for row in run.table("dead_letters").all(run.snapshot)
-    }
-    return [there[key] for key in zip(*columns, strict=True) if key in there]
+        if any(
+            (shard, ms, seq) == (row["shard"], row["ms"], row["seq"])
+            and row["generation"] >= generation
+            and (row["generation"] - generation) % 4 == 0
+            for shard, generation, ms, seq in wanted
+        )
+    ]
 
 
 async def reserve_number(run: Any) -> list[Row]:

@@ -262,6 +262,16 @@ async def test_dead_letters_keep_each_its_fields(side: Side) -> None:
     ]
 
 
+async def test_dead_letters_of_one_id_are_seen_in_every_generation_they_are_in(side: Side) -> None:
+    one = await side.connect()
+    for generation, content in ((0, b"1"), (4, b"2"), (5, b"3")):
+        letter = [0], [generation], [5], [0], ["x"], [1, 1], [b"a", content], 7
+        await run(one, "insert_dead_letters", *letter)
+    for asked, seen in ((0, [0, 4]), (4, [4]), (1, [5]), (8, [])):
+        there = await run(one, "letters_there", [0, 0], [asked] * 2, [5, 5], [0, 0])
+        assert sorted(row["generation"] for row in there) == seen
+
+
 async def test_changes_of_owners_are_told_once_they_are_committed(side: Side) -> None:
     one, two = await side.connect(), await side.connect()
     worker = await side.worker(one)

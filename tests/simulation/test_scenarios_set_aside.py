@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from engine.book.book import Book
+from engine.worker.bounds import SET_ASIDE_MAX, SET_ASIDE_SECONDS
 from tests.simulation.scenes import Scene, scenario
 
 
@@ -51,7 +52,7 @@ async def test_an_entry_that_postgres_refuses_is_found_and_set_aside(scene: Scen
     beside = [await scene.push(1, scene.transfer(c, b, 1)) for _ in range(5)]
     gate.open()
     for request in [first, *before, *after, *beside]:
-        assert await scene.answer(request) == ["created"]
+        assert await scene.answer(request, 3 * SET_ASIDE_SECONDS) == ["created"]
     assert await scene.answer(wrong) is None
     assert scene.count("dead_letters") == len(scene.set_aside) == 1
     assert scene.count("spent") == 86
@@ -81,6 +82,36 @@ async def test_a_dead_letter_that_breaks_the_one_who_buries_it_is_set_aside_too(
     scene.log.run("XADD", "engine:transfers:{0000}", "*", "json", "unspeakable")
     assert await scene.ask(0, scene.transfer(a, b, 1)) == ["created"]
     assert scene.count("dead_letters") == 1
+    assert worker.worker.statistics.sessions == 1
+
+
+@scenario(shard_count=2)
+async def test_where_every_entry_of_a_stream_fails_it_stands_and_others_go_on(
+    scene: Scene,
+) -> None:
+    """It is no entry's fault then: few are dead letters, and the others are decided later."""
+    scene.may_set_aside = True
+    a, b, c = scene.account(0), scene.account(0), scene.account(1)
+    worker = await scene.worker("worker")
+    gate = scene.before("flush_small", worker)
+    first = await scene.push(0, scene.transfer(a, b, 1))
+    await scene.reached(gate)
+    bad = [scene.transfer(a, b, 1) for _ in range(3 * SET_ASIDE_MAX)]
+    for transfer in bad:
+        writing = "flush_small", "COPY spent"
+        scene.database.triggers.append(refusing(id_of(transfer), *writing))
+    wrong = [await scene.push(0, transfer) for transfer in bad]
+    gate.open()
+    assert await scene.answer(first) == ["created"]
+    unread = worker.worker.statistics.unread
+    await scene.until(lambda: 0 in unread, "the stream to stand")
+    assert "cannot be decided" in unread[0].reason
+    assert scene.count("dead_letters") == SET_ASIDE_MAX
+    assert await scene.ask(1, scene.transfer(c, b, 1)) == ["created"]
+    scene.database.triggers.clear()
+    for request in wrong[SET_ASIDE_MAX:]:
+        assert await scene.answer(request, 3 * SET_ASIDE_SECONDS) == ["created"]
+    assert scene.count("dead_letters") == SET_ASIDE_MAX
     assert worker.worker.statistics.sessions == 1
 
 
@@ -124,7 +155,7 @@ def test_a_defect_in_deciding_one_entry_sets_aside_that_entry(
         wrong = await scene.push(0, scene.transfer(a, b, 666))
         asked = [await scene.push(0, scene.transfer(a, b, 1)) for _ in range(9)]
         for request in asked:
-            assert await scene.answer(request) == ["created"]
+            assert await scene.answer(request, 3 * SET_ASIDE_SECONDS) == ["created"]
         assert await scene.answer(wrong) is None
         assert worker.worker.statistics.sessions == 1
 

@@ -1,0 +1,27 @@
+"""How many entries of a stream may be set aside for want of an explanation, before it stands.
+
+An entry that cannot be decided is set aside, so that it stops nobody. Where it is not the entry
+that is at fault, as with a defect of our own or a trigger on a table, every entry would be:
+then the stream stands, loudly, and is tried again by itself.
+"""
+
+from collections import deque
+
+from engine.worker.bounds import SET_ASIDE_MAX, SET_ASIDE_SECONDS
+
+
+class SetAsideLimit:
+    """What was set aside of each shard, and when; it outlives sessions."""
+
+    def __init__(self) -> None:
+        self._times: dict[int, deque[float]] = {}
+
+    def take(self, shard: int, now: float) -> bool:
+        """Whether one more may be set aside; then it is counted. `now` in seconds."""
+        times = self._times.setdefault(shard, deque())
+        while times and times[0] <= now - SET_ASIDE_SECONDS:
+            times.popleft()
+        if len(times) >= SET_ASIDE_MAX:
+            return False
+        times.append(now)
+        return True
