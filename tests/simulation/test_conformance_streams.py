@@ -122,7 +122,7 @@ async def test_what_is_below_a_position_and_a_stream_that_went_back_are_found(
     await streams.remove([below])
     assert await recovery.look({0: position}) == {0: Look(is_behind=True)}
     assert await recovery.look({0: Position(4)}) == {0: Look()}
-    assert not await recovery.end_stream(0)
+    assert not await recovery.end_stream(0, Position(4))
     await streams.answer([(f"{prefix}:answers:a".encode(), {b"request": b"1"})])
     [[answer]] = await client.send([("XRANGE", f"{prefix}:answers:a", "-", "+")])
     assert answer[1] == [b"request", b"1"]
@@ -142,8 +142,8 @@ async def test_a_stream_whose_ids_have_ended_is_called_otherwise(connect: Any) -
         await client.send([("XADD", name, entry_id, "json", entry_id)])
     with pytest.raises(KeyRefusedError):
         await recovery.last_entry(0, Position(4))
-    assert await recovery.end_stream(0)
-    assert not await recovery.end_stream(0)
+    assert await recovery.end_stream(0, Position(4))
+    assert not await recovery.end_stream(0, Position(4))
     assert (await recovery.look({0: Position(4)}))[0].has_ended
     found = []
     while entries := await recovery.read_ended(0, Position(4, 3)):
