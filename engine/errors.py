@@ -97,3 +97,16 @@ class RefusedError(TryAgainError):
 
 class InvariantBroken(EngineError):  # noqa: N818 - a statement, not an error among others
     """Ask an operator: something that cannot happen did. The process stops."""
+
+
+def errors_of(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """The errors of a group and of the groups in it."""
+    errors: list[BaseException] = []
+    stack: list[BaseException] = [group]
+    while stack:
+        error = stack.pop()
+        if isinstance(error, BaseExceptionGroup):
+            stack.extend(error.exceptions)
+        else:
+            errors.append(error)
+    return errors

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, TypeAlias
 import typer
 
 from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
-from engine.commands.flows import Timeout, parse_flow, plain, show_rows, with_client
+from engine.commands.flow_client import Timeout, parse_flow, plain, show_rows, with_client
 from engine.commands.screen import Json, out, print_json, print_json_lines
 from engine.flows.client import FlowClient
 from engine.servers import Addresses

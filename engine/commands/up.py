@@ -17,7 +17,7 @@ from engine.commands.crew import (
     parse_listen,
     run_until_signal,
 )
-from engine.commands.flows import CodeFile, functions_of, make_worker
+from engine.commands.flow_worker import CodeFile, functions_of, make_worker
 from engine.commands.init import ShardCount
 from engine.commands.logs import LogLevel, configure_logs
 from engine.commands.own_servers import prepare, run_watched, running_servers, term_as_interrupt

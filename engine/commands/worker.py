@@ -15,7 +15,7 @@ from engine.commands.crew import (
     parse_shards,
     run_until_signal,
 )
-from engine.commands.flows import CodeFile, functions_of, make_worker
+from engine.commands.flow_worker import CodeFile, functions_of, make_worker
 from engine.commands.logs import LogLevel, configure_logs
 from engine.commands.screen import Json, out, print_json, run_busy_loop
 from engine.errors import ConfigurationError

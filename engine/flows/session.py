@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from engine.errors import TryAgainError
+from engine.errors import TryAgainError, errors_of
 from engine.flows.calls import Calls
 from engine.flows.desk import Desk
 from engine.flows.happenings import Happening
@@ -180,12 +180,5 @@ class FlowSession:
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The one error to act upon: one that is not passing before those that are."""
-    errors: list[BaseException] = []
-    stack: list[BaseException] = [group]
-    while stack:
-        error = stack.pop()
-        if isinstance(error, BaseExceptionGroup):
-            stack.extend(error.exceptions)
-        else:
-            errors.append(error)
+    errors = errors_of(group)
     return next((e for e in errors if not isinstance(e, TryAgainError)), errors[0])

@@ -16,6 +16,7 @@ from engine.errors import (
     EngineError,
     InvariantBroken,
     TryAgainError,
+    errors_of,
 )
 from engine.settings import WorkerSettings
 from engine.store.ledger_checks import CHECK_SECONDS
@@ -99,6 +100,9 @@ class Session:
     async def run(self) -> None:
         """Work until the worker stops, or until a server is away; see `Worker.run`."""
         self._statistics.sessions += 1
+        host = asyncio.current_task()
+        assert host is not None
+        cancels = host.cancelling()
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._send_heartbeats)
@@ -117,6 +121,9 @@ class Session:
                     await self._replier.await_told()
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
+            # What breaks on the way out of a cancellation is not what ended it.
+            if host.cancelling() > cancels:
+                raise asyncio.CancelledError from group
             raise _gravest(group) from group
         finally:
             with anyio.CancelScope(shield=True):
@@ -244,14 +251,7 @@ class Session:
 
 def _gravest(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The one error of several to act upon."""
-    errors: list[BaseException] = []
-    stack: list[BaseException] = [group]
-    while stack:
-        error = stack.pop()
-        if isinstance(error, BaseExceptionGroup):
-            stack.extend(error.exceptions)
-        else:
-            errors.append(error)
+    errors = errors_of(group)
     for kind in (InvariantBroken, ConfigurationError, TryAgainError, EngineError):
         for error in errors:
             if isinstance(error, kind):
