@@ -178,6 +178,8 @@ MUTATIONS = [
     Mutation("deciding/few.py", "return is_within and not (book.flags[away] & CREDIT_LIMIT).any()", "return is_within", "tests/unit/test_few.py"),
     Mutation("deciding/few.py", " or batch.frozen is not None", "", "tests/unit/test_few.py"),
     Mutation("worker/session.py", "            if host.cancelling() > cancels:\n", "            if False:\n", "tests/integration/test_cancelled.py"),
+    Mutation("worker/repair.py", "            self._check_standing(shard)\n", "", "tests/simulation/test_scenarios_redis.py"),
+    Mutation("worker/repair.py", "len(arrival.rows) and known", "known", "tests/simulation/test_scenarios_redis.py"),
     Mutation("worker/attempts.py", "passes = isinstance(error, FundsArrivedError | LockHeldError)", "passes = False", "tests/unit/test_attempts.py"),
     Mutation("store/driver_errors.py", "return LockHeldError(f", "return BookStandsError(f", "tests/integration/test_set_aside.py"),
     Mutation("worker/chain.py", "            self.in_flight.cancel()\n", "            pass\n", "tests/integration/test_set_aside.py"),

@@ -288,7 +288,8 @@ class Repair:
         waiting = await self._store.waiting.find_kept(shard, fields)
         undecided = []
         for arrival in arrivals:
-            decided = arrival.request and known.issuperset(arrival.rows["id"].tolist())
+            # Of one without transfers nothing is kept: whether it was answered nobody knows.
+            decided = len(arrival.rows) and known.issuperset(arrival.rows["id"].tolist())
             if not (decided or arrival.entry.position in waiting):
                 position = arrival.entry.position.entry_id
                 _log.warning("entry_below_position", shard=arrival.entry.shard, entry=position)

@@ -55,8 +55,7 @@ class Sent:
         ids = self._ids_of(by_name, fields)
         self.count += 1
         self.ids |= {str(uuid.UUID(bytes=each)) for each in ids or ()}
-        # Of no transfers an answer is all that is left, and an answer may be lost.
-        if ids is None or ids:
+        if request is not None or ids is None or ids:  # of nothing, for nobody, nothing is left
             place = int(ms), int(seq)
             self._open.append(SentEntry(shard, place, _digest(fields), request, ids, what))
 

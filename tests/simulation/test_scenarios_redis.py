@@ -6,8 +6,10 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
+from engine.worker.bounds import SET_ASIDE_MAX, SET_ASIDE_SECONDS
 from tests.simulation.log_server import Stream
 from tests.simulation.scenes import Scene, scenario
+from tests.simulation.test_scenarios_set_aside import id_of, refusing
 from tests.simulation.world import Append
 
 STREAM = b"engine:transfers:{0000}"
@@ -125,3 +127,42 @@ async def test_what_is_known_is_confirmed_before_it_is_deleted(scene: Scene) -> 
     gate.open()
     await scene.ready(second)
     assert not scene.log.streams[STREAM].entries
+
+
+@scenario()
+async def test_what_cannot_be_decided_below_the_position_is_not_deleted(scene: Scene) -> None:
+    """More fails than is set aside in a while: the rest stays in the stream until it can."""
+    scene.may_set_aside = True
+    a, b = scene.account(0), scene.account(0)
+    first = await scene.worker("first", [0])
+    assert await scene.ask(0, scene.transfer(a, b, 1)) == ["created"]
+    first.kill()
+    old_stream(scene)
+    bad = [scene.transfer(a, b, 1) for _ in range(3 * SET_ASIDE_MAX)]
+    for place, transfer in enumerate(bad):
+        add_by_hand(scene, f"6-{place}", transfer)
+        writing = "flush_small", "COPY spent"
+        scene.database.triggers.append(refusing(id_of(transfer), *writing))
+    second = await scene.worker("second")
+    unread = second.worker.statistics.unread
+    await scene.until(lambda: 0 in unread and "cannot be" in unread[0].reason, "it to stand")
+    scene.database.triggers.clear()
+    kept = 3 * SET_ASIDE_MAX - SET_ASIDE_MAX
+    await scene.until(
+        lambda: scene.balance(b)[3] == 1 + kept, "what is left to be decided", 3 * SET_ASIDE_SECONDS
+    )
+    assert scene.count("dead_letters") == SET_ASIDE_MAX
+
+
+@scenario()
+async def test_an_entry_without_transfers_below_the_position_is_answered(scene: Scene) -> None:
+    """Nothing of it is in the ledger by which it could be known."""
+    a, b = scene.account(0), scene.account(0)
+    first = await scene.worker("first", [0])
+    assert await scene.ask(0, scene.transfer(a, b, 1)) == ["created"]
+    first.kill()
+    old_stream(scene)
+    reply = b"engine:answers:nothing"
+    scene.log.run("XADD", STREAM, "6-0", "json", "[]", "reply", reply, "request", "nothing")
+    await scene.worker("second", [0])
+    await scene.until(lambda: reply in scene.log.streams, "an answer")
