@@ -13,6 +13,7 @@ from engine.flows.store import uuid_bytes
 from engine.flows.streams import FlowStreams, flow_stream
 from engine.flows.table import Table, read_table
 from engine.ledger.nouns import shard_of
+from engine.patience import within
 from engine.store.driver import connect
 from engine.store.driver_errors import translated
 from engine.store.statements import statement
@@ -141,7 +142,7 @@ class FlowClient:
                 entries.append((flow_stream(self._streams.prefix, kind, home), fields))
         await self._streams.send(entries)
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with within(self._timeout_seconds):
                 for piece, future in waited:
                     for place, outcome in zip(piece, await future, strict=True):
                         outcomes[place] = outcome
