@@ -264,6 +264,8 @@ MUTATIONS = [
     # What producers and people are told.
     Mutation("client/delivery.py", "not hmac.compare_digest(words[0], self._secret)", "False", f"{ANSWERS}::test_false_answers_to_a_stream_whose_name_is_known_are_let_be"),
     Mutation("client/delivery.py", "if len(outcomes) != len(outgoing):", "if False:", f"{ANSWERS}::test_an_answer_of_another_length_is_none"),
+    Mutation("streams/bounds.py", "SILENT_SECONDS_MAX: Final = 30.0", "SILENT_SECONDS_MAX: Final = 10.0", f"{REFUSES}::test_a_redis_that_does_one_thing_for_long_ends_no_session"),
+    Mutation("streams/connection.py", "socket.TCP_USER_TIMEOUT, milliseconds", "socket.TCP_USER_TIMEOUT, 0", f"{REFUSES}::test_a_link_that_is_dead_is_noticed_by_the_system"),
     Mutation("patience.py", "min(passed, TICK_SECONDS + LATE_SECONDS_MAX)", "passed", f"{ANSWERS}::test_time_in_which_the_callers_loop_was_busy_is_not_waited_for"),
     Mutation("patience.py", "self._is_late = passed > TICK_SECONDS + LATE_SECONDS_MAX and not self._is_late", "self._is_late = False", PATIENCE),
     Mutation("patience.py", " and not self._is_late", "", PATIENCE),
