@@ -264,6 +264,10 @@ MUTATIONS = [
     # What producers and people are told.
     Mutation("client/delivery.py", "not hmac.compare_digest(words[0], self._secret)", "False", f"{ANSWERS}::test_false_answers_to_a_stream_whose_name_is_known_are_let_be"),
     Mutation("client/delivery.py", "if len(outcomes) != len(outgoing):", "if False:", f"{ANSWERS}::test_an_answer_of_another_length_is_none"),
+    Mutation("worker/locked_decider.py", "if self._limit.take(HOLDS, now):", "if True:", "tests/simulation/test_scenarios_set_aside.py"),
+    Mutation("worker/flush_builder.py", " or self.do_holds_stand:", ":", "tests/simulation/test_scenarios_set_aside.py"),
+    Mutation("store/client_store.py", "            if is_in_doubt:\n", "            if False:\n", f"{TOLD}::test_accounts_whose_creation_is_in_doubt_are_unknown_and_asked_for_again"),
+    Mutation("errors.py", "class CommitInDoubtError(OutcomeUnknownError)", "class CommitInDoubtError(TryAgainError)", f"{TOLD}::test_accounts_whose_creation_is_in_doubt_are_unknown_and_asked_for_again"),
     Mutation("streams/bounds.py", "SILENT_SECONDS_MAX: Final = 30.0", "SILENT_SECONDS_MAX: Final = 10.0", f"{REFUSES}::test_a_redis_that_does_one_thing_for_long_ends_no_session"),
     Mutation("streams/connection.py", "socket.TCP_USER_TIMEOUT, milliseconds", "socket.TCP_USER_TIMEOUT, 0", f"{REFUSES}::test_a_link_that_is_dead_is_noticed_by_the_system"),
     Mutation("patience.py", "min(passed, TICK_SECONDS + LATE_SECONDS_MAX)", "passed", f"{ANSWERS}::test_time_in_which_the_callers_loop_was_busy_is_not_waited_for"),

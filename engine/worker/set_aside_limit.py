@@ -2,12 +2,17 @@
 
 An entry that cannot be decided is set aside, so that it stops nobody. Where it is not the entry
 that is at fault, as with a defect of our own or a trigger on a table, every entry would be:
-then the stream stands, loudly, and is tried again by itself.
+then the stream stands, loudly, and is tried again by itself. So it is with holds that cannot
+expire: beyond the limit none is tried for a while, and transfers go on.
 """
 
 from collections import deque
+from typing import Final
 
 from engine.worker.bounds import SET_ASIDE_MAX, SET_ASIDE_SECONDS
+
+HOLDS: Final = -1
+"""In the place of a shard: the holds of all of them that cannot expire."""
 
 
 class SetAsideLimit:
