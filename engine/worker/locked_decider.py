@@ -78,7 +78,7 @@ class LockedDecider:
         """
         now = asyncio.get_running_loop().time()
         if expiries_max is None:
-            expiries_max = 0 if self._builder.do_holds_stand else EXPIRIES_MAX
+            expiries_max = 0 if self._builder.skipped.all_stand else EXPIRIES_MAX
         result = await decide_locked(
             self._store,
             arrivals,
@@ -161,12 +161,12 @@ class LockedDecider:
             self._builder.skipped[hold[1]] = hold[0]
             _log.error("hold_set_aside", hold=hold[1].hex(), reason=reason)
         else:
-            self._builder.holds_stand_until = now + SET_ASIDE_SECONDS
+            self._builder.skipped.stand_until = now + SET_ASIDE_SECONDS
             _log.error("holds_stand", seconds=SET_ASIDE_SECONDS, reason=reason)
 
     async def _next_hold(self) -> tuple[int, bytes] | None:
         """When and which hold is to expire next, if one is due that was not set aside."""
-        if self._builder.do_holds_stand:
+        if self._builder.skipped.all_stand:
             return None
         skipped = self._builder.skipped
         since = {

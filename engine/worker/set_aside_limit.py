@@ -6,6 +6,7 @@ then the stream stands, loudly, and is tried again by itself. So it is with hold
 expire: beyond the limit none is tried for a while, and transfers go on.
 """
 
+import asyncio
 from collections import deque
 from typing import Final
 
@@ -30,3 +31,17 @@ class SetAsideLimit:
             return False
         times.append(now)
         return True
+
+
+class SkippedHolds(dict[bytes, int]):
+    """Holds that cannot expire, and when they should have: nothing after that is resolved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stand_until = 0.0
+        """No hold at all expires before, by the loop's clock: too many of them could not."""
+
+    @property
+    def all_stand(self) -> bool:
+        """Whether no hold is to expire now."""
+        return asyncio.get_running_loop().time() < self.stand_until

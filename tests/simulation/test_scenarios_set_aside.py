@@ -148,7 +148,7 @@ async def test_where_every_hold_fails_to_expire_few_are_set_aside_and_transfers_
         writing = "flush_small", "COPY resolutions"
         scene.database.triggers.append(refusing(id_of(hold), *writing))
     builder = worker.worker._session._pipeline._builder
-    await scene.until(lambda: builder.do_holds_stand, "expiry to stand")
+    await scene.until(lambda: builder.skipped.all_stand, "expiry to stand")
     assert len(builder.skipped) == SET_ASIDE_MAX
     assert await scene.ask(0, scene.transfer(a, b, 1)) == ["created"]
     assert len(builder.skipped) == SET_ASIDE_MAX
