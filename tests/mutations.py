@@ -333,6 +333,31 @@ MUTATIONS += [
     Mutation("flows/batch.py", "        if before is not None:\n            return self._again(before, written, body)\n", "", FLOWS),
 ]  # fmt: skip
 
+CHAIN = "tests/integration/test_chain.py"
+CHAIN_OF_FREEZES = "tests/integration/test_chain_of_freezes.py"
+MUTATIONS += [
+    # The chain: what is in it, what it is made of, and that it is made again.
+    Mutation("verify/chain.py", 'if digest_of(content, flush["form"]) != flush["digest"]:', "if False:", CHAIN),
+    Mutation("verify/chain.py", 'if flush["link"] != link:', "if False:", CHAIN),
+    Mutation("verify/chain.py", 'if row["seal"] is not None and row["seal"] != seal:', "if False:", CHAIN),
+    Mutation("verify/chain.py", 'return "" if sealed == flush["seals"] else', 'return "" if True else', CHAIN),
+    Mutation("verify/chain.py", 'return "" if made == flush["digest"] else', 'return "" if True else', CHAIN),
+    Mutation("verify/chain.py", 'if self._freezes.get(flush["other"]) == flush["digest"]:', "if True:", CHAIN_OF_FREEZES),
+    Mutation("verify/chain.py", "sorted(self._freezes.keys() - self._chained)", "()", CHAIN_OF_FREEZES),
+    Mutation("verify/chain.py", "            if found != head.link:\n", "            if False:\n", CHAIN),
+    Mutation("verify/chain.py", "if kept.definitions != self.now.definitions:", "if False:", CHAIN),
+    Mutation("verify/chain_rows/spent.sql", "ORDER BY number", "ORDER BY id", CHAIN),
+    Mutation("store/flush_writer.py", "if flush.waiting or flush.released:\n        content", "if False:\n        content", CHAIN_OF_FREEZES),
+    Mutation("store/ownership.py", "digest = digest_of_change(shards, former, worker)", "digest = None", CHAIN),
+    Mutation("store/ownership.py", 'named = number if kind == "claim" else None', "named = None", CHAIN),
+    Mutation("store/queries/flushes/fence.sql", "ledger.seals_of($10::bigint[])", "NULL", CHAIN),
+    Mutation("store/queries/flushes/flush_small.sql", "ledger.seals_of($47::bigint[])", "NULL", CHAIN),
+    Mutation("store/migrations/0017_chain_of_freezes.sql", "        NEW.form := 2;\n        SELECT ledger.digest_of_freeze(f) INTO NEW.digest FROM ledger.freezes f WHERE f.freeze_number = NEW.other;\n", "        NULL;\n", CHAIN_OF_FREEZES),
+    Mutation("store/migrations/0017_chain_of_freezes.sql", "before || uuid_send(NEW.worker)", "uuid_send(NEW.worker)", CHAIN_OF_FREEZES),
+    Mutation("store/migrations/0017_chain_of_freezes.sql", " || coalesce(named, none)\n", " || none\n", CHAIN_OF_FREEZES),
+    Mutation("book/content.py", "    if form > 1:\n", "    if form > 2:\n", "tests/unit/test_content.py"),
+]  # fmt: skip
+
 
 def is_noticed(mutation: Mutation) -> bool:
     """Whether the test fails once the change is made."""

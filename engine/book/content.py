@@ -12,14 +12,18 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
+from msgspec.structs import astuple
 
 from engine.book.columns import SPENT, Decision, Postings
 from engine.book.runs import joined, raw
 from engine.ledger.nouns import Position
 from engine.wire.layout import TRANSFER
 
-FORM: Final = 1
-"""The newest, in which flushes are written."""
+FORM: Final = 2
+"""The newest, in which flushes are written: form 1, and then what waits for a thaw."""
+
+FORMS: Final = (1, FORM)
+"""All that there ever were."""
 
 Columns: TypeAlias = Sequence[npt.NDArray[Any]]
 
@@ -64,8 +68,21 @@ class Letter(NamedTuple):
     fields: Sequence[bytes]
 
 
+class Parked(NamedTuple):
+    """An entry that waits for a thaw, as it is kept."""
+
+    shard: int
+    position: Position
+    original: Position | None
+    freeze: int
+    size: int
+    ids: Sequence[bytes]
+    digest: bytes
+    fields: Sequence[bytes]
+
+
 class Content(NamedTuple):
-    """What a flush wrote: the columns of each section, and dead letters."""
+    """What a flush wrote: the columns of each section, dead letters, and what waits or waited."""
 
     created: Columns
     refused: Columns
@@ -74,25 +91,63 @@ class Content(NamedTuple):
     resolutions: Columns
     positions: Columns
     letters: Sequence[Letter] = ()
+    parked: Sequence[Parked] = ()
+    released: Sequence[tuple[int, Position]] = ()
 
 
-def digest_of(content: Content) -> bytes:
-    """The digest of what a flush wrote, 32 bytes; in the newest form."""
+def digest_of(content: Content, form: int = FORM) -> bytes:
+    """The digest of what a flush wrote, 32 bytes.
+
+    Args:
+        content: All of it.
+        form: The form to make it in: form 1 has nothing of what waits.
+    """
     hasher = blake3()
     for columns, section in zip(content[:6], SECTIONS, strict=True):
         hasher.update(len(columns[0]).to_bytes(8, "little"))
         for column, (_, kind) in zip(columns, section, strict=True):
             hasher.update(_bytes_of(column, kind))
     letters = sorted(content.letters, key=lambda letter: (letter.shard, letter.position))
-    hasher.update(len(letters).to_bytes(8, "little"))
-    for letter in letters:
-        at = letter.position
-        numbers = np.array([letter.shard, at.generation, at.ms, at.seq], "<i8")
-        parts = [letter.reason.encode(), *letter.fields]
-        hasher.update(numbers.tobytes() + len(parts).to_bytes(8, "little"))
+    _add_entries(
+        hasher,
+        [
+            ([letter.shard, *astuple(letter.position)], [letter.reason.encode(), *letter.fields])
+            for letter in letters
+        ],
+    )
+    if form > 1:
+        _add_waiting(hasher, content)
+    return hasher.digest()
+
+
+def _add_waiting(hasher: Any, content: Content) -> None:
+    """What waits from then on, and what waited; in the order of entries."""
+    parked = sorted(content.parked, key=lambda entry: (entry.shard, entry.position))
+    _add_entries(
+        hasher,
+        [
+            (
+                [
+                    *(entry.shard, *astuple(entry.position)),
+                    *astuple(entry.original or Position()),
+                    *(entry.freeze, entry.size, len(entry.ids)),
+                ],
+                [entry.digest, *entry.ids, *entry.fields],
+            )
+            for entry in parked
+        ],
+    )
+    released = sorted(content.released)
+    _add_entries(hasher, [([shard, *astuple(at)], []) for shard, at in released])
+
+
+def _add_entries(hasher: Any, entries: Sequence[tuple[list[int], list[bytes]]]) -> None:
+    """Entries of streams, each numbers and parts of any length."""
+    hasher.update(len(entries).to_bytes(8, "little"))
+    for numbers, parts in entries:
+        hasher.update(np.array(numbers, "<i8").tobytes() + len(parts).to_bytes(8, "little"))
         for part in parts:
             hasher.update(len(part).to_bytes(8, "little") + part)
-    return hasher.digest()
 
 
 def digest_of_change(shards: Iterable[int], former: bytes, worker: bytes) -> bytes:

@@ -6,6 +6,7 @@ from engine.book.columns import NO_POSTINGS, Postings
 from engine.book.content import (
     Content,
     Letter,
+    Parked,
     content_of,
     digest_of,
     digest_of_change,
@@ -15,6 +16,9 @@ from engine.book.content import (
 )
 from engine.ledger.nouns import Position
 
+PARKED = Parked(
+    3, Position(0, 4, 5), Position(0, 4, 4), 77, 9, [bytes(16)], b"d" * 32, [b"json", b"{}"]
+)
 EMPTY = content_of([], NO_POSTINGS, {}, {}, [])
 
 
@@ -30,15 +34,18 @@ def some() -> Content:
         (ids, ids, np.array([1, 2, 3], np.uint8)),
         positions_of([(3, 0, 5, 6, 7), (4, 1, 2**62, 0, 9)]),
         [Letter(2, Position(0, 1, 2), "unreadable", [b"json", b"{"])],
+        [PARKED],
+        [(5, Position(1, 2, 3))],
     )  # fmt: skip
 
 
 def test_form_one_is_what_it_was() -> None:
     assert (
-        digest_of(EMPTY).hex() == "16f7d7f185c197029deb76de81b3c86ac70a01af8ae32cc73b59d6cd049cee87"
+        digest_of(EMPTY, 1).hex()
+        == "16f7d7f185c197029deb76de81b3c86ac70a01af8ae32cc73b59d6cd049cee87"
     )
     assert (
-        digest_of(some()).hex()
+        digest_of(some(), 1).hex()
         == "2b288bfe6347fd82f0bc2fc3fb2e894d38f86688e8779c13655c7024c9cada18"
     )
     assert (
@@ -64,6 +71,32 @@ def test_every_column_counts() -> None:
         Letter(2, Position(0, 1, 2), "unreadable", [b"json{"]),
     ):
         assert digest_of(some()._replace(letters=[letter])) not in seen
+
+
+def test_form_two_is_what_it_was() -> None:
+    assert (
+        digest_of(EMPTY, 2).hex()
+        == "6b5ebda810f46d5d5f2d8bd5e8354c4d376a98b95ca3cfb2d4444ad675737c8e"
+    )
+    assert (
+        digest_of(some(), 2).hex()
+        == "979ce433dfbd270d3cfe71a3db27519dab2525278dff54cfd7ad845f7d37fa21"
+    )
+
+
+def test_all_of_what_waits_counts_in_form_two() -> None:
+    seen = {digest_of(some())}
+    alterations: list[dict[str, object]] = [
+        {"shard": 4}, {"position": Position(1, 4, 5)}, {"original": None},
+        {"original": Position(0, 4, 3)}, {"freeze": 78}, {"size": 10}, {"ids": []},
+        {"ids": [b"\1" * 16]}, {"digest": b"e" * 32}, {"fields": [b"json{}"]}, {"fields": []},
+    ]  # fmt: skip
+    for altered in alterations:
+        seen.add(digest_of(some()._replace(parked=[PARKED._replace(**altered)])))  # type: ignore[arg-type]
+    for released in ([], [(4, Position(1, 2, 3))], [(5, Position(1, 2, 4))]):
+        seen.add(digest_of(some()._replace(released=released)))
+    assert len(seen) == 1 + len(alterations) + 3
+    assert len({digest_of(some()._replace(parked=some().parked * n), 1) for n in range(3)}) == 1
 
 
 def test_letters_and_positions_are_in_an_order_of_their_own() -> None:
