@@ -308,6 +308,8 @@ FLOW_RULES = "tests/unit/test_flow_rules.py"
 FLOW_SEEDS = "tests/simulation/test_flow_seeds.py"
 FLOW_CHECKS = "tests/unit/test_flow_definitions.py"
 FLOWS = "tests/integration/test_flows.py"
+FLOW_EARLY = "tests/integration/test_flow_early.py"
+FLOW_SCHEDULES = "tests/integration/test_flow_schedules.py"
 MUTATIONS += [
     Mutation("flows/checks.py", 'if step.kind in {"void", "reverse", "end"} and point.unheard >= 0:', "if False:", FLOW_CHECKS),
     Mutation("flows/checks.py", "                if held.timeout_seconds:", "                if False:", FLOW_CHECKS),
@@ -331,6 +333,16 @@ MUTATIONS += [
     Mutation("flows/money.py", "        if outcome in SPENDS_ID:\n            return", "        if True:\n            return", FLOW_RULES),
     Mutation("flows/money.py", "user_data_64=int(reason),", "user_data_64=0,", FLOW_RULES),
     Mutation("flows/batch.py", "        if before is not None:\n            return self._again(before, written, body)\n", "", FLOWS),
+    Mutation("flows/early.py", "return self._kept[shard] + self._changes[shard] < EARLY_MAX", "return True", FLOW_EARLY),
+    Mutation("flows/loads.py", "        self.early_counts.load(await self._store.count_early(shards))", "        pass", FLOW_EARLY),
+    Mutation("store/migrations/0012_flows_schedules.sql", " AND e.received_at < clock_timestamp() - interval '90 days'", "", FLOW_EARLY),
+    Mutation("store/migrations/0012_flows_schedules.sql", "USING flows.flows f WHERE e.flow = ANY (started) AND f.id = e.flow", "WHERE e.flow = ANY (started)", FLOW_EARLY),
+    Mutation("flows/streams.py", "            if isinstance(answer, KeyRefusedError):\n                raise answer\n", "", FLOW_EARLY),
+    Mutation("flows/streams.py", 'if max(map(int, last.split(b"-"))) > ID_PART_MAX:', "if False:", FLOW_EARLY),
+    Mutation("flows/rounds.py", "came.heard.get(home, 0)", "max(came.heard.values(), default=0)", FLOW_EARLY),
+    Mutation("flows/schedules.py", "return scheduled_id(self.id, self.nominal)", "return scheduled_id(self.id, id(self))", FLOW_SCHEDULES),
+    Mutation("flows/schedules.py", 'if self.missed == "all" or', "if", FLOW_SCHEDULES),
+    Mutation("flows/schedules.py", 'if self.missed == "none" and now - last.at > MISSED:', "if False:", FLOW_SCHEDULES),
 ]  # fmt: skip
 
 CHAIN = "tests/integration/test_chain.py"
