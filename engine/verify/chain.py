@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from engine.book.content import FORM, digest_of, digest_of_change
+from engine.book.content import FORMS, digest_of, digest_of_change
 from engine.store.snapshot import snapshot
 from engine.verify.flush_contents import FlushRows, content_of_rows
 from engine.verify.heads import Heads, chain_query, heads_of
@@ -167,12 +167,12 @@ class _Checking:
             shards = [change["shard"] for change in rows.changes]
             made = digest_of_change(shards, former, worker)
             return "" if made == flush["digest"] else "its change of owner is not as it was written"
-        if flush["form"] != FORM:
+        if flush["form"] not in FORMS:
             return f"it is in a form that this program does not know: {flush['form']}"
         content, first = content_of_rows(rows)
         if content is None:
-            return "places in it are missing: rows were taken away"
-        if digest_of(content) != flush["digest"]:
+            return "rows of it were taken away, or are such as no flush writes"
+        if digest_of(content, flush["form"]) != flush["digest"]:
             return "what it wrote is not as it was written"
         seals = [self.seals.get(number, b"") for number in first]
         sealed = hashlib.sha256(b"".join(seals)).digest() if seals else None
