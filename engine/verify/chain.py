@@ -190,7 +190,7 @@ class _Checking:
             return f"it is in a form that this program does not know: {flush['form']}"
         content, first = content_of_rows(rows)
         if content is None:
-            return "places in it are missing: rows were taken away"
+            return "rows of it were taken away, or are such as no flush writes"
         if digest_of(content, flush["form"]) != flush["digest"]:
             return "what it wrote is not as it was written"
         seals = [self.seals.get(number, b"") for number in first]
