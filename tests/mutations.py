@@ -198,7 +198,6 @@ MUTATIONS = [
     Mutation("streams/entries.py", "        if ms > ID_PART_MAX or seq > ID_PART_MAX:", "        if False:", ASIDE + "::test_highest_legal_id"),
     Mutation("streams/reader.py", "        if isinstance(reply, EngineError):\n            return await self._read_singly(positions)", "        if isinstance(reply, EngineError):\n            raise reply", ASIDE + "::test_key_of_another_type"),
     Mutation("streams/reader.py", "            self._singly = 0 if self._count > 1 else SINGLY_READS\n            self._ask_for_less()\n            return await self._read_singly(positions)", "            raise reply", LARGE + "::test_giant_entry"),
-    Mutation("streams/connection.py", "self._silent_seconds = self._patience.time() - self._heard_at", "self._silent_seconds = self._loop.time() - self._heard_at", REFUSES + "::test_a_sender_outlives_a_long_step_of_this_process"),
     Mutation("streams/refusals.py", '    return NotNowError(f"Redis takes nothing now: {message}")\n', "    return ConfigurationError(message)\n", REFUSES + "::test_redis_refuses_for_a_while"),
     Mutation("streams/server_checks.py", "    if policy != POLICY:", "    if False:", BELONG + "::test_a_redis_that_forgets_is_refused"),
     Mutation("streams/server_checks.py", "bytes(found) != ledger_id.encode()", "False", BELONG + "::test_two_ledgers_on_one_prefix"),
