@@ -129,6 +129,19 @@ class Execution:
         await self.lock(name, key)
         self._replace(name, key, changes)
 
+    async def delete(self, name: str, key: Any) -> bool:
+        """Delete the row of a primary key, if it is there once its lock is had."""
+        if self.one(name, f"{name}_pkey", key) is None:
+            return False
+        await self.lock(name, key)
+        versions = self.table(name).by[f"{name}_pkey"].entries.get(key, ())
+        newest = next((version for version in versions if version.ended is None), None)
+        if newest is None:
+            return False
+        newest.ended = self.transaction
+        self.transaction.ended.append((self.table(name), newest))
+        return True
+
     def _replace(self, name: str, key: Any, changes: Row) -> None:
         table = self.table(name)
         newest = self._newest(name, key)
