@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.simulation.world import Participant, World
 
+
 class Faults:
     """The troubles of one world.
 

@@ -50,15 +50,19 @@ def run_flow_seed(seed: int) -> Run:
         try:
             loop.run_until_complete(_live(world, chance))
             check_errors(loop)
-            faults = faults_of(world)
-            if faults:
-                raise broken("flows", *faults)
+            _judge(world)
         except (Exception, StuckError) as failure:  # noqa: BLE001 - the run's result
             run.failure = failure
         finally:
             engine.flows.session.BLOCK_MS = block_ms
             loop.close()
     return run
+
+
+def _judge(world: FlowWorld) -> None:
+    faults = faults_of(world)
+    if faults:
+        raise broken("flows", *faults)
 
 
 async def _live(world: FlowWorld, chance: random.Random) -> None:
@@ -76,9 +80,7 @@ async def _live(world: FlowWorld, chance: random.Random) -> None:
         }  # fmt: skip
         await world.send(chance.randrange(count), [funds], "funds")
         flows = [_flow_id(chance) for _ in range(chance.choice([1, 2, 4, 8]))]
-        living = [
-            asyncio.ensure_future(world.live(flow, chance.randint(0, 120))) for flow in flows
-        ]
+        living = [asyncio.ensure_future(world.live(flow, chance.randint(0, 120))) for flow in flows]
         people = asyncio.ensure_future(world.see_to_reviews())
         await faults.run()
 

@@ -172,9 +172,10 @@ class FlowWorld(World):
                 except TimeoutError:
                     continue
                 except Exception as error:
-                    if not isinstance(error, ConnectionError) and "redis" not in type(
-                        error
-                    ).__module__:
+                    if (
+                        not isinstance(error, ConnectionError)
+                        and "redis" not in type(error).__module__
+                    ):
                         raise
                     await asyncio.sleep(0.2)
         finally:
@@ -236,7 +237,9 @@ class FlowWorld(World):
                 for attempt, truth in self.called
                 if attempt.key == item.key and truth in {"done", "refused"}
             ]
-            truth = before[0] if before else self.chance.choice(["done", "done", "refused", "again"])
+            truth = (
+                before[0] if before else self.chance.choice(["done", "done", "refused", "again"])
+            )
             attempt = Attempt(item.flow, (item.key, item.attempt), item.key)
             self.called.append((attempt, truth))
             told.append(truth if self.chance.random() < 0.8 else "unknown")

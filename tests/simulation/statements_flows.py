@@ -93,14 +93,16 @@ def _is_alive(run: Any, worker: bytes) -> bool:
 async def flows_change_owner(
     run: Any, shards: list[int], former: bytes, worker: bytes, number: int, me: bytes
 ) -> list[Row]:
-    changed = []
+    changed: list[int] = []
     is_release = former == me
     if is_release or not _is_alive(run, former):
-        for shard in sorted(shards):
+        changed = [
+            shard
+            for shard in sorted(shards)
             if await run.update(
                 "flows.owners", shard, {"worker": worker}, lambda row: row["worker"] == former
-            ):
-                changed.append(shard)
+            )
+        ]
     if changed:
         loser = worker if is_release else former
         row = {
@@ -201,9 +203,7 @@ async def flows_add_flows(run: Any, *columns: Any) -> list[Row]:
 
 async def flows_add_steps(run: Any, *columns: Any) -> list[Row]:
     *values, now, number = columns
-    names = (
-        "flow seq step state event attempt due_at transfer_id reference signal request detail"
-    )
+    names = "flow seq step state event attempt due_at transfer_id reference signal request detail"
     always = {"at": now, "number": number}
     return await _insert_all(run, "flows.steps", [r | always for r in _rows(names, *values)])
 
