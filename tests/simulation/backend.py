@@ -67,7 +67,8 @@ class Execution:
         try:
             for index in table.unique:
                 if await self._is_taken(index, row):
-                    refused = None if or_nothing else unique_violation(index.name, name)
+                    bare = index.name.rpartition(".")[2]
+                    refused = None if or_nothing else unique_violation(bare, name)
                     break
                 index.add(version)
                 entered.append(index)

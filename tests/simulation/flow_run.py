@@ -1,11 +1,13 @@
 """One run of flows from one seed: a world, its troubles, and an independent judgement."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import Sequence
 from typing import Any
 
 import engine.flows.session
+from engine.flows.journal import Row
 from engine.ledger.nouns import shard_of
 from tests.flow_judge import judge, judge_calls
 from tests.simulation.faults import Faults
@@ -114,6 +116,7 @@ def faults_of(world: FlowWorld) -> list[str]:
         *judge(world.table, journals, world.spent(), world.open_holds()),
         *judge_calls(world.called, world.table),
         *_judge_writers(world),
+        *_judge_late(world, journals),
     ]
     if world.rows("open"):
         faults.append(f"ended flows are kept as open: {world.rows('open')}")
@@ -126,6 +129,30 @@ def faults_of(world: FlowWorld) -> list[str]:
         if (answer == "cancelled") != ended:
             faults.append(f"told {answer}, and it ended with {journals[flow][-1].event}")
     Replay(world.database.commits)
+    return faults
+
+
+def _judge_late(world: FlowWorld, journals: dict[bytes, list[Row]]) -> list[str]:
+    """Nothing is late whose signal stood in its stream in time, unless Redis forgot it."""
+    faults = []
+    for flow, rows in journals.items() if not world.log_lost else ():
+        consumed: set[tuple[str, str]] = set()
+        for before, row in itertools.pairwise(rows):
+            step = world.table.steps[row.step]
+            if row.signal:
+                consumed.add((step.signal, row.reference))
+            if row.event != "late":
+                continue
+            waits = [row.step] if step.kind == "wait" else step.listens
+            for time, of, signal in world.arrived:
+                key = signal["name"], signal["message_id"]
+                heard = any(
+                    (world.table.steps[n].signal, signal["event"] in world.table.steps[n].branches)
+                    == (signal["name"], True)
+                    for n in waits
+                )
+                if heard and of == flow and time <= before.due_at and key not in consumed:
+                    faults.append(f"seq {row.seq} is late, and {key} had come")
     return faults
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from engine.flows.definition import Flow
 from engine.flows.journal import Row
 from engine.flows.money import Spent, nobody_id, unpack
 from engine.flows.store import FlowStore, row_of, spent_of
@@ -100,17 +101,24 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class FlowWorld(World):
-    """A world with one drawn definition and some flows of it."""
+    """A world with one definition, mostly a drawn one, and some flows of it.
 
-    def __init__(self, seed: int, shard_count: int) -> None:
+    Args:
+        seed: As of any world.
+        shard_count: Of the ledger.
+        flow: The definition, where it is not drawn.
+    """
+
+    def __init__(self, seed: int | None, shard_count: int, flow: Flow | None = None) -> None:
         super().__init__(seed, shard_count)
         self.chance = random.Random(f"flows {seed}")
-        self.flow = Programs(self.chance, seconds=SECONDS).draw()
-        self.table = self.flow.table()
+        self.table = (flow or Programs(self.chance, seconds=SECONDS).draw()).table()
         self.log.on_add.append(self._flow_added)
         self.faults: list[str] = []
         """What was told or sent and does not rest on anything."""
         self.called: list[tuple[Attempt, str]] = []
+        self.arrived: list[tuple[int, bytes, dict[str, Any]]] = []
+        """Signals by the stream of their flow's shard, and when they were added to it."""
         self.decided: dict[str, tuple[bytes, int, str, str]] = {}
         """By message, the flow, review, answer and author of a decision that was taken."""
         self.cancelled: dict[bytes, str] = {}
@@ -130,7 +138,7 @@ class FlowWorld(World):
 
     def define(self) -> None:
         """The definition as it stands in its table."""
-        accounts = {"transit": self.accounts_by_name["transit"]}
+        accounts = {name: self.accounts_by_name[name] for name in self.table.account_names}
         row = {
             "definition": 1,
             "name": self.table.name,
@@ -187,6 +195,12 @@ class FlowWorld(World):
             self._hear(by_name)
         elif b":transfers:" in name and b"bin" in by_name:
             self._check_asked(by_name[b"bin"])
+        elif b":signals:" in name:
+            for signal in msgspec.json.decode(by_name[b"json"]):
+                flow = uuid.UUID(signal["flow"]).bytes
+                home = shard_of(flow, self.database.shard_count)
+                if name == flow_stream(PREFIX, "signals", home).encode():
+                    self.arrived.append((self.database.clock(), flow, signal))
 
     def _hear(self, fields: Mapping[bytes, bytes]) -> None:
         request = fields[b"request"].decode()
