@@ -349,6 +349,8 @@ class FlowWorld(World):
             for by in people
         ]
         outcomes = await asyncio.gather(*acts)
+        if dict(zip(people, outcomes, strict=True)).get("starter") == "decided":
+            self.faults.append(f"review {flow} was decided by who started the flow")
         if outcomes.count("decided") > 1:
             self.faults.append(f"review {flow} {review['seq']} was decided twice")
 
