@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.bounds import MUTATED_SECONDS_MAX
+from tests.flow_mutations import FLOW_MUTATIONS
 from tests.simulation.safeguards import SAFEGUARDS
 
 ROOT = Path(__file__).parent.parent
@@ -302,47 +303,7 @@ MUTATIONS = [
     Mutation("streams/users.py", "+xlen %W~{{at}}:transfers:*", "+xlen +xread +xrange ~{{at}}:transfers:*", USERS + "::test_a_producer_adds_transfers_and_reads_its_own_answers"),
 ]  # fmt: skip
 MUTATIONS += [Mutation(*changed, SIMULATED) for changed in SAFEGUARDS.values()]
-
-FLOW_RULES = "tests/unit/test_flow_rules.py"
-FLOW_SEEDS = "tests/simulation/test_flow_seeds.py"
-FLOW_CHECKS = "tests/unit/test_flow_definitions.py"
-FLOWS = "tests/integration/test_flows.py"
-FLOW_EARLY = "tests/integration/test_flow_early.py"
-FLOW_SCHEDULES = "tests/integration/test_flow_schedules.py"
-MUTATIONS += [
-    Mutation("flows/checks.py", 'if step.kind in {"void", "reverse", "end"} and point.unheard >= 0:', "if False:", FLOW_CHECKS),
-    Mutation("flows/checks.py", "                if held.timeout_seconds:", "                if False:", FLOW_CHECKS),
-    Mutation("flows/checks.py", "        for hold in sorted(point.open):\n            name", "        for hold in ():\n            name", FLOW_CHECKS),
-    Mutation("flows/checks.py", "elif state.get(to) == 1:", "elif False:", FLOW_CHECKS),
-    Mutation("flows/turn.py", "            if signal.number in self.state.consumed:\n                continue\n", "", FLOW_RULES),
-    Mutation("flows/turn.py", "            if self.state.held:\n                self.stop", "            if False:\n                self.stop", FLOW_SEEDS),
-    Mutation("flows/turn.py", "if branch.limit and self.state.taken[row.step, row.event] > branch.limit", "if False", FLOW_RULES),
-    Mutation("flows/requests.py", "occurrence = state.visits.get(number, 0) + 1", "occurrence = 1", FLOW_RULES),
-    Mutation("flows/rules.py", "if last.due_at <= heard_until and", "if", FLOW_RULES),
-    Mutation("flows/answers.py", "if step.idempotent and last.attempt < step.attempts_max:", "if last.attempt < step.attempts_max:", FLOW_RULES),
-    Mutation("flows/answers.py", "elif turn.state.is_unsure:", "elif False:", FLOW_RULES),
-    Mutation("flows/answers.py", "or seq_of(asked) != seq", "", FLOW_RULES),
-    Mutation("flows/answers.py", "verdict.reason in VOID_DONE", "False", FLOW_RULES),
-    Mutation("flows/answers.py", '"over" if verdict.reason in HOLD_OVER else "open"', '"over"', FLOW_RULES),
-    Mutation("flows/people.py", "if decision.by and decision.by == turn.flow.started_by:", "if False:", FLOW_RULES),
-    Mutation("flows/people.py", 'if state.has_reached or last.state == "stopped":', "if False:", FLOW_RULES),
-    Mutation("flows/people.py", 'if last.state == "asked":\n        # Whether', "if False:\n        # Whether", FLOW_RULES),
-    Mutation("flows/people.py", "and newest > decision.seen:", "and False:", FLOW_RULES),
-    Mutation("flows/money.py", "if found.request == asked:", "if True:", FLOW_RULES),
-    Mutation("flows/money.py", "        if outcome in SPENDS_ID:\n            return", "        if True:\n            return", FLOW_RULES),
-    Mutation("flows/money.py", "user_data_64=int(reason),", "user_data_64=0,", FLOW_RULES),
-    Mutation("flows/batch.py", "        if before is not None:\n            return self._again(before, written, body)\n", "", FLOWS),
-    Mutation("flows/early.py", "return self._kept[shard] + self._changes[shard] < EARLY_MAX", "return True", FLOW_EARLY),
-    Mutation("flows/loads.py", "        self.early_counts.load(await self._store.count_early(shards))", "        pass", FLOW_EARLY),
-    Mutation("store/migrations/0012_flows_schedules.sql", " AND e.received_at < clock_timestamp() - interval '90 days'", "", FLOW_EARLY),
-    Mutation("store/migrations/0012_flows_schedules.sql", "USING flows.flows f WHERE e.flow = ANY (started) AND f.id = e.flow", "WHERE e.flow = ANY (started)", FLOW_EARLY),
-    Mutation("flows/streams.py", "            if isinstance(answer, KeyRefusedError):\n                raise answer\n", "", FLOW_EARLY),
-    Mutation("flows/streams.py", 'if max(map(int, last.split(b"-"))) > ID_PART_MAX:', "if False:", FLOW_EARLY),
-    Mutation("flows/rounds.py", "came.heard.get(home, 0)", "max(came.heard.values(), default=0)", FLOW_EARLY),
-    Mutation("flows/schedules.py", "return scheduled_id(self.id, self.nominal)", "return scheduled_id(self.id, id(self))", FLOW_SCHEDULES),
-    Mutation("flows/schedules.py", 'if self.missed == "all" or', "if", FLOW_SCHEDULES),
-    Mutation("flows/schedules.py", 'if self.missed == "none" and now - last.at > MISSED:', "if False:", FLOW_SCHEDULES),
-]  # fmt: skip
+MUTATIONS += [Mutation(*changed) for changed in FLOW_MUTATIONS]
 
 CHAIN = "tests/integration/test_chain.py"
 CHAIN_OF_FREEZES = "tests/integration/test_chain_of_freezes.py"
