@@ -55,6 +55,9 @@ COMMANDS: Final = {
         "engine.commands.freezes:freezes",
         "List what is frozen, by whom and why, and what waits for it.",
     ),
+    "console": Command(
+        "engine.commands.console:console", "Serve a console for browsers: see it all, and act."
+    ),
     "flows": Command("engine.commands.flows:flows_app", "Money movement in several steps."),
     "review": Command("engine.commands.review:review_app", "What flows ask people."),
     "verify": Command(
