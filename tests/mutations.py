@@ -260,7 +260,7 @@ MUTATIONS = [
     Mutation("store/migrations/0008_freezes.sql", "    IF EXISTS (\n            SELECT FROM (SELECT o.worker", "    IF false AND EXISTS (\n            SELECT FROM (SELECT o.worker", FREEZES + "::test_freeze_is_an_act_that_the_ledger_guards"),
     Mutation("store/migrations/0008_freezes.sql", "IF NEW.act = 'freeze' AND EXISTS", "IF false AND EXISTS", FREEZES + "::test_freeze_is_an_act_that_the_ledger_guards"),
     Mutation("store/freezes.py", '    older = [row["worker"] for row in owners if row["is_older"]]\n', "    older: list[bytes] = []\n", FREEZES + "::test_freeze_of_a_worker_of_an_older_program_is_refused"),
-    Mutation("commands/health.py", "None if waiting is None or shard.frozen_by else waiting.oldest_seconds", "None if waiting is None else waiting.oldest_seconds", FREEZES),
+    Mutation("operating/health.py", "None if waiting is None or shard.frozen_by else waiting.oldest_seconds", "None if waiting is None else waiting.oldest_seconds", FREEZES),
     Mutation("verify/checks/16_freezes.sql", "WHEN c.transfers > 0 THEN", "WHEN false THEN", BREAKS),
     # What producers and people are told.
     Mutation("client/delivery.py", "not hmac.compare_digest(words[0], self._secret)", "False", f"{ANSWERS}::test_false_answers_to_a_stream_whose_name_is_known_are_let_be"),
@@ -278,7 +278,7 @@ MUTATIONS = [
     Mutation("settings.py", "given or read_variable(PREFIX_VARIABLE) or PREFIX", "given or PREFIX", DOOR),
     Mutation("commands/sources.py", 'if unknown or "id" not in columns:', "if False:", f"{TOLD}::test_a_csv_without_a_header_is_an_error_that_says_so"),
     Mutation("commands/accounts.py", "if twice is not None:", "if False:", f"{TOLD}::test_a_key_that_stands_twice_in_an_account_is_refused"),
-    Mutation("commands/words.py", "if text.isprintable():", "if text:", f"{TOLD}::test_names_with_escapes_and_newlines_are_shown_written_out"),
+    Mutation("operating/phrases.py", "if text.isprintable():", "if text:", f"{TOLD}::test_names_with_escapes_and_newlines_are_shown_written_out"),
     Mutation("commands/screen.py", "sys.stdout.buffer.write(lines)", "sys.stdout.write(lines.decode())", f"{TOLD}::test_a_terminal_of_ascii_and_no_home_are_enough"),
     Mutation("store/reports.py", 'return "dead" if self.waits_for is None else "waiting"', 'return "dead"', f"{STATUS}::test_a_worker_that_waits_for_redis_is_not_called_dead"),
     Mutation("streams/strays.py", "names -= {stream_name(prefix, shard) for shard in range(shard_count)}", "names = set()", f"{STATUS}::test_entries_in_streams_that_nobody_reads_are_shown"),

@@ -58,6 +58,9 @@ COMMANDS: Final = {
     "flows": Command(
         "engine.commands.flow_schedules:flows_app", "Money movement in several steps."
     ),
+    "console": Command(
+        "engine.commands.console:console", "Serve a console for browsers: see it all, and act."
+    ),
     "review": Command("engine.commands.review:review_app", "What flows ask people."),
     "verify": Command(
         "engine.commands.verify:verify",

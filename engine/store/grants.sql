@@ -55,12 +55,15 @@ GRANT USAGE ON SCHEMA ledger, flows TO :reader;
 GRANT SELECT ON
     ledger.accounts, ledger.balances, ledger.dead_letters, ledger.declined, ledger.flushes,
     ledger.frozen, ledger.holds, ledger.letters, ledger.outcomes, ledger.postings, ledger.settings, ledger.shards,
-    ledger.transfers, ledger.waits, ledger.workers, flows.current, flows.unknown, flows.unmatched
+    ledger.transfers, ledger.waits, ledger.workers,
+    ledger.applied_plans, ledger.decisions, ledger.freeze_acts, ledger.leases, ledger.letter_history,
+    ledger.owner_changes, ledger.recorded_events, ledger.shard_loads, ledger.shard_moves,
+    ledger.shard_owners, ledger.shard_progress, ledger.verify_runs, ledger.versions, flows.current, flows.unknown, flows.unmatched
     TO :reader;
 GRANT EXECUTE ON FUNCTION
     ledger.flush_of_entry(integer, integer, bigint, bigint),
-    ledger.history(uuid, integer, timestamptz, bigint), ledger.postings_of(uuid),
-    ledger.why_declined(uuid),
+    ledger.history(uuid, integer, timestamptz, bigint), ledger.hold_counts(double precision),
+    ledger.postings_of(uuid), ledger.why_declined(uuid),
     -- Those that views are made of; they read nothing.
     ledger.legs_of(ledger.posted), ledger.little_endian(bytea, integer, integer),
     ledger.saturated(numeric), ledger.transfer_flags(integer), ledger.unsigned(bigint),
