@@ -1,4 +1,4 @@
-"""How durations, sizes and shards are written for people."""
+"""How durations, sizes, numbers and shards are written for people."""
 
 from collections.abc import Iterable
 
@@ -32,3 +32,8 @@ def describe_bytes(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+def describe_count(number: int, thing: str, things: str | None = None) -> str:
+    """So many things; `things` where they are no `thing` with an s."""
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"
