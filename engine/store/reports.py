@@ -62,6 +62,8 @@ class ShardReport(msgspec.Struct, frozen=True):
     """By whom it is frozen and why: its stream is not read."""
     parked: int = 0
     """Entries of it that wait for a thaw, off its stream."""
+    answer_seconds: float | None = None
+    """The slowest answer lately; None where there was none."""
 
 
 class WorkerReport(msgspec.Struct, frozen=True):

@@ -156,8 +156,8 @@ class Session:
         loop = asyncio.get_running_loop()
         while True:
             await self._store.ownership.heartbeat(self._settings.lease_seconds)
-            rates = self._statistics.load.rates(self._membership.owned, loop.time())
-            await self._store.ownership.record_loads(rates)
+            measured = self._statistics.load.measure(self._membership.owned, loop.time())
+            await self._store.ownership.record_loads(*measured)
             await asyncio.sleep(self._settings.lease_seconds / 3)
 
     async def _terminate_blockers(self) -> None:
