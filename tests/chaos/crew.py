@@ -21,12 +21,16 @@ class Crew:
 
     Args:
         ledger: Theirs.
+        postgres: The DSN of the server itself, where their links lead.
         say: Gets who starts.
         log: A file that gets what they log.
     """
 
-    def __init__(self, ledger: Ledger, say: Callable[[str], None], log: Path) -> None:
+    def __init__(
+        self, ledger: Ledger, postgres: str, say: Callable[[str], None], log: Path
+    ) -> None:
         self._ledger = ledger
+        self._postgres = postgres
         self._log = log
         self._say = say
         self._addresses: list[tuple[str, str]] = []
@@ -42,6 +46,7 @@ class Crew:
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(WORKERS):
                 to_postgres, dsn = await stack.enter_async_context(proxied(self._ledger.engine_dsn))
+                await to_postgres.point_at(self._postgres)
                 to_redis, url = await stack.enter_async_context(proxied(self._ledger.redis_url))
                 self.links.append((to_postgres, to_redis))
                 self._addresses.append((dsn, url))

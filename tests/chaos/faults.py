@@ -19,6 +19,7 @@ from tests.fuzz.attack import HOSTILE_ACCOUNTS, Attack
 from tests.fuzz.contents import Contents
 from tests.fuzz.sent import Sent
 from tests.ledgers import Ledger, until
+from tests.proxies import Proxy
 
 LASTS_SECONDS_MAX: Final = 8.0
 """Of one that ends by itself."""
@@ -39,6 +40,7 @@ class World:
         fleet: Of producers.
         chance: Where all is drawn from.
         say: Gets what is done.
+        front: Before Postgres, for all but workers, who have links of their own.
     """
 
     def __init__(
@@ -49,7 +51,10 @@ class World:
         fleet: Fleet,
         chance: random.Random,
         say: Callable[[str], None],
+        front: Proxy,
     ) -> None:
+        self.front = front
+        self.failovers = 0
         self.servers = servers
         self.ledger = ledger
         self.crew = crew

@@ -16,8 +16,9 @@ from typing import Any, Final
 
 import asyncpg
 
+import tests.chaos.failover_faults
 import tests.chaos.outer_faults
-import tests.chaos.storage_faults  # noqa: F401 - both add their own to FAULTS
+import tests.chaos.storage_faults  # noqa: F401 - they add their own to FAULTS
 from engine.ledger.nouns import stream_name
 from engine.servers import Servers
 from tests.bounds import CONDITION_SECONDS_MAX
@@ -33,6 +34,8 @@ from tests.fuzz.attack import HONEST_ACCOUNTS, HOSTILE_ACCOUNTS, PLAIN_ACCOUNTS
 from tests.fuzz.honest import HonestProducer
 from tests.ledgers import make_ledger, until
 from tests.producers import Producers
+from tests.proxies import proxied
+from tests.standbys import SETTINGS
 from tests.verifying import assert_verified
 
 PRODUCERS: Final = 2
@@ -84,19 +87,19 @@ class Chaos:
             AssertionError: Something is.
         """
         servers_at = self._directory / "servers"
-        with (
-            small_disk(servers_at, self._disk_mib),
-            Servers(servers_at, postgres_settings={"shared_buffers": "128MB"}) as servers,
-        ):
-            self._ledger = await make_ledger(servers.postgres.dsn, servers.valkey.url)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(small_disk(servers_at, self._disk_mib))
+            servers = stack.enter_context(Servers(servers_at, postgres_settings=SETTINGS))
+            front, dsn = await stack.enter_async_context(proxied(servers.postgres.dsn))
+            self._ledger = await make_ledger(dsn, servers.valkey.url)
             shards = range(self._ledger.shard_count)
             self._probes = [HonestProducer(self._ledger, s, CONDITION_SECONDS_MAX) for s in shards]
-            self._crew = Crew(self._ledger, self.report.say, self._log)
+            self._crew = Crew(self._ledger, servers.postgres.dsn, self.report.say, self._log)
             self._fleet = Fleet(
                 self._ledger, self._directory, self._seed, self._bulk, self.report.say
             )
             self._world = World(
-                servers, self._ledger, self._crew, self._fleet, self._chance, self.report.say
+                servers, self._ledger, self._crew, self._fleet, self._chance, self.report.say, front
             )
             self._world.is_on_small_disk = bool(self._disk_mib)
             mixed = Producers(self._ledger, self._seed)

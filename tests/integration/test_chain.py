@@ -80,6 +80,15 @@ ALTERED = {
         "UPDATE ledger.accounts SET user_data_64 = 7 WHERE number IN"
         " (SELECT stripe >> 10 FROM ledger.posted LIMIT 1)"
     ),
+    "an account that nothing was posted to": (
+        "UPDATE ledger.accounts a SET code = code + 1 WHERE NOT EXISTS"
+        " (SELECT FROM ledger.posted p WHERE p.stripe >> 10 = a.number)"
+    ),
+    "an account with its seal": (
+        "UPDATE ledger.accounts a SET flags = '{}', seal = ledger.seal_of(ROW("
+        + ", ".join("'{}'" if name == "flags" else f"a.{name}" for name in ACCOUNT_COLUMNS)
+        + ")::ledger.accounts) WHERE flags <> '{}'"
+    ),
     "the code of a transfer": (
         "UPDATE ledger.spent SET code = code + 1 WHERE id IN"
         " (SELECT id FROM ledger.spent WHERE outcome = 0 LIMIT 1)"
