@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 
+from tests.chaos.cluster_faults import OF_CLUSTERS
 from tests.chaos.faults import FAULTS
 from tests.chaos.run import Chaos
 
@@ -35,6 +36,11 @@ def main() -> None:
     parser.add_argument(
         "--disk", type=int, default=0, metavar="MIB", help="a small disk, which is full at times"
     )
+    parser.add_argument(
+        "--cluster",
+        action="store_true",
+        help="streams on a Redis Cluster whose slots move; so too where --only names slot_moved",
+    )
     parser.add_argument("--log", type=Path, help="a file for what workers log")
     options = parser.parse_args()
     only, without = ({*text.split(",")} - {""} for text in (options.only, options.without))
@@ -47,7 +53,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="engine-chaos-") as directory:
         say = functools.partial(print, flush=True)
         chaos = Chaos(
-            Path(directory), options.seed, say, faults, options.log, options.bulk, options.disk
+            Path(directory),
+            options.seed,
+            say,
+            faults,
+            options.log,
+            options.bulk,
+            options.disk,
+            clustered=options.cluster or bool(only & OF_CLUSTERS),
         )
         asyncio.run(chaos.run(options.minutes * 60))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.settings import WorkerSettings
-from tests.ledgers import Ledger
+from tests.ledgers import OF_CLUSTERS, Ledger
 from tests.processes import WorkerProcess
 from tests.proxies import Proxy, proxied
 
@@ -34,8 +34,8 @@ class Crew:
         self._log = log
         self._say = say
         self._addresses: list[tuple[str, str]] = []
-        self.links: list[tuple[Proxy, Proxy]] = []
-        """Of each seat, to Postgres and to Redis."""
+        self.links: list[tuple[Proxy, ...]] = []
+        """Of each seat, to Postgres and to Redis; not to the nodes of a cluster."""
         self.workers: list[WorkerProcess] = []
         self._starting: set[asyncio.Task[None]] = set()
         self.lease_seconds = SETTINGS.lease_seconds
@@ -47,8 +47,11 @@ class Crew:
             for _ in range(WORKERS):
                 to_postgres, dsn = await stack.enter_async_context(proxied(self._ledger.engine_dsn))
                 await to_postgres.point_at(self._postgres)
-                to_redis, url = await stack.enter_async_context(proxied(self._ledger.redis_url))
-                self.links.append((to_postgres, to_redis))
+                links, url = (to_postgres,), self._ledger.redis_url
+                if not url.startswith(OF_CLUSTERS):
+                    to_redis, url = await stack.enter_async_context(proxied(url))
+                    links = to_postgres, to_redis
+                self.links.append(links)
                 self._addresses.append((dsn, url))
             self.workers = [self._new(seat) for seat in range(WORKERS)]
             try:

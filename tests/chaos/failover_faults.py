@@ -26,6 +26,6 @@ async def postgres_failed_over(world: World) -> None:
     await asyncio.to_thread(primary.kill)
     await promote(standby)
     world.servers.postgres = standby
-    for proxy in (world.front, *(to_postgres for to_postgres, _ in world.crew.links)):
+    for proxy in (world.front, *(links[0] for links in world.crew.links)):
         await proxy.point_at(standby.dsn)
     await asyncio.to_thread(remove_tree, primary.directory)

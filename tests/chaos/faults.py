@@ -13,6 +13,7 @@ import redis.exceptions
 from engine.servers import Servers
 from tests.chaos.crew import Crew
 from tests.chaos.fleet import Fleet
+from tests.clusters import Cluster
 from tests.desks import account
 from tests.fuzz.actions import ACTIONS
 from tests.fuzz.attack import HOSTILE_ACCOUNTS, Attack
@@ -41,6 +42,7 @@ class World:
         chance: Where all is drawn from.
         say: Gets what is done.
         front: Before Postgres, for all but workers, who have links of their own.
+        cluster: Of the streams, where they are on one.
     """
 
     def __init__(
@@ -52,8 +54,10 @@ class World:
         chance: random.Random,
         say: Callable[[str], None],
         front: Proxy,
+        cluster: Cluster | None = None,
     ) -> None:
         self.front = front
+        self.cluster = cluster
         self.failovers = 0
         self.servers = servers
         self.ledger = ledger
