@@ -55,7 +55,9 @@ COMMANDS: Final = {
         "engine.commands.freezes:freezes",
         "List what is frozen, by whom and why, and what waits for it.",
     ),
-    "flows": Command("engine.commands.flows:flows_app", "Money movement in several steps."),
+    "flows": Command(
+        "engine.commands.flow_schedules:flows_app", "Money movement in several steps."
+    ),
     "review": Command("engine.commands.review:review_app", "What flows ask people."),
     "verify": Command(
         "engine.commands.verify:verify",
