@@ -2,7 +2,7 @@
 SELECT current_setting('server_version') AS version,
        (SELECT shard_count FROM ledger.settings) AS shard_count,
        (SELECT max(number) FROM ledger.migrations) AS migration,
-       (SELECT count(*) FROM ledger.dead_letters) AS dead_letters,
+       (SELECT count(*) FROM ledger.letters l WHERE l.state = 'open') AS dead_letters,
        -- By the index on expires_at: between a shard's time, up to which all is resolved, and now.
        (SELECT count(*)
         FROM ledger.owners o
