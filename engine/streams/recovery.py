@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-import structlog
 
 from engine.errors import EngineError
 from engine.ledger.nouns import Position, stream_name
@@ -24,8 +23,6 @@ from engine.streams.bounds import (
 from engine.streams.entries import Entry, entry_of, is_between, position_in_ended, position_of
 from engine.streams.reader import ONE_ENTRY_BYTES_MAX, Sending
 from engine.streams.refusals import KeyRefusedError, ReplyTooLongError
-
-_log = structlog.get_logger()
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -183,7 +180,9 @@ class Recovery:
                     return True
                 raise renamed
             if renamed:
-                _log.error("stream_poisoned", stream=name, renamed=ended)
+                import structlog  # noqa: PLC0415 - who asks one question does not wait for it
+
+                structlog.get_logger().error("stream_poisoned", stream=name, renamed=ended)
                 return True
         raise KeyRefusedError(
             f"the ids of {name} have come to their end, and {ended} and all names before it are "

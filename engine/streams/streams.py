@@ -8,8 +8,6 @@ import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-import structlog
-
 from engine.errors import EngineError, TryAgainError
 from engine.ledger.nouns import Position, stream_name
 from engine.settings import PREFIX
@@ -34,10 +32,9 @@ from engine.streams.recovery import Look, Recovery
 from engine.streams.refusals import KeyRefusedError, NotNowError
 from engine.streams.sender import Sender
 from engine.streams.server_checks import check_policy, claim_streams
+from engine.streams.strays import find_strays
 
 __all__ = ["Entry", "Look", "Reading", "StreamEnds", "Streams", "Waiting"]
-
-_log = structlog.get_logger()
 
 
 class Streams:
@@ -110,7 +107,9 @@ class Streams:
             await claim_streams(self._sender, self.prefix, self.ledger_id)
         except KeyRefusedError as error:
             # Somebody's key of that name: that the streams are read does not hang on it.
-            _log.warning("ledger_key_refused", reason=str(error))
+            import structlog  # noqa: PLC0415 - who asks one question does not wait for it
+
+            structlog.get_logger().warning("ledger_key_refused", reason=str(error))
 
     @property
     def _sender(self) -> Sending:
@@ -190,6 +189,10 @@ class Streams:
     async def waiting(self, positions: Mapping[int, Position]) -> dict[int, Waiting]:
         """What waits behind `positions`, by shard; see `read_waiting`."""
         return await read_waiting(self._sender, self.prefix, positions)
+
+    async def strays(self, shard_count: int) -> dict[str, int]:
+        """What stands in streams that nobody reads; see `find_strays`."""
+        return await find_strays(self._sender, self.prefix, shard_count)
 
     async def describe(self) -> dict[str, str]:
         """What the server says about itself: version, memory, whether its file is written."""

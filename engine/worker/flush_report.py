@@ -33,6 +33,8 @@ class FlushReport(msgspec.Struct, frozen=True, gc=False):
     """The first of those milliseconds, by shard."""
     dead_letters: int
     postings: int
+    imbalance: int
+    """The sum of the amounts of its postings: 0."""
     expiries: int
     conflicts: int
     """Attempts before this one that came to nothing, since the last flush."""
@@ -122,6 +124,7 @@ def report_flush(
         oldest_ms_by_shard=oldest,
         dead_letters=len(flush.dead_letters),
         postings=len(flush.posted),
+        imbalance=int(flush.posted.amount.sum()),
         expiries=expiries,
         conflicts=conflicts,
         open_seconds=phases.sealed - phases.opened,

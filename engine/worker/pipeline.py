@@ -194,6 +194,11 @@ class Pipeline:
             return False
         return not self.in_short and self._inbox.transfers >= AHEAD_TRANSFERS_MIN
 
+    @property
+    def accounts(self) -> int:
+        """Accounts that are kept in memory."""
+        return self._builder.book.accounts
+
     def is_busy(self) -> bool:
         """Whether anything is decided and not yet seen committed."""
         return self._builder.is_busy()
