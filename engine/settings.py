@@ -18,6 +18,8 @@ OWNER_VARIABLE: Final = "ENGINE_OWNER_DSN"
 REDIS_VARIABLE: Final = "ENGINE_REDIS_URL"
 DATA_VARIABLE: Final = "ENGINE_DATA"
 PREFIX_VARIABLE: Final = "ENGINE_PREFIX"
+HEADS_VARIABLE: Final = "ENGINE_LOG_HEADS"
+"""Whether workers log the ends of their chains each minute: 1 for yes."""
 LOG_LEVEL_VARIABLE: Final = "ENGINE_LOG_LEVEL"
 
 DATA_DIRECTORY: Final = Path(".engine")

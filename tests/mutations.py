@@ -315,15 +315,18 @@ CHAIN = "tests/integration/test_chain.py"
 CHAIN_OF_FREEZES = "tests/integration/test_chain_of_freezes.py"
 MUTATIONS += [
     # The chain: what is in it, what it is made of, and that it is made again.
-    Mutation("verify/chain.py", 'if digest_of(content, flush["form"]) != flush["digest"]:', "if False:", CHAIN),
+    Mutation("verify/contents.py", 'if digest_of(content, flush["form"]) != flush["digest"]:', "if False:", CHAIN),
     Mutation("verify/chain.py", 'if flush["link"] != link:', "if False:", CHAIN),
     Mutation("verify/chain.py", 'if row["seal"] is not None and row["seal"] != seal:', "if False:", CHAIN),
-    Mutation("verify/chain.py", 'return "" if sealed == flush["seals"] else', 'return "" if True else', CHAIN),
-    Mutation("verify/chain.py", 'return "" if made == flush["digest"] else', 'return "" if True else', CHAIN),
-    Mutation("verify/chain.py", 'if self._freezes.get(flush["other"]) == flush["digest"]:', "if True:", CHAIN_OF_FREEZES),
+    Mutation("verify/chain.py", "if made != sealed.seals:", "if False:", CHAIN),
+    Mutation("verify/contents.py", 'return "" if made == flush["digest"] else', 'return "" if True else', CHAIN),
+    Mutation("verify/chain.py", 'return self._freezes.get(flush["other"]) != kept', "return False", CHAIN_OF_FREEZES),
     Mutation("verify/chain.py", "sorted(self._freezes.keys() - self._chained)", "()", CHAIN_OF_FREEZES),
     Mutation("verify/chain.py", "            if found != head.link:\n", "            if False:\n", CHAIN),
-    Mutation("verify/chain.py", "if kept.definitions != self.now.definitions:", "if False:", CHAIN),
+    Mutation("verify/chain.py", "if kept.definitions != self._now.definitions:", "if False:", CHAIN),
+    Mutation("verify/chain.py", "[*(first - 1 for first in firsts[1:]), FLUSH_MAX]", "[*firsts[1:], FLUSH_MAX]", CHAIN),
+    Mutation("verify/definitions.py", "if found.get(name) != made.get(name):", "if False:", "tests/integration/test_verify_definitions.py"),
+    Mutation("verify/definitions.py", "if name.split()[0] in HARMLESS:", "if True:", "tests/integration/test_verify_definitions.py"),
     Mutation("verify/chain_rows/spent.sql", "ORDER BY number", "ORDER BY id", CHAIN),
     Mutation("store/flush_writer.py", "if flush.waiting or flush.released:\n        content", "if False:\n        content", CHAIN_OF_FREEZES),
     Mutation("store/ownership.py", "digest = digest_of_change(shards, former, worker)", "digest = None", CHAIN),

@@ -15,9 +15,10 @@ import typer
 
 from engine.flows.worker import FlowWorker
 from engine.ledger.nouns import SHARD_COUNT_MAX
+from engine.operating.head_log import HeadLog
 from engine.operating.outages import OutageRecorder
 from engine.servers import Addresses
-from engine.settings import stream_prefix
+from engine.settings import HEADS_VARIABLE, read_variable, stream_prefix
 from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
 from engine.worker.worker import Worker
@@ -132,6 +133,11 @@ class Crew:
         self._recorders = [
             OutageRecorder(worker, addresses.postgres_dsn) for worker in self._workers
         ]
+        self._head_logs = [
+            HeadLog(worker, addresses.postgres_dsn)
+            for worker in self._workers
+            if read_variable(HEADS_VARIABLE) == "1"
+        ]
         self._everybody: list[Worker | FlowWorker] = [*self._workers, *others]
 
     def stop(self) -> None:
@@ -160,6 +166,8 @@ class Crew:
                     working.start_soon(worker.run)
                 for recorder in self._recorders:
                     announcing.start_soon(recorder.run)
+                for head_log in self._head_logs:
+                    announcing.start_soon(head_log.run)
             announcing.cancel_scope.cancel()
 
     @contextlib.asynccontextmanager
