@@ -13,6 +13,7 @@ import anyio
 import structlog
 import typer
 
+from engine.commands.program import discard_output
 from engine.flows.worker import FlowWorker
 from engine.ledger.nouns import SHARD_COUNT_MAX
 from engine.operating.head_log import HeadLog
@@ -198,7 +199,11 @@ class Crew:
                 reason="another worker has them: until it stops, or its lease ends",
             )
             await self._all_ready()
-        on_ready()
+        try:
+            on_ready()
+        except (OSError, SystemExit) as error:  # the latter where a console finds its pipe broken
+            _log.warning("not_announced", reason=str(error))
+            discard_output()
 
     async def _all_ready(self) -> None:
         for worker in self._everybody:

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from engine.errors import EngineError, TryAgainError
+from engine.errors import ConfigurationError, EngineError, TryAgainError
 from engine.ledger.nouns import Position, stream_name
 from engine.settings import PREFIX
 from engine.streams.address import parse_address
@@ -29,7 +29,7 @@ from engine.streams.operators import (
 )
 from engine.streams.reader import Reader, Reading, Sending
 from engine.streams.recovery import Look, Recovery
-from engine.streams.refusals import KeyRefusedError, NotNowError
+from engine.streams.refusals import KeyRefusedError, LostError, NotNowError
 from engine.streams.sender import Sender
 from engine.streams.server_checks import check_policy, claim_streams
 from engine.streams.strays import find_strays
@@ -123,7 +123,17 @@ class Streams:
         """Read what follows `positions`; see `Reader.read`."""
         if self._reader is None or self._reading is None:
             raise TryAgainError("the streams are not open")
-        return await self._reader.read(positions, block_ms)
+        reading = await self._reader.read(positions, block_ms)
+        if self._reader.is_made_again:
+            await self._check_again()
+        return reading
+
+    async def _check_again(self) -> None:
+        """See that a connection made again leads to the same ledger's Redis."""
+        try:
+            await self.check_server()
+        except ConfigurationError as error:
+            raise LostError(f"Redis is another by now: {error}") from error
 
     async def interrupt(self) -> None:
         """Let a `read` that waits for entries return at once."""
