@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
+from msgspec.structs import astuple
 
 from engine.book.columns import SPENT, Decision, Postings, SpentRows
 from engine.book.runs import joined, raw
@@ -27,6 +28,7 @@ FORM: Final = 2
 """The newest, in which flushes are written; statements that write flushes name it."""
 
 FORMS: Final = (1, FORM)
+"""All that there ever were."""
 
 Columns: TypeAlias = Sequence[npt.NDArray[Any]]
 
@@ -73,8 +75,21 @@ class Letter(NamedTuple):
     fields: Sequence[bytes]
 
 
+class Parked(NamedTuple):
+    """An entry that waits for a thaw, as it is kept."""
+
+    shard: int
+    position: Position
+    original: Position | None
+    freeze: int
+    size: int
+    ids: Sequence[bytes]
+    digest: bytes
+    fields: Sequence[bytes]
+
+
 class Content(NamedTuple):
-    """What a flush wrote."""
+    """What a flush wrote, and what waits or waited from then on."""
 
     created: Sequence[SpentRows]
     """Part by part; neither the accounts' ids and ledger nor the timestamp count."""
@@ -91,6 +106,8 @@ class Content(NamedTuple):
     positions: npt.NDArray[np.int64]
     """By shard: shard, generation, ms, seq and time of each, shape (n, 5)."""
     letters: Sequence[Letter] = ()
+    parked: Sequence[Parked] = ()
+    released: Sequence[tuple[int, Position]] = ()
 
 
 def digest_of(content: Content, form: int = FORM) -> bytes:
@@ -135,6 +152,7 @@ def _second_form(content: Content) -> Iterator[Any]:
             yield from map(_bytes_of, section)
     yield _bytes_of(content.positions)
     yield from _letters(content.letters)
+    yield from _waiting(content)
 
 
 def _packed(rows: SpentRows) -> Iterator[Any]:
@@ -150,11 +168,28 @@ def _packed(rows: SpentRows) -> Iterator[Any]:
 
 def _letters(letters: Sequence[Letter]) -> Iterator[bytes]:
     for letter in sorted(letters, key=lambda letter: (letter.shard, letter.position)):
-        at = letter.position
-        parts = [letter.reason.encode(), *letter.fields]
-        yield b"".join(map(_number, (letter.shard, at.generation, at.ms, at.seq, len(parts))))
-        for part in parts:
-            yield _number(len(part)) + part
+        numbers = [letter.shard, *astuple(letter.position)]
+        yield from _entry(numbers, [letter.reason.encode(), *letter.fields])
+
+
+def _waiting(content: Content) -> Iterator[bytes]:
+    """What waits for a thaw from then on, and what waited; in the order of entries."""
+    if not content.parked and not content.released:
+        return
+    yield _number(len(content.parked)) + _number(len(content.released))
+    for entry in sorted(content.parked, key=lambda entry: (entry.shard, entry.position)):
+        numbers = [entry.shard, *astuple(entry.position), *astuple(entry.original or Position())]
+        numbers += [entry.freeze, entry.size, len(entry.ids)]
+        yield from _entry(numbers, [entry.digest, *entry.ids, *entry.fields])
+    for shard, position in sorted(content.released):
+        yield from _entry([shard, *astuple(position)], [])
+
+
+def _entry(numbers: Sequence[int], parts: Sequence[bytes]) -> Iterator[bytes]:
+    """An entry of a stream: numbers, and parts of any length."""
+    yield b"".join(map(_number, (*numbers, len(parts))))
+    for part in parts:
+        yield _number(len(part)) + part
 
 
 def _number(value: int) -> bytes:

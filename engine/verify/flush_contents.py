@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.book.columns import COUNTERS, SPENT, SpentRows
-from engine.book.content import Content, Letter, positions_of
+from engine.book.content import Content, Letter, Parked, positions_of
 from engine.ledger.nouns import Position
 from engine.ledger.page import HoldStatus
 
@@ -23,6 +23,8 @@ class FlushRows(NamedTuple):
     positions: Sequence[Any]
     letters: Sequence[Any]
     changes: Sequence[Any]
+    parked: Sequence[Any] = ()
+    released: Sequence[Any] = ()
 
 
 def content_of_rows(rows: FlushRows) -> tuple[Content | None, list[int]]:
@@ -41,6 +43,8 @@ def content_of_rows(rows: FlushRows) -> tuple[Content | None, list[int]]:
     if any(row["outcome"] == 0 for row in refused):
         return None, []
     if not all(map(_is_its_request, refused)):
+        return None, []
+    if any(row["transfers"] != len(row["ids"]) for row in rows.parked):
         return None, []
     if not all(map(_fits, created)):
         return None, []
@@ -61,14 +65,22 @@ def content_of_rows(rows: FlushRows) -> tuple[Content | None, list[int]]:
         positions_of(
             (r["shard"], r["generation"], r["ms"], r["seq"], r["time"]) for r in rows.positions
         ),
-        [
-            Letter(
-                r["shard"], Position(r["generation"], r["ms"], r["seq"]), r["reason"], r["fields"]
-            )
-            for r in rows.letters
-        ],
+        [Letter(row["shard"], _at(row), row["reason"], row["fields"]) for row in rows.letters],
+        [_parked(row) for row in rows.parked],
+        [(row["shard"], _at(row)) for row in rows.released],
     )
     return content, posted.first
+
+
+def _parked(row: Any) -> Parked:
+    original = None if row["original_ms"] is None else _at(row, "original_")
+    ids = [id_.bytes for id_ in row["ids"]]
+    kept = row["freeze_number"], row["size"], ids, row["digest"], row["fields"]
+    return Parked(row["shard"], _at(row), original, *kept)
+
+
+def _at(row: Any, prefix: str = "") -> Position:
+    return Position(*(row[f"{prefix}{name}"] for name in ("generation", "ms", "seq")))
 
 
 def _created(rows: Sequence[Any]) -> SpentRows:

@@ -13,6 +13,7 @@ from engine.book.content import (
     FORMS,
     Content,
     Letter,
+    Parked,
     content_of,
     digest_of,
     digest_of_change,
@@ -22,6 +23,9 @@ from engine.book.content import (
 from engine.ledger.nouns import Position
 from engine.verify.flush_contents import FlushRows, content_of_rows
 
+PARKED = Parked(
+    3, Position(0, 4, 5), Position(0, 4, 4), 77, 9, [bytes(16)], b"d" * 32, [b"json", b"{}"]
+)
 EMPTY = content_of([], NO_POSTINGS, {}, {}, [])
 
 
@@ -62,6 +66,8 @@ def some() -> Content:
         (ids, ids, np.array([1, 2, 3], np.uint8)),
         positions_of([(3, 0, 5, 6, 7), (4, 1, 2**62, 0, 9)]),
         [Letter(2, Position(0, 1, 2), "unreadable", [b"json", b"{"])],
+        [PARKED],
+        [(5, Position(1, 2, 3))],
     )
 
 
@@ -76,7 +82,7 @@ def some() -> Content:
         (
             2,
             "16f7d7f185c197029deb76de81b3c86ac70a01af8ae32cc73b59d6cd049cee87",
-            "6b4a25e9537da354d36ecac58238a2caaa334b040ee2efeb86c9d0ca6b806223",
+            "1cf00cffd9a8152157732180139aa1f96921cfbf8e09682019702596dd43e8f1",
         ),
     ],
 )
@@ -165,6 +171,21 @@ def test_every_column_counts(form: int) -> None:
         Letter(2, Position(0, 1, 2), "unreadable", [b"json{"]),
     ):
         assert digest_of(some()._replace(letters=[letter]), form) not in seen
+
+
+def test_all_of_what_waits_counts_in_form_two() -> None:
+    seen = {digest_of(some())}
+    alterations: list[dict[str, object]] = [
+        {"shard": 4}, {"position": Position(1, 4, 5)}, {"original": None},
+        {"original": Position(0, 4, 3)}, {"freeze": 78}, {"size": 10}, {"ids": []},
+        {"ids": [b"\1" * 16]}, {"digest": b"e" * 32}, {"fields": [b"json{}"]}, {"fields": []},
+    ]  # fmt: skip
+    for altered in alterations:
+        seen.add(digest_of(some()._replace(parked=[PARKED._replace(**altered)])))  # type: ignore[arg-type]
+    for released in ([], [(4, Position(1, 2, 3))], [(5, Position(1, 2, 4))]):
+        seen.add(digest_of(some()._replace(released=released)))
+    assert len(seen) == 1 + len(alterations) + 3
+    assert len({digest_of(some()._replace(parked=some().parked * n), 1) for n in range(3)}) == 1
 
 
 def test_letters_and_positions_are_in_an_order_of_their_own() -> None:
