@@ -43,7 +43,7 @@ def write_single(connections: Connections, flush: Flush, seal: Seal) -> Coroutin
     amounts, pending = posted.amount.tolist(), posted.pending_amount.tolist()
     stripes, versions = posted.stripe.tolist(), posted.version.tolist()
     (debit, credit) = posted.counters.T.tolist()
-    (one, *others) = (
+    (by, *others) = (
         (shard, at.generation, at.ms, at.seq, flush.resolved_until[shard])
         for shard, at in flush.positions.items()
     )
@@ -85,11 +85,11 @@ def write_single(connections: Connections, flush: Flush, seal: Seal) -> Coroutin
         credit[1],
         credit[2],
         credit[3],
-        one[0],
-        one[1],
-        one[2],
-        one[3],
-        one[4],
+        by[0],
+        by[1],
+        by[2],
+        by[3],
+        by[4],
         other[0],
         other[1],
         other[2],
