@@ -48,6 +48,11 @@ STAGES = {
         "engine.store.flush_writer:_digest_of",
         "engine.book.content:first_used",
     ],
+    "digest": [
+        "engine.book.content:content_of",
+        "engine.book.content:digest_of",
+        "engine.book.content:first_used",
+    ],
     "flush": ["engine.store.worker_store:WorkerStore.flush"],
     "report": ["engine.worker.pipeline:Pipeline._finish_flush"],
     "answer": [

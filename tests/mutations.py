@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.bounds import MUTATED_SECONDS_MAX
+from tests.flow_mutations import FLOW_MUTATIONS
 from tests.simulation.safeguards import SAFEGUARDS
 
 ROOT = Path(__file__).parent.parent
@@ -52,6 +53,8 @@ FROZEN = "tests/unit/test_precedence.py"
 BREAKS = "tests/integration/test_verify_breaks.py"
 DOOR = "tests/integration/test_client_door.py"
 TOLD = "tests/integration/test_commands_told.py"
+PATIENCE = "tests/unit/test_patience.py"
+BUSY_LOOP = "tests/integration/test_busy_loop.py"
 STATUS = "tests/integration/test_status_told.py"
 PRIVILEGES = "tests/integration/test_privileges.py"
 ROLES = "tests/integration/test_roles.py"
@@ -140,7 +143,7 @@ MUTATIONS = [
     Mutation("store/single_flush.py", "        and not len(decision.resolutions.hold_ids)\n", "", SINGLE),
     Mutation("store/ownership.py", 'and not r["alive"]', "", FENCE),
     Mutation("store/commit.py", "if not await _settle(connections, connection, pid, sequence, number):", "if True:", FATE),
-    Mutation("store/commit.py", 'await connections.ask(\n                    fresh, "find_flush", connections.worker, sequence, number\n                )', "True", FATE),
+    Mutation("store/commit.py", 'await connections.ask(\n                        fresh, "find_flush", connections.worker, sequence, number\n                    )', "True", FATE),
     Mutation("store/driver_errors.py", "asyncpg.DeadlockDetectedError | asyncpg.SerializationError", "asyncpg.SerializationError", FAILURES + "::test_a_deadlock_means_redo"),
     Mutation("store/driver_errors.py", "    if isinstance(error, asyncpg.LockNotAvailableError):\n", "    if isinstance(error, ZeroDivisionError):\n", FAILURES + "::test_a_lock_time_out_means_redo"),
     Mutation("store/driver_errors.py", "        | asyncpg.OperatorInterventionError\n", "", FAILURES + "::test_a_cancelled_statement_means_redo"),
@@ -203,7 +206,6 @@ MUTATIONS = [
     Mutation("streams/entries.py", "        if ms > ID_PART_MAX or seq > ID_PART_MAX:", "        if False:", ASIDE + "::test_highest_legal_id"),
     Mutation("streams/reader.py", "        if isinstance(reply, EngineError):\n            return await self._read_singly(positions)", "        if isinstance(reply, EngineError):\n            raise reply", ASIDE + "::test_key_of_another_type"),
     Mutation("streams/reader.py", "            self._singly = 0 if self._count > 1 else SINGLY_READS\n            self._ask_for_less()\n            return await self._read_singly(positions)", "            raise reply", LARGE + "::test_giant_entry"),
-    Mutation("streams/connection.py", "        self._silent_ticks += 1\n", "        self._silent_ticks += 9\n", REFUSES + "::test_a_sender_outlives_a_long_step_of_this_process"),
     Mutation("streams/refusals.py", '    return NotNowError(f"Redis takes nothing now: {message}")\n', "    return ConfigurationError(message)\n", REFUSES + "::test_redis_refuses_for_a_while"),
     Mutation("streams/server_checks.py", "    if policy != POLICY:", "    if False:", BELONG + "::test_a_redis_that_forgets_is_refused"),
     Mutation("streams/server_checks.py", "bytes(found) != ledger_id.encode()", "False", BELONG + "::test_two_ledgers_on_one_prefix"),
@@ -254,7 +256,7 @@ MUTATIONS = [
     Mutation("book/book.py", "        self.others[:, at[apart]] = total - self.own[:, at[apart]]\n", "", NUMBERS),
     Mutation("deciding/results.py", "np.where(exactly, 0, np.maximum(draft.lacking[rows], 1))", "np.maximum(draft.lacking[rows], 1)", STRIPED + "::test_a_balance_that_others_lessen_meanwhile_is_not_moved"),
     Mutation("book/book.py", "            stays &= self.mine[: self.accounts]\n", "            pass\n", f"{MOVES}::test_regain_shard_reloads_stripes"),
-    Mutation("worker/session.py", "            self.inbox.drop(shards)\n            with anyio", "            with anyio", f"{MOVES}::test_release_with_pipelined_credits"),
+    Mutation("worker/session.py", "            self.inbox.drop(shards)\n            await self._await", "            await self._await", f"{MOVES}::test_release_with_pipelined_credits"),
     Mutation("worker/intake.py", "if self._places.get(e.shard) is places[e.shard]", "if e.shard in self._places", "tests/unit/test_intake.py"),
     Mutation("store/ownership.py", 'if r["worker"] == owner and not r["alive"]', "if True", "tests/integration/test_shards_claims.py"),
     # Stop buttons.
@@ -265,17 +267,25 @@ MUTATIONS = [
     Mutation("store/migrations/0008_freezes.sql", "    IF EXISTS (\n            SELECT FROM (SELECT o.worker", "    IF false AND EXISTS (\n            SELECT FROM (SELECT o.worker", FREEZES + "::test_freeze_is_an_act_that_the_ledger_guards"),
     Mutation("store/migrations/0008_freezes.sql", "IF NEW.act = 'freeze' AND EXISTS", "IF false AND EXISTS", FREEZES + "::test_freeze_is_an_act_that_the_ledger_guards"),
     Mutation("store/freezes.py", '    older = [row["worker"] for row in owners if row["is_older"]]\n', "    older: list[bytes] = []\n", FREEZES + "::test_freeze_of_a_worker_of_an_older_program_is_refused"),
-    Mutation("commands/health.py", "None if waiting is None or shard.frozen_by else waiting.oldest_seconds", "None if waiting is None else waiting.oldest_seconds", FREEZES),
+    Mutation("operating/health.py", "None if waiting is None or shard.frozen_by else waiting.oldest_seconds", "None if waiting is None else waiting.oldest_seconds", FREEZES),
     Mutation("verify/checks/16_freezes.sql", "WHEN c.transfers > 0 THEN", "WHEN false THEN", BREAKS),
     # What producers and people are told.
     Mutation("client/delivery.py", "not hmac.compare_digest(words[0], self._secret)", "False", f"{ANSWERS}::test_false_answers_to_a_stream_whose_name_is_known_are_let_be"),
     Mutation("client/delivery.py", "if len(outcomes) != len(outgoing):", "if False:", f"{ANSWERS}::test_an_answer_of_another_length_is_none"),
-    Mutation("client/patience.py", "max(passed - TICK_SECONDS - LATE_SECONDS_MAX, 0.0)", "0.0", f"{ANSWERS}::test_time_in_which_the_callers_loop_was_busy_is_not_waited_for"),
+    Mutation("patience.py", "min(passed, TICK_SECONDS + LATE_SECONDS_MAX)", "passed", f"{ANSWERS}::test_time_in_which_the_callers_loop_was_busy_is_not_waited_for"),
+    Mutation("patience.py", "self._is_late = passed > TICK_SECONDS + LATE_SECONDS_MAX and not self._is_late", "self._is_late = False", PATIENCE),
+    Mutation("patience.py", " and not self._is_late", "", PATIENCE),
+    Mutation("store/connections.py", "within(STATEMENT_SECONDS_MAX)", "asyncio.timeout(STATEMENT_SECONDS_MAX)", f"{BUSY_LOOP}::test_a_read_of_postgres_is_not_given_up"),
+    Mutation("store/connections.py", "async with within(STATEMENT_SECONDS_MAX)", "if True", f"{BUSY_LOOP}::test_a_read_that_is_not_answered_is_given_up"),
+    Mutation("store/driver.py", "within(address.connect_seconds_max)", "__import__('asyncio').timeout(address.connect_seconds_max)", f"{BUSY_LOOP}::test_a_connection_that_is_being_made_is_not_given_up"),
+    Mutation("streams/connection.py", "within(address.connect_seconds_max)", "asyncio.timeout(address.connect_seconds_max)", f"{BUSY_LOOP}::test_a_connection_that_is_being_made_is_not_given_up"),
+    Mutation("store/commit.py", "            if committing.done():\n", "            if False:\n", f"{BUSY_LOOP}::test_a_commit_that_is_answered_while_it_is_asked_about_is_not_cut"),
+    Mutation("store/client_store.py", "within(self._seconds_max)", "asyncio.timeout(self._seconds_max)", f"{BUSY_LOOP}::test_a_look_up_of_a_client_is_not_given_up"),
     Mutation("client/entry.py", "return OutcomeUnknownError(", "return TryAgainError(", f"{ANSWERS}::test_no_two_clients_or_entries_have_a_request_that_one_could_guess"),
     Mutation("settings.py", "given or read_variable(PREFIX_VARIABLE) or PREFIX", "given or PREFIX", DOOR),
     Mutation("commands/sources.py", 'if unknown or "id" not in columns:', "if False:", f"{TOLD}::test_a_csv_without_a_header_is_an_error_that_says_so"),
     Mutation("commands/accounts.py", "if twice is not None:", "if False:", f"{TOLD}::test_a_key_that_stands_twice_in_an_account_is_refused"),
-    Mutation("commands/words.py", "if text.isprintable():", "if text:", f"{TOLD}::test_names_with_escapes_and_newlines_are_shown_written_out"),
+    Mutation("operating/phrases.py", "if text.isprintable():", "if text:", f"{TOLD}::test_names_with_escapes_and_newlines_are_shown_written_out"),
     Mutation("commands/screen.py", "sys.stdout.buffer.write(lines)", "sys.stdout.write(lines.decode())", f"{TOLD}::test_a_terminal_of_ascii_and_no_home_are_enough"),
     Mutation("store/reports.py", 'return "dead" if self.waits_for is None else "waiting"', 'return "dead"', f"{STATUS}::test_a_worker_that_waits_for_redis_is_not_called_dead"),
     Mutation("streams/strays.py", "names -= {stream_name(prefix, shard) for shard in range(shard_count)}", "names = set()", f"{STATUS}::test_entries_in_streams_that_nobody_reads_are_shown"),
@@ -300,34 +310,31 @@ MUTATIONS = [
     Mutation("streams/users.py", "+xlen %W~{{at}}:transfers:*", "+xlen +xread +xrange ~{{at}}:transfers:*", USERS + "::test_a_producer_adds_transfers_and_reads_its_own_answers"),
 ]  # fmt: skip
 MUTATIONS += [Mutation(*changed, SIMULATED) for changed in SAFEGUARDS.values()]
+MUTATIONS += [Mutation(*changed) for changed in FLOW_MUTATIONS]
 
-FLOW_RULES = "tests/unit/test_flow_rules.py"
-FLOW_SEEDS = "tests/simulation/test_flow_seeds.py"
-FLOW_CHECKS = "tests/unit/test_flow_definitions.py"
-FLOWS = "tests/integration/test_flows.py"
+CHAIN = "tests/integration/test_chain.py"
+CHAIN_OF_FREEZES = "tests/integration/test_chain_of_freezes.py"
 MUTATIONS += [
-    Mutation("flows/checks.py", 'if step.kind in {"void", "reverse", "end"} and point.unheard >= 0:', "if False:", FLOW_CHECKS),
-    Mutation("flows/checks.py", "                if held.timeout_seconds:", "                if False:", FLOW_CHECKS),
-    Mutation("flows/checks.py", "        for hold in sorted(point.open):\n            name", "        for hold in ():\n            name", FLOW_CHECKS),
-    Mutation("flows/checks.py", "elif state.get(to) == 1:", "elif False:", FLOW_CHECKS),
-    Mutation("flows/turn.py", "            if signal.number in self.state.consumed:\n                continue\n", "", FLOW_RULES),
-    Mutation("flows/turn.py", "            if self.state.held:\n                self.stop", "            if False:\n                self.stop", FLOW_SEEDS),
-    Mutation("flows/turn.py", "if branch.limit and self.state.taken[row.step, row.event] > branch.limit", "if False", FLOW_RULES),
-    Mutation("flows/requests.py", "occurrence = state.visits.get(number, 0) + 1", "occurrence = 1", FLOW_RULES),
-    Mutation("flows/rules.py", "if last.due_at <= heard_until and", "if", FLOW_RULES),
-    Mutation("flows/answers.py", "if step.idempotent and last.attempt < step.attempts_max:", "if last.attempt < step.attempts_max:", FLOW_RULES),
-    Mutation("flows/answers.py", "elif turn.state.is_unsure:", "elif False:", FLOW_RULES),
-    Mutation("flows/answers.py", "or seq_of(asked) != seq", "", FLOW_RULES),
-    Mutation("flows/answers.py", "verdict.reason in VOID_DONE", "False", FLOW_RULES),
-    Mutation("flows/answers.py", '"over" if verdict.reason in HOLD_OVER else "open"', '"over"', FLOW_RULES),
-    Mutation("flows/people.py", "if decision.by and decision.by == turn.flow.started_by:", "if False:", FLOW_RULES),
-    Mutation("flows/people.py", 'if state.has_reached or last.state == "stopped":', "if False:", FLOW_RULES),
-    Mutation("flows/people.py", 'if last.state == "asked":\n        # Whether', "if False:\n        # Whether", FLOW_RULES),
-    Mutation("flows/people.py", "and newest > decision.seen:", "and False:", FLOW_RULES),
-    Mutation("flows/money.py", "if found.request == asked:", "if True:", FLOW_RULES),
-    Mutation("flows/money.py", "        if outcome in SPENDS_ID:\n            return", "        if True:\n            return", FLOW_RULES),
-    Mutation("flows/money.py", "user_data_64=int(reason),", "user_data_64=0,", FLOW_RULES),
-    Mutation("flows/batch.py", "        if before is not None:\n            return self._again(before, written, body)\n", "", FLOWS),
+    # The chain: what is in it, what it is made of, and that it is made again.
+    Mutation("verify/chain.py", 'if digest_of(content, flush["form"]) != flush["digest"]:', "if False:", CHAIN),
+    Mutation("verify/chain.py", 'if flush["link"] != link:', "if False:", CHAIN),
+    Mutation("verify/chain.py", 'if row["seal"] is not None and row["seal"] != seal:', "if False:", CHAIN),
+    Mutation("verify/chain.py", 'return "" if sealed == flush["seals"] else', 'return "" if True else', CHAIN),
+    Mutation("verify/chain.py", 'return "" if made == flush["digest"] else', 'return "" if True else', CHAIN),
+    Mutation("verify/chain.py", 'if self._freezes.get(flush["other"]) == flush["digest"]:', "if True:", CHAIN_OF_FREEZES),
+    Mutation("verify/chain.py", "sorted(self._freezes.keys() - self._chained)", "()", CHAIN_OF_FREEZES),
+    Mutation("verify/chain.py", "            if found != head.link:\n", "            if False:\n", CHAIN),
+    Mutation("verify/chain.py", "if kept.definitions != self.now.definitions:", "if False:", CHAIN),
+    Mutation("verify/chain_rows/spent.sql", "ORDER BY number", "ORDER BY id", CHAIN),
+    Mutation("store/flush_writer.py", "if flush.waiting or flush.released:\n        content", "if False:\n        content", CHAIN_OF_FREEZES),
+    Mutation("store/ownership.py", "digest = digest_of_change(shards, former, worker)", "digest = None", CHAIN),
+    Mutation("store/ownership.py", 'named = number if kind == "claim" else None', "named = None", CHAIN),
+    Mutation("store/queries/flushes/fence.sql", "ledger.seals_of($10::bigint[])", "NULL", CHAIN),
+    Mutation("store/queries/flushes/flush_small.sql", "ledger.seals_of($47::bigint[])", "NULL", CHAIN),
+    Mutation("store/migrations/0017_chain_of_freezes.sql", "        NEW.form := 2;\n        SELECT ledger.digest_of_freeze(f) INTO NEW.digest FROM ledger.freezes f WHERE f.freeze_number = NEW.other;\n", "        NULL;\n", CHAIN_OF_FREEZES),
+    Mutation("store/migrations/0017_chain_of_freezes.sql", "before || uuid_send(NEW.worker)", "uuid_send(NEW.worker)", CHAIN_OF_FREEZES),
+    Mutation("store/migrations/0017_chain_of_freezes.sql", " || coalesce(named, none)\n", " || none\n", CHAIN_OF_FREEZES),
+    Mutation("book/content.py", "    yield from _waiting(content)\n", "", "tests/unit/test_content.py"),
 ]  # fmt: skip
 
 

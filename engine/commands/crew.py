@@ -41,20 +41,18 @@ MetricsAddress: TypeAlias = Annotated[
 ]
 
 
-def parse_listen(text: str | None) -> tuple[str, int] | None:
+def parse_listen(text: str, option: str) -> tuple[str, int]:
     """Read `HOST:PORT`, or `[::1]:PORT`.
 
     Raises:
         BadParameter: When it is written in another way.
     """
-    if text is None:
-        return None
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not (colon and host and port.isascii() and port.isdecimal() and int(port) < 2**16):
         raise typer.BadParameter(
             f"{text!r}: write where to listen as HOST:PORT, as 127.0.0.1:9464",
-            param_hint="--metrics",
+            param_hint=option,
         )
     return host, int(port)
 

@@ -55,7 +55,12 @@ COMMANDS: Final = {
         "engine.commands.freezes:freezes",
         "List what is frozen, by whom and why, and what waits for it.",
     ),
-    "flows": Command("engine.commands.flows:flows_app", "Money movement in several steps."),
+    "flows": Command(
+        "engine.commands.flow_schedules:flows_app", "Money movement in several steps."
+    ),
+    "console": Command(
+        "engine.commands.console:console", "Serve a console for browsers: see it all, and act."
+    ),
     "review": Command("engine.commands.review:review_app", "What flows ask people."),
     "verify": Command(
         "engine.commands.verify:verify",

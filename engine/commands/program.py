@@ -18,8 +18,8 @@ from typer.core import TyperGroup
 
 import engine
 from engine.commands.ends import FAILED, UNKNOWN
-from engine.commands.words import printable
 from engine.errors import EngineError, InvariantBroken, OutcomeUnknownError
+from engine.operating.phrases import printable
 
 _LOG_LEVEL: Final = "ENGINE_LOG_LEVEL"
 """As `engine.settings` has it, which is not imported for help."""

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 import pytest
 
 from engine.errors import ConfigurationError, TryAgainError
-from engine.streams.bounds import TICK_SECONDS
 from engine.streams.connection import Connection
 from engine.streams.sender import Sender
 from tests.bounds import CONDITION_SECONDS_MAX
@@ -16,6 +15,9 @@ from tests.ledgers import until
 from tests.proxies import proxied
 from tests.spoiling import C, D, add, created
 from tests.verifying import assert_verified
+
+SILENT_SECONDS = 0.5
+BUSY_SECONDS = 2.0
 
 
 @pytest.fixture
@@ -110,22 +112,22 @@ async def test_time_in_which_this_process_was_busy_is_not_redis_being_silent(
     connection = await Connection.open(redis_url)
     asked = asyncio.create_task(connection.ask(b"PING"))
     await asyncio.sleep(0)
-    time.sleep(3 * TICK_SECONDS)  # noqa: ASYNC251 - a long step of this process
+    time.sleep(BUSY_SECONDS)  # noqa: ASYNC251 - a long step of this process
     assert connection.silent_seconds() == 0
     assert await asked == b"PONG"
     blocked = asyncio.create_task(connection.ask(b"BLPOP", b"silence", b"60"))
-    await until(lambda: connection.silent_seconds() >= 2 * TICK_SECONDS, "silence to be noticed")
+    await until(lambda: connection.silent_seconds() >= SILENT_SECONDS, "silence to be noticed")
     connection.abort()
     with pytest.raises(TryAgainError):
         await blocked
 
 
 async def test_a_sender_outlives_a_long_step_of_this_process(redis_url: str) -> None:
-    sender = Sender(redis_url, silent_seconds_max=TICK_SECONDS)
+    sender = Sender(redis_url, silent_seconds_max=SILENT_SECONDS)
     for _ in range(3):
         sent = asyncio.create_task(sender.send([("PING",)]))
         await asyncio.sleep(0)
-        time.sleep(3 * TICK_SECONDS)  # noqa: ASYNC251 - as above
+        time.sleep(BUSY_SECONDS)  # noqa: ASYNC251 - as above
         assert await sent == [b"PONG"]
     sender.close()
 

@@ -7,6 +7,7 @@ Postgres does is found by `test_conformance_*`.
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+from tests.simulation.statements_flows import FLOWING
 from tests.simulation.statements_freezes import FREEZING
 from tests.simulation.statements_owning import OWNING
 from tests.simulation.statements_reading import READING
@@ -250,6 +251,7 @@ STATEMENTS: dict[str, Statement] = (
     READING
     | OWNING
     | FREEZING
+    | FLOWING
     | {
         one.__name__: one
         for one in (

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from engine.commands.words import describe_seconds
 from engine.errors import EngineError, TryAgainError
 from engine.ledger.nouns import Position, stream_name
+from engine.operating.phrases import describe_seconds, describe_shards
 from engine.servers import Addresses
 from engine.settings import stream_prefix
 from engine.store.freezes import Frozen
@@ -147,17 +147,6 @@ def _unreadable(waiting: Mapping[int, Waiting]) -> Iterable[Problem]:
             "rename or delete what has their names, or let the engine's user touch them; their "
             "workers then go on by themselves, and others' shards are as before",
         )
-
-
-def describe_shards(shards: Iterable[int]) -> str:
-    """Shards as `0-3,8`, which `--shards` reads."""
-    runs: list[list[int]] = []
-    for shard in sorted(shards):
-        if runs and runs[-1][-1] == shard - 1:
-            runs[-1][1:] = [shard]
-        else:
-            runs.append([shard])
-    return ",".join("-".join(map(str, run)) for run in runs)
 
 
 async def _ask_postgres(reports: Reports, status: Status) -> list[ShardReport]:

@@ -1,0 +1,8 @@
+-- How long answers and commits took lately, beside the load of each shard.
+
+ALTER TABLE ledger.loads ADD COLUMN answer_seconds double precision;
+ALTER TABLE ledger.loads ADD COLUMN commit_seconds double precision;
+COMMENT ON COLUMN ledger.loads.answer_seconds IS
+    'The slowest of its entries, from when Redis took it until its outcomes were committed';
+COMMENT ON COLUMN ledger.loads.commit_seconds IS
+    'The slowest commit of its owner, over all of that one''s shards';
