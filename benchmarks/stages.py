@@ -42,11 +42,6 @@ STAGES = {
         "engine.book.postings:post_decisions",
         "engine.store.flush_copies:copies_of",
         "engine.store.small_flush:small_arguments",
-        "engine.store.single_flush:write_single",
-    ],
-    "digest": [
-        "engine.store.flush_writer:_digest_of",
-        "engine.book.content:first_used",
     ],
     "digest": [
         "engine.book.content:content_of",
