@@ -28,6 +28,7 @@ CONTRACT = "tests/integration/test_contract.py"
 FATE = "tests/integration/test_commit_fate.py"
 FAILURES = "tests/integration/test_flush_failures.py"
 DUPLICATES = "tests/integration/test_duplicates.py"
+SINGLE = "tests/integration/test_single_flushes.py"
 STRIPES = "tests/integration/test_stripes.py"
 TAKEOVER = "tests/integration/test_takeover.py"
 CLUSTER = "tests/integration/test_cluster.py"
@@ -134,6 +135,12 @@ MUTATIONS = [
     Mutation("store/queries/flushes/fence.sql", "SELECT me.worker, $2,", "SELECT me.worker, $2 + 0 * $3 + (SELECT coalesce(max(sequence), 0) FROM ledger.flushes f WHERE f.worker = $1) - $2 + 1,", FENCE),
     Mutation("store/ownership.py", '        await connections.write("append_lent_flush", [other], kind, time, named)\n', "", FENCE),
     Mutation("store/queries/flushes/flush_small.sql", "SELECT me.worker, $2,", "SELECT me.worker, $2 + 1000,", FENCE),
+    Mutation("store/queries/flushes/flush_one.sql", "SELECT me.worker, $2::bigint,", "SELECT me.worker, $2::bigint + 1000,", SINGLE),
+    Mutation("store/queries/flushes/flush_one.sql", "WITH me AS (SELECT worker FROM ledger.workers WHERE worker = $1 FOR UPDATE)", "WITH me AS (SELECT worker FROM ledger.workers WHERE worker = $1)", "tests/simulation/test_conformance_locks.py"),
+    Mutation("store/queries/flushes/flush_one.sql", "SELECT $8 + p.place,", "SELECT $8 + 1 - p.place,", SINGLE),
+    Mutation("store/queries/flushes/flush_one.sql", "ledger.seals_of($6::bigint[])", "ledger.seals_of(NULL)", SINGLE),
+    Mutation("store/queries/flushes/flush_one.sql", "    WHERE p.shard IS NOT NULL)", "    LIMIT 1)", SINGLE),
+    Mutation("store/single_flush.py", "        and not len(decision.resolutions.hold_ids)\n", "", SINGLE),
     Mutation("store/ownership.py", 'and not r["alive"]', "", FENCE),
     Mutation("store/commit.py", "        if not is_committed:\n", "        if True:\n", FATE),
     Mutation("store/commit.py", 'await connections.ask(\n                        fresh, "find_flush", connections.worker, sequence, number\n                    )', "True", FATE),

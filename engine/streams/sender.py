@@ -1,7 +1,8 @@
 """Commands that go together and their replies, over a connection that is made when it is needed."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final, TypeAlias
 
@@ -101,15 +102,33 @@ class Sender:
         connection.reply_bytes_max = reply_bytes_max
         for place, command in enumerate(commands):
             connection.send(hiredis.pack_command(command), partial(take_reply, place))
-        while not done.done():
-            await asyncio.wait([done], timeout=TICK_SECONDS)
-            if not done.done() and connection.silent_seconds() > self._silent_seconds_max:
-                self.close()
-                raise TryAgainError(
-                    f"Redis at {self._address.place} does not answer for "
-                    f"{self._silent_seconds_max:g} s"
-                )
+        with self._impatient(connection, done):
+            await done
         return replies
+
+    @contextlib.contextmanager
+    def _impatient(self, connection: AnyConnection, done: asyncio.Future[None]) -> Iterator[None]:
+        """While in the block, a connection that is silent for too long is cut and given up."""
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle
+
+        def look() -> None:
+            nonlocal timer
+            timer = loop.call_later(TICK_SECONDS, look)
+            if connection.silent_seconds() > self._silent_seconds_max and not done.done():
+                done.set_exception(
+                    TryAgainError(
+                        f"Redis at {self._address.place} does not answer for "
+                        f"{self._silent_seconds_max:g} s"
+                    )
+                )
+                self.close()
+
+        timer = loop.call_later(TICK_SECONDS, look)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     async def send_apart(self, commands: Sequence[Words], reply_bytes_max: int | None) -> list[Any]:
         """As `send`, of commands that may be sent again: one too long a reply is a value.
