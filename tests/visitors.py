@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from html import unescape
 from typing import Final, NamedTuple
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import urlencode, urljoin
 
 from engine.console.app import Console
 from engine.console.door import Keys
@@ -94,7 +94,8 @@ class Visitor:
 
 def text_of(page: str) -> str:
     """What a page says, without its markup."""
-    return " ".join(unescape(re.sub(r"<[^>]*>", " ", page)).split())
+    inline = re.sub(r"</?(?:a|b|bdi|code|strong|time)\b[^>]*>", "", page)
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", inline)).split())
 
 
 @contextlib.asynccontextmanager
@@ -117,7 +118,3 @@ async def visiting(
     finally:
         server.stop()
         await task
-
-
-def query_of(url: str) -> str:
-    return urlsplit(url).query
