@@ -41,6 +41,11 @@ STAGES = {
         "engine.store.flush_copies:copies_of",
         "engine.store.small_flush:small_arguments",
     ],
+    "digest": [
+        "engine.book.content:content_of",
+        "engine.book.content:digest_of",
+        "engine.book.content:first_used",
+    ],
     "flush": ["engine.store.worker_store:WorkerStore.flush"],
     "answer": [
         "engine.wire.answers:encode_answer",

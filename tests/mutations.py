@@ -51,6 +51,8 @@ FROZEN = "tests/unit/test_precedence.py"
 BREAKS = "tests/integration/test_verify_breaks.py"
 DOOR = "tests/integration/test_client_door.py"
 TOLD = "tests/integration/test_commands_told.py"
+PATIENCE = "tests/unit/test_patience.py"
+BUSY_LOOP = "tests/integration/test_busy_loop.py"
 STATUS = "tests/integration/test_status_told.py"
 PRIVILEGES = "tests/integration/test_privileges.py"
 ROLES = "tests/integration/test_roles.py"
@@ -133,7 +135,7 @@ MUTATIONS = [
     Mutation("store/queries/flushes/flush_small.sql", "SELECT me.worker, $2,", "SELECT me.worker, $2 + 1000,", FENCE),
     Mutation("store/ownership.py", 'and not r["alive"]', "", FENCE),
     Mutation("store/commit.py", "if not await _settle(connections, connection, pid, sequence, number):", "if True:", FATE),
-    Mutation("store/commit.py", 'await connections.ask(\n                    fresh, "find_flush", connections.worker, sequence, number\n                )', "True", FATE),
+    Mutation("store/commit.py", 'await connections.ask(\n                        fresh, "find_flush", connections.worker, sequence, number\n                    )', "True", FATE),
     Mutation("store/driver_errors.py", "asyncpg.DeadlockDetectedError | asyncpg.SerializationError", "asyncpg.SerializationError", FAILURES + "::test_a_deadlock_means_redo"),
     Mutation("store/driver_errors.py", "    if isinstance(error, asyncpg.LockNotAvailableError):\n", "    if isinstance(error, ZeroDivisionError):\n", FAILURES + "::test_a_lock_time_out_means_redo"),
     Mutation("store/driver_errors.py", "        | asyncpg.OperatorInterventionError\n", "", FAILURES + "::test_a_cancelled_statement_means_redo"),
@@ -196,7 +198,7 @@ MUTATIONS = [
     Mutation("streams/entries.py", "        if ms > ID_PART_MAX or seq > ID_PART_MAX:", "        if False:", ASIDE + "::test_highest_legal_id"),
     Mutation("streams/reader.py", "        if isinstance(reply, EngineError):\n            return await self._read_singly(positions)", "        if isinstance(reply, EngineError):\n            raise reply", ASIDE + "::test_key_of_another_type"),
     Mutation("streams/reader.py", "            self._singly = 0 if self._count > 1 else SINGLY_READS\n            self._ask_for_less()\n            return await self._read_singly(positions)", "            raise reply", LARGE + "::test_giant_entry"),
-    Mutation("streams/connection.py", "        self._silent_ticks += 1\n", "        self._silent_ticks += 9\n", REFUSES + "::test_a_sender_outlives_a_long_step_of_this_process"),
+    Mutation("streams/connection.py", "self._silent_seconds = self._patience.time() - self._heard_at", "self._silent_seconds = self._loop.time() - self._heard_at", REFUSES + "::test_a_sender_outlives_a_long_step_of_this_process"),
     Mutation("streams/refusals.py", '    return NotNowError(f"Redis takes nothing now: {message}")\n', "    return ConfigurationError(message)\n", REFUSES + "::test_redis_refuses_for_a_while"),
     Mutation("streams/server_checks.py", "    if policy != POLICY:", "    if False:", BELONG + "::test_a_redis_that_forgets_is_refused"),
     Mutation("streams/server_checks.py", "bytes(found) != ledger_id.encode()", "False", BELONG + "::test_two_ledgers_on_one_prefix"),
@@ -247,7 +249,7 @@ MUTATIONS = [
     Mutation("book/book.py", "        self.others[:, at[apart]] = total - self.own[:, at[apart]]\n", "", NUMBERS),
     Mutation("deciding/results.py", "np.where(exactly, 0, np.maximum(draft.lacking[rows], 1))", "np.maximum(draft.lacking[rows], 1)", STRIPED + "::test_a_balance_that_others_lessen_meanwhile_is_not_moved"),
     Mutation("book/book.py", "            stays &= self.mine[: self.accounts]\n", "            pass\n", f"{MOVES}::test_regain_shard_reloads_stripes"),
-    Mutation("worker/session.py", "            self.inbox.drop(shards)\n            with anyio", "            with anyio", f"{MOVES}::test_release_with_pipelined_credits"),
+    Mutation("worker/session.py", "            self.inbox.drop(shards)\n            await self._await", "            await self._await", f"{MOVES}::test_release_with_pipelined_credits"),
     Mutation("worker/intake.py", "if self._places.get(e.shard) is places[e.shard]", "if e.shard in self._places", "tests/unit/test_intake.py"),
     Mutation("store/ownership.py", 'if r["worker"] == owner and not r["alive"]', "if True", "tests/integration/test_shards_claims.py"),
     # Stop buttons.
@@ -263,7 +265,15 @@ MUTATIONS = [
     # What producers and people are told.
     Mutation("client/delivery.py", "not hmac.compare_digest(words[0], self._secret)", "False", f"{ANSWERS}::test_false_answers_to_a_stream_whose_name_is_known_are_let_be"),
     Mutation("client/delivery.py", "if len(outcomes) != len(outgoing):", "if False:", f"{ANSWERS}::test_an_answer_of_another_length_is_none"),
-    Mutation("client/patience.py", "max(passed - TICK_SECONDS - LATE_SECONDS_MAX, 0.0)", "0.0", f"{ANSWERS}::test_time_in_which_the_callers_loop_was_busy_is_not_waited_for"),
+    Mutation("patience.py", "min(passed, TICK_SECONDS + LATE_SECONDS_MAX)", "passed", f"{ANSWERS}::test_time_in_which_the_callers_loop_was_busy_is_not_waited_for"),
+    Mutation("patience.py", "self._is_late = passed > TICK_SECONDS + LATE_SECONDS_MAX and not self._is_late", "self._is_late = False", PATIENCE),
+    Mutation("patience.py", " and not self._is_late", "", PATIENCE),
+    Mutation("store/connections.py", "within(STATEMENT_SECONDS_MAX)", "asyncio.timeout(STATEMENT_SECONDS_MAX)", f"{BUSY_LOOP}::test_a_read_of_postgres_is_not_given_up"),
+    Mutation("store/connections.py", "async with within(STATEMENT_SECONDS_MAX)", "if True", f"{BUSY_LOOP}::test_a_read_that_is_not_answered_is_given_up"),
+    Mutation("store/driver.py", "within(address.connect_seconds_max)", "__import__('asyncio').timeout(address.connect_seconds_max)", f"{BUSY_LOOP}::test_a_connection_that_is_being_made_is_not_given_up"),
+    Mutation("streams/connection.py", "within(address.connect_seconds_max)", "asyncio.timeout(address.connect_seconds_max)", f"{BUSY_LOOP}::test_a_connection_that_is_being_made_is_not_given_up"),
+    Mutation("store/commit.py", "            if committing.done():\n", "            if False:\n", f"{BUSY_LOOP}::test_a_commit_that_is_answered_while_it_is_asked_about_is_not_cut"),
+    Mutation("store/client_store.py", "within(self._seconds_max)", "asyncio.timeout(self._seconds_max)", f"{BUSY_LOOP}::test_a_look_up_of_a_client_is_not_given_up"),
     Mutation("client/entry.py", "return OutcomeUnknownError(", "return TryAgainError(", f"{ANSWERS}::test_no_two_clients_or_entries_have_a_request_that_one_could_guess"),
     Mutation("settings.py", "given or read_variable(PREFIX_VARIABLE) or PREFIX", "given or PREFIX", DOOR),
     Mutation("commands/sources.py", 'if unknown or "id" not in columns:', "if False:", f"{TOLD}::test_a_csv_without_a_header_is_an_error_that_says_so"),
@@ -298,6 +308,8 @@ FLOW_RULES = "tests/unit/test_flow_rules.py"
 FLOW_SEEDS = "tests/simulation/test_flow_seeds.py"
 FLOW_CHECKS = "tests/unit/test_flow_definitions.py"
 FLOWS = "tests/integration/test_flows.py"
+FLOW_EARLY = "tests/integration/test_flow_early.py"
+FLOW_SCHEDULES = "tests/integration/test_flow_schedules.py"
 MUTATIONS += [
     Mutation("flows/checks.py", 'if step.kind in {"void", "reverse", "end"} and point.unheard >= 0:', "if False:", FLOW_CHECKS),
     Mutation("flows/checks.py", "                if held.timeout_seconds:", "                if False:", FLOW_CHECKS),
@@ -321,6 +333,41 @@ MUTATIONS += [
     Mutation("flows/money.py", "        if outcome in SPENDS_ID:\n            return", "        if True:\n            return", FLOW_RULES),
     Mutation("flows/money.py", "user_data_64=int(reason),", "user_data_64=0,", FLOW_RULES),
     Mutation("flows/batch.py", "        if before is not None:\n            return self._again(before, written, body)\n", "", FLOWS),
+    Mutation("flows/early.py", "return self._kept[shard] + self._changes[shard] < EARLY_MAX", "return True", FLOW_EARLY),
+    Mutation("flows/loads.py", "        self.early_counts.load(await self._store.count_early(shards))", "        pass", FLOW_EARLY),
+    Mutation("store/migrations/0012_flows_schedules.sql", " AND e.received_at < clock_timestamp() - interval '90 days'", "", FLOW_EARLY),
+    Mutation("store/migrations/0012_flows_schedules.sql", "USING flows.flows f WHERE e.flow = ANY (started) AND f.id = e.flow", "WHERE e.flow = ANY (started)", FLOW_EARLY),
+    Mutation("flows/streams.py", "            if isinstance(answer, KeyRefusedError):\n                raise answer\n", "", FLOW_EARLY),
+    Mutation("flows/streams.py", 'if max(map(int, last.split(b"-"))) > ID_PART_MAX:', "if False:", FLOW_EARLY),
+    Mutation("flows/rounds.py", "came.heard.get(home, 0)", "max(came.heard.values(), default=0)", FLOW_EARLY),
+    Mutation("flows/schedules.py", "return scheduled_id(self.id, self.nominal)", "return scheduled_id(self.id, id(self))", FLOW_SCHEDULES),
+    Mutation("flows/schedules.py", 'if self.missed == "all" or', "if", FLOW_SCHEDULES),
+    Mutation("flows/schedules.py", 'if self.missed == "none" and now - last.at > MISSED:', "if False:", FLOW_SCHEDULES),
+]  # fmt: skip
+
+CHAIN = "tests/integration/test_chain.py"
+CHAIN_OF_FREEZES = "tests/integration/test_chain_of_freezes.py"
+MUTATIONS += [
+    # The chain: what is in it, what it is made of, and that it is made again.
+    Mutation("verify/chain.py", 'if digest_of(content, flush["form"]) != flush["digest"]:', "if False:", CHAIN),
+    Mutation("verify/chain.py", 'if flush["link"] != link:', "if False:", CHAIN),
+    Mutation("verify/chain.py", 'if row["seal"] is not None and row["seal"] != seal:', "if False:", CHAIN),
+    Mutation("verify/chain.py", 'return "" if sealed == flush["seals"] else', 'return "" if True else', CHAIN),
+    Mutation("verify/chain.py", 'return "" if made == flush["digest"] else', 'return "" if True else', CHAIN),
+    Mutation("verify/chain.py", 'if self._freezes.get(flush["other"]) == flush["digest"]:', "if True:", CHAIN_OF_FREEZES),
+    Mutation("verify/chain.py", "sorted(self._freezes.keys() - self._chained)", "()", CHAIN_OF_FREEZES),
+    Mutation("verify/chain.py", "            if found != head.link:\n", "            if False:\n", CHAIN),
+    Mutation("verify/chain.py", "if kept.definitions != self.now.definitions:", "if False:", CHAIN),
+    Mutation("verify/chain_rows/spent.sql", "ORDER BY number", "ORDER BY id", CHAIN),
+    Mutation("store/flush_writer.py", "if flush.waiting or flush.released:\n        content", "if False:\n        content", CHAIN_OF_FREEZES),
+    Mutation("store/ownership.py", "digest = digest_of_change(shards, former, worker)", "digest = None", CHAIN),
+    Mutation("store/ownership.py", 'named = number if kind == "claim" else None', "named = None", CHAIN),
+    Mutation("store/queries/flushes/fence.sql", "ledger.seals_of($10::bigint[])", "NULL", CHAIN),
+    Mutation("store/queries/flushes/flush_small.sql", "ledger.seals_of($47::bigint[])", "NULL", CHAIN),
+    Mutation("store/migrations/0017_chain_of_freezes.sql", "        NEW.form := 2;\n        SELECT ledger.digest_of_freeze(f) INTO NEW.digest FROM ledger.freezes f WHERE f.freeze_number = NEW.other;\n", "        NULL;\n", CHAIN_OF_FREEZES),
+    Mutation("store/migrations/0017_chain_of_freezes.sql", "before || uuid_send(NEW.worker)", "uuid_send(NEW.worker)", CHAIN_OF_FREEZES),
+    Mutation("store/migrations/0017_chain_of_freezes.sql", " || coalesce(named, none)\n", " || none\n", CHAIN_OF_FREEZES),
+    Mutation("book/content.py", "    yield from _waiting(content)\n", "", "tests/unit/test_content.py"),
 ]  # fmt: skip
 
 

@@ -58,7 +58,9 @@ COMMANDS: Final = {
     "console": Command(
         "engine.commands.console:console", "Serve a console for browsers: see it all, and act."
     ),
-    "flows": Command("engine.commands.flows:flows_app", "Money movement in several steps."),
+    "flows": Command(
+        "engine.commands.flow_schedules:flows_app", "Money movement in several steps."
+    ),
     "review": Command("engine.commands.review:review_app", "What flows ask people."),
     "verify": Command(
         "engine.commands.verify:verify",

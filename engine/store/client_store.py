@@ -14,6 +14,7 @@ from engine.errors import CommitInDoubtError, TryAgainError
 from engine.ledger.freezes import WaitingForThaw
 from engine.ledger.nouns import ID_ZERO, NewAccount
 from engine.ledger.outcomes import Outcome
+from engine.patience import within
 from engine.store.driver import connect
 from engine.store.driver_errors import is_connection_lost, translated
 from engine.store.lookups import (
@@ -61,7 +62,7 @@ class ClientStore:
         """Do something that is safe to repeat, again while Postgres is away, within the limit."""
         trouble = ""
         try:
-            async with asyncio.timeout(self._seconds_max), self._free:
+            async with within(self._seconds_max), self._free:
                 while True:
                     try:
                         return await self._on_connection(work)
@@ -81,7 +82,7 @@ class ClientStore:
         while self._idle and (connection is None or connection.is_closed()):
             connection = self._idle.pop()
         if connection is None or connection.is_closed():
-            connection = await connect(self._dsn, "engine client")
+            connection = await connect(self._dsn, "engine client", statement_seconds_max=None)
         try:
             with translated():
                 result = await work(connection)

@@ -20,7 +20,7 @@ from engine.store.driver_errors import translated
 from engine.store.flush_copies import FLUSH_SHIFT, copies_of
 from engine.store.rows import DeadLetter, Flush
 from engine.store.small_flush import is_small, small_arguments
-from engine.store.waiting_rows import write_waiting
+from engine.store.waiting_rows import parked_of, write_waiting
 
 LOCK_ROUNDS_MAX: Final = 20
 
@@ -35,9 +35,12 @@ def prepare(flush: Flush) -> None:
 def _digest_of(flush: Flush) -> bytes:
     """Of all that is written: its dead letters are those that are not there already."""
     letters = [Letter(*astuple(letter)) for letter in flush.dead_letters]
-    return digest_of(
-        content_of(flush.decided, flush.posted, flush.positions, flush.resolved_until, letters)
+    content = content_of(
+        flush.decided, flush.posted, flush.positions, flush.resolved_until, letters
     )
+    if flush.waiting or flush.released:
+        content = content._replace(parked=parked_of(flush.waiting), released=flush.released)
+    return digest_of(content)
 
 
 GENERATION_STEP: Final = 4

@@ -22,8 +22,9 @@ GRANT INSERT ON
     ledger.letter_acts, ledger.loads, ledger.moves, ledger.ownership, ledger.plans, ledger.positions, ledger.posted,
     ledger.released, ledger.resolutions, ledger.spent, ledger.verifications, ledger.waiting,
     ledger.workers,
-    flows.dead_letters, flows.definitions, flows.flows, flows.flushes, flows.heartbeats, flows.inbox,
-    flows.misfits, flows.open, flows.ownership, flows.reviews, flows.steps, flows.workers
+    flows.dead_letters, flows.definitions, flows.early, flows.flows, flows.flushes, flows.heartbeats,
+    flows.inbox, flows.misfits, flows.open, flows.ownership, flows.reviews, flows.schedules, flows.steps,
+    flows.workers
     TO :engine;
 
 GRANT UPDATE (closed) ON ledger.accounts TO :engine;
@@ -35,6 +36,7 @@ GRANT UPDATE (state, why, paused_at, released_at, claimed_at, ready_at, ended_at
 GRANT UPDATE (state, why, ended_at) ON ledger.plans TO :engine;
 GRANT UPDATE (expires_at) ON flows.heartbeats TO :engine;
 GRANT UPDATE (wake_at) ON flows.open TO :engine;
+GRANT UPDATE (nominal, next_at, last_nominal, last_outcome) ON flows.schedules TO :engine;
 GRANT UPDATE (ended_at, decision, decided_by, reason) ON flows.reviews TO :engine;
 -- These mean nothing: they allow to lock a row.
 GRANT UPDATE (queue) ON ledger.workers, ledger.settings, flows.workers TO :engine;

@@ -53,9 +53,6 @@ SILENT_SECONDS_MAX: Final = 10.0
 """How long a reply may be waited for while nothing comes; the time in which this process itself
 was busy does not count."""
 
-TICK_SECONDS: Final = 0.25
-"""How often the silence of a connection is counted."""
-
 RECONNECT_SECONDS: Final = 1.0
 """How often a node of a cluster that is away is tried again."""
 

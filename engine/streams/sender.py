@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import hiredis
 
 from engine.errors import TryAgainError
+from engine.patience import TICK_SECONDS
 from engine.streams.address import Address, parse_address
-from engine.streams.bounds import TICK_SECONDS
 from engine.streams.cluster_connection import AnyConnection, open_connection
 from engine.streams.connection import Parser
 from engine.streams.refusals import LostError, ReplyTooLongError

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from engine.book.content import FORM, digest_of, digest_of_change
+from engine.book.content import FORMS, digest_of, digest_of_change
 from engine.store.snapshot import snapshot
 from engine.verify.flush_contents import FlushRows, content_of_rows
 from engine.verify.heads import Heads, chain_query, heads_of
@@ -26,7 +26,8 @@ NOTHING: Final = bytes(32)
 PREFETCH_ROWS: Final = 5000
 
 _SOURCES: Final = (
-    "flushes", "spent", "posted", "resolutions", "positions", "letters", "changes",
+    "flushes", "spent", "posted", "resolutions", "positions", "letters", "changes", "parked",
+    "released",
 )  # fmt: skip
 """What is read side by side, each in the order of flushes: files of `chain_rows`."""
 
@@ -56,7 +57,9 @@ async def check_chain(
     if on_progress is not None:
         on_progress(0, 1, "Every digest and every link of the chain is as it was written")
     await checking.read_accounts(connection)
+    await checking.read_freezes(connection)
     await checking.read_flushes(connection)
+    checking.check_freezes()
     if kept is not None:
         checking.compare(kept)
     seconds = time.monotonic() - began
@@ -81,6 +84,10 @@ class _Checking:
         self.offenders: list[dict[str, Any]] = []
         self.seals: dict[int, bytes] = {}
         """By number of the account, as its row says now."""
+        self._freezes: dict[int, bytes] = {}
+        """Freezes and thaws by number, each with the digest that its row gives."""
+        self._chained: set[int] = set()
+        """Those of them that a chain names."""
         self._links: dict[int, bytes] = {}
         """By number of the flush."""
         self._ends: dict[UUID, tuple[int, bytes]] = {}
@@ -99,6 +106,16 @@ class _Checking:
             self.seals[row["number"]] = seal
             if row["seal"] is not None and row["seal"] != seal:
                 self._name("an account is not as it was sealed", account=str(row["id"]))
+
+    async def read_freezes(self, connection: Any) -> None:
+        """Make the digests of all freezes and thaws again."""
+        for row in await connection.fetch(chain_query("freezes"), self.now.began):
+            self._freezes[row["freeze_number"]] = digest_of_freeze(row)
+
+    def check_freezes(self) -> None:
+        """Each is in a chain, once the chains are read."""
+        for number in sorted(self._freezes.keys() - self._chained):
+            self._name("a freeze or thaw is in no chain", freeze=number)
 
     async def read_flushes(self, connection: Any) -> None:
         """Make all digests and links again, in the order of flushes."""
@@ -159,6 +176,8 @@ class _Checking:
 
     def _content_wrong(self, flush: Mapping[str, Any], rows: FlushRows) -> str:
         """What is wrong with what a flush wrote; nothing where it is as it was."""
+        if flush["kind"] == "freeze":
+            return self._freeze_wrong(flush)
         if flush["kind"] not in {"flush", "locked"}:
             if flush["digest"] is None:
                 return ""
@@ -167,16 +186,24 @@ class _Checking:
             shards = [change["shard"] for change in rows.changes]
             made = digest_of_change(shards, former, worker)
             return "" if made == flush["digest"] else "its change of owner is not as it was written"
-        if flush["form"] != FORM:
+        if flush["form"] not in FORMS:
             return f"it is in a form that this program does not know: {flush['form']}"
         content, first = content_of_rows(rows)
         if content is None:
-            return "places in it are missing: rows were taken away"
-        if digest_of(content) != flush["digest"]:
+            return "rows of it were taken away, or are such as no flush writes"
+        if digest_of(content, flush["form"]) != flush["digest"]:
             return "what it wrote is not as it was written"
         seals = [self.seals.get(number, b"") for number in first]
         sealed = hashlib.sha256(b"".join(seals)).digest() if seals else None
         return "" if sealed == flush["seals"] else "accounts that it wrote to are not as they were"
+
+    def _freeze_wrong(self, flush: Mapping[str, Any]) -> str:
+        self._chained.add(flush["other"])
+        if flush["form"] is None and flush["digest"] is None:
+            return ""  # of the program before, which kept no digest of it
+        if self._freezes.get(flush["other"]) == flush["digest"]:
+            return ""
+        return "the freeze or thaw that it names is not as it was written"
 
     def compare(self, kept: Heads) -> None:
         """Hold kept heads to the chains as they are."""
@@ -234,6 +261,17 @@ def seal_of(row: Mapping[str, Any]) -> bytes:
         + struct.pack(">qq", row["user_data_32"], row["created_at"])
         + f"{row['user_data_64']} {','.join(row['flags'])}".encode()
     ).digest()
+
+
+def digest_of_freeze(row: Mapping[str, Any]) -> bytes:
+    """As `ledger.digest_of_freeze`."""
+    hasher = hashlib.sha256(
+        struct.pack(">qq?q", row["freeze_number"], row["thaws"] or 0, row["declines"], row["time"])
+    )
+    for name in ("act", "kind", "what", "acted_by", "reason", "role"):
+        word = row[name].encode()
+        hasher.update(struct.pack(">i", len(word)) + word)
+    return hasher.digest()
 
 
 def link_of(flush: Mapping[str, Any], before: bytes, named: bytes | None) -> bytes:
