@@ -13,8 +13,10 @@ from engine.console.app import Console
 from engine.console.door import Keys
 from engine.console.server import Server, address_of, bind
 from engine.servers import Addresses
+from engine.store.letters import open_letters
 from engine.store.reader import find_reader
 from tests.bounds import PROCESS_SECONDS_MAX
+from tests.desks import Desk
 from tests.ledgers import Ledger, until
 
 HOST: Final = "127.0.0.1"
@@ -118,3 +120,11 @@ async def visiting(
     finally:
         server.stop()
         await task
+
+
+async def spoilt(desk: Desk, **fields: str) -> str:
+    """An entry that nobody can read; the name of its letter."""
+    await desk.redis.xadd(desk.stream(), fields)
+    await desk.drained()
+    async with open_letters(desk.ledger.app_dsn) as letters:
+        return (await letters.list(None, 1))[0].letter

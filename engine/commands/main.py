@@ -55,6 +55,9 @@ COMMANDS: Final = {
         "engine.commands.freezes:freezes",
         "List what is frozen, by whom and why, and what waits for it.",
     ),
+    "top": Command(
+        "engine.commands.top:top", "Watch shards, workers, rates, lag, latency, what happened."
+    ),
     "console": Command(
         "engine.commands.console:console", "Serve a console for browsers: see it all, and act."
     ),

@@ -8,7 +8,12 @@ from engine.console.layout import facts, live, section, table, time, worker_name
 from engine.console.markup import Child, Html, tag
 from engine.operating.health import ShardStatus, Status
 from engine.operating.overview import CHART_SECONDS, Overview
-from engine.operating.phrases import describe_bytes, describe_seconds, describe_shards
+from engine.operating.phrases import (
+    describe_bytes,
+    describe_latency,
+    describe_seconds,
+    describe_shards,
+)
 from engine.store.reports import PaceSecond, WorkerReport
 
 TINTS: Final = 6
@@ -83,11 +88,6 @@ def _figures(found: Overview) -> Html:
         ),
         class_="figures",
     )
-
-
-def describe_latency(seconds: float) -> str:
-    """A short time in milliseconds, a long one as people say it."""
-    return f"{seconds * 1000:.0f} ms" if seconds < 2 else describe_seconds(seconds)
 
 
 def _chart(seconds: Sequence[PaceSecond]) -> Html:
