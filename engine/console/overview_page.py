@@ -33,8 +33,12 @@ def overview_content(found: Overview) -> list[Child]:
         ),
         section("Shards", live("shards", _shards(status))),
         section("Workers", live("workers", _workers(status))),
-        section("Lately", live("lately", event_table("The last ten minutes", found.events))),
+        section("Lately", live("lately", _lately(found))),
     ]  # fmt: skip
+
+
+def _lately(found: Overview) -> Html:
+    return event_table("The last ten minutes", found.events, is_short=True)
 
 
 def verdict(status: Status) -> Html:
@@ -72,7 +76,7 @@ def _figures(found: Overview) -> Html:
         ("Waiting entries", "unknown" if status.waiting is None else f"{status.waiting:,}"),
         ("Oldest waiting", "-" if oldest is None else describe_seconds(oldest)),
         ("Living workers", f"{found.alive}"),
-        ("Shards without one", f"{found.unowned} of {len(status.shards)}"),
+        ("Shards unowned", f"{found.unowned} of {len(status.shards)}"),
         ("Dead letters", None if postgres is None else f"{postgres.dead_letters:,}"),
         ("Holds overdue", None if postgres is None else f"{postgres.holds_overdue:,}"),
         ("Freezes", f"{len(status.freezes):,}"),
