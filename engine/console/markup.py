@@ -16,7 +16,7 @@ class Html(str):
 Child: TypeAlias = "str | int | float | Iterable[Child] | None"
 """What may stand in an element. A text that is no `Html` is escaped; None is nothing."""
 
-_EMPTY: Final = frozenset({"input", "link", "meta", "br", "hr", "rect", "path", "line"})
+_EMPTY: Final = frozenset({"input", "link", "meta"})
 """Elements that have no end."""
 
 

@@ -255,7 +255,7 @@ async def test_an_account_is_frozen_and_thawed_by_keyboard_alone(
         await page.keyboard.press("Enter")
         await page.get_by_role("button", name="Yes: thaw").press("Enter")
         await expect(page.get_by_text(f"account {ALICE} is thawed.")).to_be_visible()
-        await expect(page.get_by_role("table").get_by_text("code 99")).to_be_visible()
+        await expect(page.get_by_role("rowheader", name="code 99")).to_be_visible()
         assert up.run("thaw", "code", "99", "--by", "bob", "--reason", "other").code == 0
         await expect(page.get_by_text("Nothing is frozen.")).to_be_visible()
     assert troubles == []
@@ -270,7 +270,8 @@ async def test_what_changes_is_shown_by_itself_said_once_and_can_be_paused(
         created = page.locator("dt", has_text="Created a second").locator("+ dd")
         before = await created.inner_text()
         await expect(created).not_to_have_text(before)
-        await expect(page.locator(".chart rect").first).to_be_attached()
+        await expect(page.locator(".chart > rect.created").nth(1)).to_be_visible()
+        await expect(page.locator(".chart > rect.declined").first).to_be_visible()
         # Somebody who cannot see is told of what is new, not of each figure.
         announcer = page.locator("#announce")
         await expect(announcer).to_be_empty()
