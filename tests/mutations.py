@@ -280,7 +280,7 @@ MUTATIONS = [
     Mutation("servers/valkey_server.py", "requirepass {password}", "maxclients 10000", "tests/integration/test_servers.py::test_a_valkey_without_a_password_gets_one_at_its_next_start"),
     Mutation("commands/program.py", "return UNKNOWN if isinstance(error, OutcomeUnknownError) else FAILED", "return FAILED", f"{TOLD}::test_the_id_of_a_transfer_is_shown_before_it_is_sent_and_unknown_is_exit_code_3"),
     Mutation("store/driver_errors.py", "; run `engine init` first", "", f"{STATUS}::test_a_database_without_a_ledger_is_told_to_run_engine_init"),
-    Mutation("commands/health.py", '"" if worker.pinned is None else', '"" if False else', f"{STATUS}::test_a_dead_worker_is_replaced_by_one_of_its_kind"),
+    Mutation("operating/health.py", '"" if worker.pinned is None else', '"" if False else', f"{STATUS}::test_a_dead_worker_is_replaced_by_one_of_its_kind"),
     Mutation("../shards/placement.py", "if not alive[worker].drained] or unlisted", "if not alive[worker].drained]", "tests/unit/test_placement.py"),
     Mutation("commands/transfer.py", "    if missing:\n", "    if False:\n", f"{TOLD}::test_what_a_transfer_lacks_is_named"),
     Mutation("worker/outage.py", "        if self._since is None:\n", "        if True:\n", "tests/integration/test_set_aside.py::test_table_lock_for_minutes"),

@@ -44,9 +44,9 @@ async def run(
     return ended
 
 
-async def start(ledger: Ledger, *words: str) -> asyncio.subprocess.Process:
+async def start(ledger: Ledger, *words: str, **environment: str) -> asyncio.subprocess.Process:
     """The program `engine` over a ledger, under way."""
-    return await _start(ledger, [*ENGINE, *words], {})
+    return await _start(ledger, [*ENGINE, *words], environment)
 
 
 async def _start(

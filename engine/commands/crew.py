@@ -19,7 +19,7 @@ from engine.ledger.nouns import SHARD_COUNT_MAX
 from engine.operating.head_log import HeadLog
 from engine.operating.outages import OutageRecorder
 from engine.servers import Addresses
-from engine.settings import HEADS_VARIABLE, read_variable, stream_prefix
+from engine.settings import HEADS_VARIABLE, read_variable, stream_prefix, traced_share
 from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
 from engine.worker.worker import Worker
@@ -160,7 +160,11 @@ class Crew:
         Raises:
             ConfigurationError, InvariantBroken: As `Worker.run`.
         """
-        async with self._serve_metrics(), anyio.create_task_group() as announcing:
+        async with (
+            self._send_traces(),
+            self._serve_metrics(),
+            anyio.create_task_group() as announcing,
+        ):
             announcing.start_soon(self._announce, on_ready)
             async with anyio.create_task_group() as working:
                 for worker in self._everybody:
@@ -188,6 +192,21 @@ class Crew:
                 measuring.start_soon(metrics.ask_servers, *self._addresses, stream_prefix())
                 yield
                 measuring.cancel_scope.cancel()
+
+    @contextlib.asynccontextmanager
+    async def _send_traces(self) -> AsyncIterator[None]:
+        share = traced_share()
+        if not share:
+            yield
+            return
+        from engine.operating.traces import open_traces  # noqa: PLC0415 - as above
+
+        # The last spans are sent when it ends, which may take a while.
+        with open_traces(share) as traces:
+            for worker in self._workers:
+                traces.follow(worker)
+            _log.info("flushes_traced", share=share)
+            yield
 
     async def _announce(self, on_ready: Callable[[], None]) -> None:
         try:

@@ -44,6 +44,8 @@ class FlushReport(msgspec.Struct, frozen=True, gc=False):
     """For how long it then waited for the flush before it; 0 for a locked flush."""
     commit_seconds: float
     """From the moment it was sent, or its locks were asked for, until it was committed."""
+    replies: Sequence[Reply]
+    """Its entries and what is told of them, for who looks closer."""
 
     @property
     def created(self) -> int:
@@ -130,6 +132,7 @@ def report_flush(
         open_seconds=phases.sealed - phases.opened,
         ready_seconds=phases.sent - phases.sealed,
         commit_seconds=now - phases.sent,
+        replies=replies,
     )
 
 
