@@ -56,7 +56,8 @@ COMMANDS: Final = {
         "List what is frozen, by whom and why, and what waits for it.",
     ),
     "top": Command(
-        "engine.commands.top:top", "Watch shards, workers, rates, lag, latency, what happened."
+        "engine.commands.top:top",
+        "Watch shards and workers, rates, lag, latency, and what happened.",
     ),
     "console": Command(
         "engine.commands.console:console", "Serve a console for browsers: see it all, and act."
