@@ -60,7 +60,7 @@ COMMANDS: Final = {
         "Watch shards and workers, rates, lag, latency, and what happened.",
     ),
     "console": Command(
-        "engine.commands.console:console", "Serve a console for browsers: see it all, and act."
+        "engine.commands.console:console", "Serve a console for browsers, until Ctrl-C or TERM."
     ),
     "flows": Command(
         "engine.commands.flow_schedules:flows_app", "Money movement in several steps."
