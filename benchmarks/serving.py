@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import IO, Any, NamedTuple
 
 from benchmarks.auditing import audit
 from benchmarks.feeding import Sent, faults_of, send
+from benchmarks.program import measured
 from benchmarks.stages import BEGIN_SIGNAL
 from benchmarks.workload import SHARDS, Accounts, Transfers, create_accounts, fund
 from engine.servers import Servers
@@ -94,7 +94,11 @@ def new_ledger(
         tempfile.TemporaryDirectory(prefix="bench-") as directory,
         Servers(Path(directory), postgres_settings=postgres_settings) as servers,
     ):
-        asyncio.run(migrate(servers.postgres.dsn, SHARDS))
+        if measured().is_this:
+            asyncio.run(migrate(servers.postgres.dsn, SHARDS))
+        else:
+            environment = {"ENGINE_POSTGRES_DSN": servers.postgres.dsn}
+            measured().run(["init", "--shards", str(SHARDS)], environment)
         asyncio.run(create_accounts(servers.postgres.dsn, accounts))
         yield Ledger(servers, accounts, [])
 
@@ -119,14 +123,12 @@ def running_engine(
     """
     url = redis_url or ledger.url
     module = "benchmarks.stages" if stages else "engine.commands.main"
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, "worker", "--json",
-         "--workers", str(workers), "--log-level", "warning"],
-        env={**os.environ, "ENGINE_POSTGRES_DSN": ledger.dsn, "ENGINE_REDIS_URL": url},
-        stdout=subprocess.PIPE,
-        stderr=log,
-        text=True,
-    )  # fmt: skip
+    process = measured().start(
+        ["worker", "--json", "--workers", str(workers), "--log-level", "warning"],
+        {"ENGINE_POSTGRES_DSN": ledger.dsn, "ENGINE_REDIS_URL": url},
+        module,
+        log,
+    )
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -154,6 +156,33 @@ def funded(
             raise SystemExit(f"the accounts were not funded: {faults}")
         engine.begin()
         yield ledger, engine
+
+
+class CpuTimes:
+    """What the processes have used since it was made, in microseconds a transfer.
+
+    Args:
+        ledger: The servers.
+        engine: The engine over them.
+    """
+
+    def __init__(self, ledger: Ledger, engine: Engine) -> None:
+        self._pids = {
+            "engine": engine.pid,
+            "postgres": ledger.servers.postgres.pid,
+            "valkey": ledger.servers.valkey.pid,
+        }
+        self._before = self._seconds()
+
+    def _seconds(self) -> dict[str, float]:
+        return {name: cpu_seconds(pid) for name, pid in self._pids.items()}
+
+    def per_transfer(self, transfers: int) -> dict[str, float]:
+        """By process, as columns of a row."""
+        return {
+            f"{name}_cpu_us": round((seconds - self._before[name]) / transfers * 1e6, 2)
+            for name, seconds in self._seconds().items()
+        }
 
 
 def resident_mb(pid: int) -> dict[str, int]:

@@ -95,6 +95,19 @@ async def test_what_is_final_ends_a_worker_at_its_start(producer: Desk, word: st
         assert place in str(refused.value)
 
 
+async def test_a_read_that_a_stranger_unblocks_is_an_empty_one(producer: Desk) -> None:
+    """Again and again, by CLIENT UNBLOCK with an error: no session ends."""
+    worker = producer.ledger.worker()
+    async with producer.ledger.working(worker):
+        for _ in range(50):
+            for client in await producer.redis.client_list():
+                if client["cmd"] == "xread":
+                    await producer.redis.execute_command("CLIENT", "UNBLOCK", client["id"], "ERROR")
+            await asyncio.sleep(0.01)
+        await created(producer, await add(producer))
+    assert worker.statistics.sessions == 1
+
+
 async def test_a_redis_that_is_full_of_clients(producer: Desk) -> None:
     """As Redis itself says it, while it is connected to."""
     worker = producer.ledger.worker()
