@@ -7,14 +7,16 @@ import re
 from collections.abc import AsyncIterator
 from html import unescape
 from typing import Final, NamedTuple
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import urlencode, urljoin
 
 from engine.console.app import Console
 from engine.console.door import Keys
 from engine.console.server import Server, address_of, bind
 from engine.servers import Addresses
+from engine.store.letters import open_letters
 from engine.store.reader import find_reader
 from tests.bounds import PROCESS_SECONDS_MAX
+from tests.desks import Desk
 from tests.ledgers import Ledger, until
 
 HOST: Final = "127.0.0.1"
@@ -94,7 +96,8 @@ class Visitor:
 
 def text_of(page: str) -> str:
     """What a page says, without its markup."""
-    return " ".join(unescape(re.sub(r"<[^>]*>", " ", page)).split())
+    inline = re.sub(r"</?(?:a|b|bdi|code|strong|time)\b[^>]*>", "", page)
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", inline)).split())
 
 
 @contextlib.asynccontextmanager
@@ -119,5 +122,9 @@ async def visiting(
         await task
 
 
-def query_of(url: str) -> str:
-    return urlsplit(url).query
+async def spoilt(desk: Desk, **fields: str) -> str:
+    """An entry that nobody can read; the name of its letter."""
+    await desk.redis.xadd(desk.stream(), fields)
+    await desk.drained()
+    async with open_letters(desk.ledger.app_dsn) as letters:
+        return (await letters.list(None, 1))[0].letter

@@ -1,7 +1,10 @@
 """What happened."""
 
+import re
 from collections.abc import Sequence
 from typing import Final
+
+import msgspec
 
 from engine.console.layout import link, live, table, time
 from engine.console.markup import Child, Html, tag
@@ -11,6 +14,8 @@ from engine.store.inspection import Event, open_inspection
 
 SINCE: Final = ("10m", "1h", "12h", "7d")
 EVENTS_MAX: Final = 200
+
+_UUID: Final = re.compile(r"\b([0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
 
 
 async def events_content(dsn: str, since: str) -> list[Child]:
@@ -37,14 +42,20 @@ async def events_content(dsn: str, since: str) -> list[Child]:
     ]
 
 
-def event_table(caption: str, events: Sequence[Event]) -> Html:
-    """Events, a row each."""
+def event_table(caption: str, events: Sequence[Event], *, is_short: bool = False) -> Html:
+    """Events, a row each; if wanted with the beginnings of ids alone."""
     return table(
         caption,
         ["Time", "Event", "What", "Who", "Shards", "Lasted"],
-        [_row(event) for event in events],
+        [_row(_shortened(event) if is_short else event) for event in events],
         empty="Nothing happened.",
     )
+
+
+def _shortened(event: Event) -> Event:
+    what = _UUID.sub(r"\1", event.what)
+    who = None if event.who is None else _UUID.sub(r"\1", event.who)
+    return msgspec.structs.replace(event, what=what, who=who)
 
 
 def _row(event: Event) -> list[Child]:

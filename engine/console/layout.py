@@ -19,6 +19,10 @@ NAVIGATION: Final = (
 )
 
 
+NOTHING: Final = "nothing"
+"""Cells that are left out where a row is a card."""
+
+
 class Frame(msgspec.Struct, frozen=True):
     """What each page says of the console itself."""
 
@@ -73,7 +77,14 @@ def page(frame: Frame, place: str, title: str, *content: Child, said: str | None
         ),
         tag(
             "footer",
-            tag("p", "Reads as ", tag("bdi", frame.reads_as), ". Acts as ", tag("bdi", frame.by)),
+            tag(
+                "p",
+                "Reads as ",
+                tag("bdi", frame.reads_as),
+                ". Acts as ",
+                tag("bdi", frame.by),
+                ". Times are UTC.",
+            ),
             tag("p", id="live", class_="live"),
             tag("p", id="announce", class_="hidden", role="status", aria_live="polite"),
         ),
@@ -142,7 +153,13 @@ def table(
         first, *rest = row
         cells = [tag("th", first, scope="row", role="rowheader", class_=styles[0])]
         cells += [
-            tag("td", cell, role="cell", class_=style, data_label=column)
+            tag(
+                "td",
+                cell,
+                role="cell",
+                class_="nothing" if cell == "-" else style,
+                data_label=column,
+            )
             for cell, column, style in zip(rest, columns[1:], styles[1:], strict=True)
         ]
         body.append(tag("tr", *cells, role="row"))

@@ -4,7 +4,7 @@ from typing import Final
 
 from engine.console.forms import first_step
 from engine.console.layout import Frame, facts, field, link, live, section, table, time
-from engine.console.markup import Child, Html, tag
+from engine.console.markup import Child, Html, tag, verbatim
 from engine.errors import InputError
 from engine.operating.letters import find_letter, is_cut, payload_of, show_fields
 from engine.store.letters import Letter, State, open_letters
@@ -128,7 +128,7 @@ def _repair(frame: Frame, letter: Letter) -> Html:
         "resend",
         "Send these",
         tag("label", "Its transfers, corrected: JSON or JSON lines", for_="repaired"),
-        tag("textarea", "\n", payload, id="repaired", name="repaired", rows=8, spellcheck="false",
-            required=True),
+        tag("textarea", "\n", verbatim(payload), id="repaired", name="repaired", rows=8,
+            spellcheck="false", required=True),
         letter=letter.letter,
     )  # fmt: skip

@@ -16,7 +16,7 @@ class Html(str):
 Child: TypeAlias = "str | int | float | Iterable[Child] | None"
 """What may stand in an element. A text that is no `Html` is escaped; None is nothing."""
 
-_EMPTY: Final = frozenset({"input", "link", "meta", "br", "hr", "rect", "path", "line"})
+_EMPTY: Final = frozenset({"input", "link", "meta"})
 """Elements that have no end."""
 
 
@@ -34,7 +34,7 @@ def tag(name: str, /, *children: Child, **attributes: str | float | bool | None)
         if value is None or value is False:
             continue
         named = key.rstrip("_").replace("_", "-")
-        words.append(named if value is True else f'{named}="{_escaped(str(value))}"')
+        words.append(named if value is True else f'{named}="{verbatim(str(value))}"')
     start = f"<{' '.join(words)}>"
     if name in _EMPTY:
         return Html(start)
@@ -48,11 +48,15 @@ def join(children: Child) -> Html:
     if isinstance(children, Html):
         return children
     if isinstance(children, str | int | float):
-        return Html(_escaped(str(children)))
+        return _shown(str(children))
     return Html("".join(map(join, children)))
 
 
-def _escaped(text: str) -> str:
-    """A text as markup: with what would steer it written out, but for the ends of lines."""
-    shown = text if text.isprintable() else "\n".join(map(printable, text.split("\n")))
-    return html.escape(shown)
+def verbatim(text: str) -> Html:
+    """A text that a form sends back as it is."""
+    return Html(html.escape(text).replace("\r", "&#13;"))
+
+
+def _shown(text: str) -> Html:
+    """A text that is read: with what would steer it written out, but for the ends of lines."""
+    return verbatim(text if text.isprintable() else "\n".join(map(printable, text.split("\n"))))

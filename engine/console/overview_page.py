@@ -8,7 +8,12 @@ from engine.console.layout import facts, live, section, table, time, worker_name
 from engine.console.markup import Child, Html, tag
 from engine.operating.health import ShardStatus, Status
 from engine.operating.overview import CHART_SECONDS, Overview
-from engine.operating.phrases import describe_bytes, describe_seconds, describe_shards
+from engine.operating.phrases import (
+    describe_bytes,
+    describe_latency,
+    describe_seconds,
+    describe_shards,
+)
 from engine.store.reports import PaceSecond, WorkerReport
 
 TINTS: Final = 6
@@ -28,8 +33,12 @@ def overview_content(found: Overview) -> list[Child]:
         ),
         section("Shards", live("shards", _shards(status))),
         section("Workers", live("workers", _workers(status))),
-        section("Lately", live("lately", event_table("The last ten minutes", found.events))),
+        section("Lately", live("lately", _lately(found))),
     ]  # fmt: skip
+
+
+def _lately(found: Overview) -> Html:
+    return event_table("The last ten minutes", found.events, is_short=True)
 
 
 def verdict(status: Status) -> Html:
@@ -67,7 +76,7 @@ def _figures(found: Overview) -> Html:
         ("Waiting entries", "unknown" if status.waiting is None else f"{status.waiting:,}"),
         ("Oldest waiting", "-" if oldest is None else describe_seconds(oldest)),
         ("Living workers", f"{found.alive}"),
-        ("Shards without one", f"{found.unowned} of {len(status.shards)}"),
+        ("Shards unowned", f"{found.unowned} of {len(status.shards)}"),
         ("Dead letters", None if postgres is None else f"{postgres.dead_letters:,}"),
         ("Holds overdue", None if postgres is None else f"{postgres.holds_overdue:,}"),
         ("Freezes", f"{len(status.freezes):,}"),
@@ -83,11 +92,6 @@ def _figures(found: Overview) -> Html:
         ),
         class_="figures",
     )
-
-
-def describe_latency(seconds: float) -> str:
-    """A short time in milliseconds, a long one as people say it."""
-    return f"{seconds * 1000:.0f} ms" if seconds < 2 else describe_seconds(seconds)
 
 
 def _chart(seconds: Sequence[PaceSecond]) -> Html:

@@ -18,7 +18,6 @@ from engine.store.migrate import migrations
 from engine.store.reports import ServerReport, ShardReport
 from engine.store.server_facts import ServerFacts, TransactionFacts, WorkerFacts
 from engine.streams.inspection import RedisFacts, StreamsInspection
-from engine.streams.strays import find_strays
 from engine.streams.streams import StreamEnds, Waiting
 
 TRANSACTION_SECONDS_MIN = 60.0
@@ -134,7 +133,7 @@ async def _ask_streams(facts: Facts, url: str, prefix: str) -> None:
         frozen = {shard.shard for shard in facts.shards if shard.frozen_by}
         facts.waiting = without_age(await streams.waiting(positions), frozen)
         facts.ends = await streams.ends(list(positions))
-        facts.strays = await find_strays(url, prefix, len(positions))
+        facts.strays = await streams.strays(len(positions))
         busiest = max(facts.shards, key=lambda shard: shard.transfers_per_second).shard
         if facts.waiting[busiest].entries:
             hot = await find_hot_account(streams, busiest, positions[busiest])

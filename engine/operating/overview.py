@@ -11,7 +11,7 @@ from engine.store.reports import Pace, PaceSecond
 WAITING_SECONDS_MAX = 30.0
 """An entry that waits for longer is a problem."""
 EVENTS_SECONDS = 600.0
-EVENTS_MAX = 12
+EVENTS_MAX = 10
 CHART_SECONDS = 120
 """For how long back the pace of each second is told."""
 

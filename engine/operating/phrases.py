@@ -25,6 +25,11 @@ def describe_seconds(seconds: float) -> str:
     return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"
 
 
+def describe_latency(seconds: float) -> str:
+    """A short time in milliseconds, a long one as one would say it."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 2 else describe_seconds(seconds)
+
+
 def describe_bytes(size: float) -> str:
     """A size in the unit that one would say it in."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):

@@ -33,6 +33,7 @@ class ServerReport(msgspec.Struct, frozen=True):
     shard_count: int
     migration: int
     dead_letters: int
+    """Those that nobody dealt with."""
     holds_overdue: int
     holds_pending: int
     """Those with a timeout that wait to be resolved; 100,000 means that many or more."""
@@ -83,6 +84,8 @@ class WorkerReport(msgspec.Struct, frozen=True):
     """What it said that it waits for, without a lease; None where it works, or is dead."""
     waits_seconds: float | None
     last_flush_at: str | None
+    in_postgres: str | None = None
+    """What its connection waits for within Postgres, at this moment."""
 
     @property
     def state(self) -> Literal["alive", "waiting", "dead"]:

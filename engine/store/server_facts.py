@@ -35,6 +35,8 @@ class ServerFacts(msgspec.Struct, frozen=True):
     newest_account: int
     letters_open: int
     letter_newest: str | None
+    pause_seconds: float
+    """The longest that a shard stood still while it was moved, of the last 10 minutes."""
     verified_seconds_ago: float | None
     verified_passed: bool | None
     verified_failed: list[str] | None

@@ -1,5 +1,6 @@
 """The ledger in Postgres, as a worker uses it: loads, flushes, locked flushes, ownership."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 from uuid import UUID
@@ -42,6 +43,11 @@ class WorkerStore:
         self._writer = FlushWriter(self._connections)
         self._unusable: set[bytes] = set()
         """Accounts of which it was said that they cannot be used."""
+
+    @property
+    def lost_commits(self) -> Counter[str]:
+        """Commits whose answer was lost, by what had become of them."""
+        return self._connections.lost_commits
 
     async def open(self) -> None:
         """Connect, again where a connection was lost. Raises as `connect`."""

@@ -33,6 +33,8 @@ class FlushReport(msgspec.Struct, frozen=True, gc=False):
     """The first of those milliseconds, by shard."""
     dead_letters: int
     postings: int
+    imbalance: int
+    """The sum of the amounts of its postings: 0."""
     expiries: int
     conflicts: int
     """Attempts before this one that came to nothing, since the last flush."""
@@ -42,6 +44,8 @@ class FlushReport(msgspec.Struct, frozen=True, gc=False):
     """For how long it then waited for the flush before it; 0 for a locked flush."""
     commit_seconds: float
     """From the moment it was sent, or its locks were asked for, until it was committed."""
+    replies: Sequence[Reply]
+    """Its entries and what is told of them, for who looks closer."""
 
     @property
     def created(self) -> int:
@@ -122,11 +126,13 @@ def report_flush(
         oldest_ms_by_shard=oldest,
         dead_letters=len(flush.dead_letters),
         postings=len(flush.posted),
+        imbalance=int(flush.posted.amount.sum()),
         expiries=expiries,
         conflicts=conflicts,
         open_seconds=phases.sealed - phases.opened,
         ready_seconds=phases.sent - phases.sealed,
         commit_seconds=now - phases.sent,
+        replies=replies,
     )
 
 

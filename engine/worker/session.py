@@ -130,6 +130,11 @@ class Session:
             with anyio.CancelScope(shield=True):
                 await self._pipeline.close()
 
+    @property
+    def accounts(self) -> int:
+        """Accounts that are kept in memory."""
+        return self._pipeline.accounts
+
     def abandon(self) -> None:
         """Wait for nothing that is under way."""
         self._pipeline.abandon()

@@ -90,6 +90,11 @@ class Worker:
         return 0 if self._session is None else self._session.inbox.transfers
 
     @property
+    def accounts(self) -> int:
+        """Accounts that are kept in memory."""
+        return 0 if self._session is None else self._session.accounts
+
+    @property
     def stopping(self) -> bool:
         """Whether `stop` was called."""
         return self._stopping.is_set()

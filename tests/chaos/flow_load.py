@@ -12,6 +12,7 @@ import hashlib
 import signal
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -130,7 +131,11 @@ class Sender:
     async def send(self) -> None:
         """All flows, a chunk after the other; then people decide until none is open."""
         seed, flows = self._options.seed, self._options.flows
-        for first in range(0, flows, CHUNK):
+        record = self._options.record
+        # Who comes after one that was killed does its last chunk once more.
+        begin = int(record.read_text()) if record.exists() else 0
+        for first in range(begin, flows, CHUNK):
+            record.write_text(str(first))
             items = [item_of(seed, n) for n in range(first, min(first + CHUNK, flows))]
             signals = [signal_of(item) for item in items]
             await self._until_answered(lambda c, s=signals[::5]: c.signal(s))  # too early
@@ -177,6 +182,7 @@ def main() -> None:
     parser.add_argument("--prefix", required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--flows", type=int, default=0)
+    parser.add_argument("--record", type=Path, help="what a sender has begun")
     parser.add_argument("--pause", type=float, default=0.0)
     options = parser.parse_args()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,18 +1,21 @@
 """The chain on real servers: whatever is altered with a superuser's rights is named."""
 
+import asyncio
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from engine.book.content import FORM, digest_of
+from engine.operating.head_log import HeadLog
 from engine.store.snapshot import connect_reader
 from engine.verify.chain import check_chain, link_of, verify_chain
 from engine.verify.flush_contents import FlushRows, content_of_rows
-from engine.verify.heads import chain_query, read_heads
+from engine.verify.heads import Head, Heads, chain_query, read_heads
 from engine.verify.run import SETTINGS
 from tests.altering import altering
 from tests.desks import batch, desk, desk_over, transfer
-from tests.ledgers import Ledger
+from tests.ledgers import Ledger, until
 from tests.verifying import assert_verified
 
 
@@ -77,6 +80,30 @@ async def test_several_processes_find_what_one_finds(ledger: Ledger) -> None:
         "a row is of a flush that is not there",
     ]
     assert alone.checks[0].counted == several.checks[0].counted
+
+
+async def test_a_worker_logs_the_end_of_its_chain(ledger: Ledger) -> None:
+    async with desk_over(ledger) as at:
+        worker = ledger.worker()
+        with capture_logs() as logs:
+            async with ledger.working(worker):
+                await at.send(batch(2))
+                await at.answers(1)
+                logging = asyncio.create_task(HeadLog(worker, ledger.app_dsn, 0.05).run())
+
+                async def logged() -> bool:
+                    return any(line["event"] == "chain_head" for line in logs)
+
+                await until(logged, "the end of the chain to be logged")
+                logging.cancel()
+        [told, *more] = [line for line in logs if line["event"] == "chain_head"]
+        assert not more, "logged once as long as it is the same"
+        head = Head(told["worker"], told["sequence"], told["link"])
+        now = await read_heads(ledger.app_dsn)
+        kept = Heads(told["ledger"], now.began, now.definitions, [head])
+        report = await verify_chain(ledger.app_dsn, kept)
+        assert report.passed, report.checks[0].offenders
+        assert report.checks[0].counted["heads"] == 1
 
 
 ALTERED = {

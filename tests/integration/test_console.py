@@ -1,31 +1,48 @@
 """The console over plain HTTP: who comes in, what pages say, what is done after a yes."""
 
-import asyncio
-import json
 import re
 import uuid
+from html.parser import HTMLParser
 from http import HTTPStatus
-from urllib.parse import urlencode
-
-import pytest
+from urllib.parse import quote, urlencode
 
 from engine.store.freezes import read_frozen
-from engine.store.letters import open_letters
 from engine.store.roles import Login, apply_roles
-from tests.desks import A, Desk, desk_over, transfer
+from tests.desks import A, desk_over, transfer
 from tests.everything import id_of
-from tests.ledgers import Ledger, as_user, until
-from tests.visitors import HOST, Visitor, text_of, visiting
+from tests.ledgers import Ledger, as_user
+from tests.visitors import HOST, Visitor, spoilt, text_of, visiting
 
 PAGES = ("/", "/events", "/letters", "/accounts", "/where", "/plans", "/freezes")
 
 
-async def spoil(desk: Desk, **fields: str) -> str:
-    """An entry that nobody can read; the name of its letter."""
-    await desk.redis.xadd(desk.stream(), fields)
-    await desk.drained()
-    async with open_letters(desk.ledger.app_dsn) as letters:
-        return (await letters.list(None, 1))[0].letter
+HARMLESS = (
+    "html head meta title link script body a header nav ul li form label input button main h1 h2 h3"
+    " p div dl dt dd table caption thead tbody tr th td section footer bdi strong small code time"
+    " span b figure figcaption svg rect select option textarea pre"
+)
+"""The elements that pages are made of."""
+
+
+class Parsed(HTMLParser):
+    """A page as a browser understands it."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.attributes: set[str] = set()
+        self.scripts: list[str | None] = []
+        self.texts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        if tag == "script":
+            self.scripts.append(dict(attrs).get("src"))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
 
 
 # ------------------------------------------------------------- the door
@@ -160,7 +177,6 @@ async def test_a_login_that_may_write_reads_as_the_reader(ledger: Ledger) -> Non
     )
     async with visiting(ledger, ledger.app_dsn) as visitor:
         assert f"Reads as {ledger.prefix}_reader." in text_of(await visitor.see("/"))
-        await visitor.act("dismiss_nothing") if False else None
 
 
 async def test_hostile_names_are_shown_and_do_nothing(ledger: Ledger) -> None:
@@ -173,7 +189,7 @@ async def test_hostile_names_are_shown_and_do_nothing(ledger: Ledger) -> None:
         )  # fmt: skip
         await desk.send([transfer(credit=account), transfer()])
         await desk.answers(1)
-        letter = await spoil(desk, json="{" + evil, **{evil: evil})
+        letter = await spoilt(desk, json="{" + evil.replace("\u202e", ""), **{evil: evil})
         async with visiting(ledger, by=evil[:100]) as visitor:
             query = urlencode({"id": evil, "account": evil, "kind": evil, "what": evil})
             shown = [
@@ -185,8 +201,8 @@ async def test_hostile_names_are_shown_and_do_nothing(ledger: Ledger) -> None:
                 await visitor.see(f"/where?id={account}"),
                 await visitor.see(f"/freezes?{query}"),
                 await visitor.see(f"/letters/{letter}"),
-                await visitor.see(f"/letters/{urlencode({'': evil})}", 400),
-                await visitor.see(f"/events?since={urlencode({'': evil})}", 400),
+                await visitor.see(f"/letters/{quote(evil.replace('/', ''))}", 400),
+                await visitor.see(f"/events?{urlencode({'since': evil})}", 400),
                 await visitor.see("/letters"),
                 await visitor.act("freeze", kind="account", what=evil, how="wait", reason=evil,
                                   by=evil),
@@ -195,105 +211,23 @@ async def test_hostile_names_are_shown_and_do_nothing(ledger: Ledger) -> None:
                 await visitor.act("dismiss", letter=letter, reason=evil, by=evil),
             ]  # fmt: skip
     for page in shown:
-        assert not re.search(r"<(script>|img|/td><)", page)
-        assert "\u202e" not in page
+        parsed = Parsed(page)
+        assert parsed.scripts == ["/static/live.js"]
+        assert parsed.names <= set(HARMLESS.split())
+        assert not any(name.startswith("on") for name in parsed.attributes)
+        assert "\u202e" not in "".join(parsed.texts)
     assert "&lt;script&gt;alert(1)" in shown[1]
     assert "\\u202eback" in shown[1]
 
 
 async def test_a_moment_without_postgres_is_shown(ledger: Ledger) -> None:
+    role = ledger.app_dsn.split("//")[1].split(":")[0]
     async with visiting(ledger) as visitor:
-        await ledger.sql(
-            f'ALTER DATABASE "{ledger.dsn.rpartition("/")[2]}" ALLOW_CONNECTIONS false'
-        )
+        await ledger.sql(f'ALTER ROLE "{role}" NOLOGIN')
         page = text_of(await visitor.see("/"))
         assert "Postgres away" in page
+        assert "is wrong" in page
         answer = await visitor.ask("GET", "/letters")
         assert answer.status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.CONFLICT}
-
-
-# ------------------------------------------------------------- acts
-
-
-async def test_a_freeze_and_a_thaw_after_a_yes_with_who_did_it(ledger: Ledger) -> None:
-    async with desk_over(ledger) as desk, ledger.working(), visiting(ledger) as visitor:
-        asked = {"kind": "account", "what": A, "how": "wait", "reason": "case 7"}
-        first = await visitor.post("/acts/freeze", **asked)
-        assert f"Freeze account {A}" in text_of(first.text)
-        assert await read_frozen(ledger.dsn) == []
-        page = text_of(await visitor.act("freeze", **asked, by="ann"))
-        assert f"account {A} is frozen." in page
-        [frozen] = await read_frozen(ledger.dsn)
-        assert (frozen.what, frozen.by, frozen.reason) == (A, "ann", "case 7")
-        made = transfer()
-        await desk.send([made])
-        await desk.drained()
-        life = text_of(await visitor.see(f"/where?id={made['id']}"))
-        assert f"Frozen account {A}" in life
-        assert "ann : case 7" in life
-        again = await visitor.post("/acts/freeze", **asked, by="ann", sure="yes")
-        assert again.status == HTTPStatus.BAD_REQUEST
-        assert "is frozen already" in text_of(again.text)
-        await visitor.act("thaw", kind="account", what=A, reason="closed", by="ann")
-        await desk.answers(1)
-        events = text_of(await visitor.see("/events"))
-        assert "frozen account" in events
-        assert "thawed account" in events
-
-
-async def test_a_letter_is_sent_again_repaired_or_dismissed(ledger: Ledger) -> None:
-    good = transfer()
-    async with desk_over(ledger) as desk, ledger.working(), visiting(ledger) as visitor:
-        letter = await spoil(desk, json=json.dumps([good | {"amount": "much"}]))
-        page = await visitor.see(f"/letters/{letter}")
-        assert "much" in text_of(page)
-        as_it_was = await visitor.post("/acts/resend", letter=letter, by="ann", sure="yes")
-        assert as_it_was.status == HTTPStatus.BAD_REQUEST
-        assert "would be a dead letter again" in text_of(as_it_was.text)
-        repaired = json.dumps([good], indent=1)
-        page = await visitor.act("resend", letter=letter, repaired=repaired, by="ann")
-        assert f"{letter} is sent again" in text_of(page)
-        await desk.drained()
-        assert await desk.count() == 1
-        other = await spoil(desk, json="{")
-        await visitor.act("dismiss", letter=other, reason="a test", by="bob")
-        dismissed = text_of(await visitor.see("/letters?state=dismissed"))
-        assert other in dismissed
-        assert "No dead letters are open." in text_of(await visitor.see("/letters"))
-    acts = await ledger.sql("SELECT kind, acted_by FROM ledger.letter_acts ORDER BY act")
-    assert [tuple(act) for act in acts] == [("resent", "ann"), ("dismissed", "bob")]
-
-
-async def test_a_plan_is_drawn_applied_and_aborted(ledger: Ledger) -> None:
-    async with ledger.working(ledger.worker(list(range(16)))), visiting(ledger) as visitor:
-        lone = ledger.worker()
-        async with ledger.working(lone):
-            page = await visitor.see("/plans/new")
-            plan = re.search(r'name="plan" value="([^"]+)"', page)
-            assert plan is not None, text_of(page)
-            done = text_of(await visitor.act("apply", plan=plan[1], by="ann"))
-            assert f"Plan {plan[1][:8]} is being applied." in done
-
-            async def over() -> bool:
-                page = text_of(await visitor.see("/plans"))
-                return re.search(f"{plan[1][:8]} (done|failed)", page) is not None
-
-            await until(over, "the plan to be over")
-            assert "by ann" not in page
-        gone = await visitor.post("/acts/abort", plan=plan[1], by="ann", sure="yes")
-        assert gone.status == HTTPStatus.BAD_REQUEST
-        forgotten = await visitor.post("/acts/apply", plan=str(uuid.uuid4()))
-        assert "this plan is forgotten" in text_of(forgotten.text)
-    [row] = await ledger.sql("SELECT applied_by, state FROM ledger.plans")
-    assert row["applied_by"] == "ann"
-
-
-@pytest.mark.parametrize("by", ["", " ", "x" * 201])
-async def test_nothing_is_done_by_nobody(ledger: Ledger, by: str) -> None:
-    async with ledger.working(), visiting(ledger) as visitor:
-        answer = await visitor.post(
-            "/acts/freeze", kind="shard", what="0", reason="x", by=by, sure="yes"
-        )
-        assert answer.status == HTTPStatus.BAD_REQUEST
-    assert await read_frozen(ledger.dsn) == []
-    await asyncio.sleep(0)
+        await ledger.sql(f'ALTER ROLE "{role}" LOGIN')
+        await visitor.see("/letters")

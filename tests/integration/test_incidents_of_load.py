@@ -45,7 +45,7 @@ async def test_a_hot_account_is_told_named_and_mended(ledger: Ledger, watch: Wat
     hot, idle = ledger.worker(settings=SLOW), ledger.worker(settings=SHORT)
     others = [account(shard) for shard in range(1, 16)]
     async with desk_over(ledger, *others) as desk, ledger.working(hot, idle):
-        await until(lambda: 0 < len(hot.owned) < 16, "the shards to be shared")
+        await until(lambda: len(hot.owned) == len(idle.owned) == 8, "the shards to be shared")
         mine = sorted(hot.owned)
         first, *rest = mine
         debits = [account(shard) for shard in mine]

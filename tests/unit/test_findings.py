@@ -43,6 +43,7 @@ SERVER = ServerFacts(
     newest_account=4,
     letters_open=0,
     letter_newest=None,
+    pause_seconds=0.0,
     verified_seconds_ago=60.0,
     verified_passed=True,
     verified_failed=[],
