@@ -127,6 +127,8 @@ MUTATIONS = [
     Mutation("book/postings.py", "version=(versions - first)[stripes] + ends,", "version=(versions - first)[stripes] + ends + 1,", EQUAL),
     Mutation("book/book.py", "            self.closed[slot] = closed\n", "            pass\n", EQUAL),
     Mutation("book/postings.py", "sums[last] - sums[ends - 1]", "sums[last]", EQUAL),
+    Mutation("book/id_table.py", "mixed ^ mixed >> 29)", "mixed ^ mixed >> 28)", "tests/unit/test_id_table.py"),
+    Mutation("book/postings.py", "            if len(ends) == count:\n", "            if len(ends) < count:\n", EQUAL),
     Mutation("book/postings.py", "is_debit=order & 1 == 0,", "is_debit=order & 1 == 1,", EQUAL),
     Mutation("book/book.py", "np.subtract.at(self.version, decision.slots, 1)", "pass", EQUAL),
     Mutation("book/book.py", "np.subtract.at(self.own[kind], decision.slots, decision.deltas[kind])", "pass", EQUAL),
