@@ -47,7 +47,7 @@ def top(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Watch shards and workers, rates, lag, latency, and what happened.
+    """Watch shards, workers, rates, lag, latency, what happened.
 
     Until Ctrl-C; once where it does not print to a terminal. It ends with 1 when something was
     wrong at the last look.
