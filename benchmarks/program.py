@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,14 +35,19 @@ class Program(NamedTuple):
         return self.directory == ROOT
 
     def start(
-        self, arguments: list[str], environment: Mapping[str, str], module: str
+        self,
+        arguments: list[str],
+        environment: Mapping[str, str],
+        module: str,
+        log: IO[str] | None = None,
     ) -> "subprocess.Popen[str]":
-        """Start it, with what it prints in a pipe."""
+        """Start it, with what it prints in a pipe; what it logs goes to standard error or `log`."""
         return subprocess.Popen(
             [self.python, "-m", module, *arguments],
             cwd=self.directory,
             env={**os.environ, **environment, "PYTHONPATH": str(self.directory)},
             stdout=subprocess.PIPE,
+            stderr=log,
             text=True,
         )
 

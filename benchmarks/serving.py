@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from benchmarks.auditing import audit
 from benchmarks.feeding import Sent, faults_of, send
@@ -104,19 +104,30 @@ def new_ledger(
 
 
 @contextmanager
-def running_engine(ledger: Ledger, workers: int, *, stages: bool = False) -> Iterator[Engine]:
+def running_engine(
+    ledger: Ledger,
+    workers: int,
+    *,
+    stages: bool = False,
+    redis_url: str | None = None,
+    log: IO[str] | None = None,
+) -> Iterator[Engine]:
     """The engine over a ledger, ready, until the block ends.
 
     Args:
         ledger: The servers.
         workers: In its one process.
         stages: Measure what each stage costs.
+        redis_url: How it reaches Redis, where not as the ledger says.
+        log: Gets what it logs, where not standard error.
     """
+    url = redis_url or ledger.url
     module = "benchmarks.stages" if stages else "engine.commands.main"
     process = measured().start(
         ["worker", "--json", "--workers", str(workers), "--log-level", "warning"],
-        {"ENGINE_POSTGRES_DSN": ledger.dsn, "ENGINE_REDIS_URL": ledger.url},
+        {"ENGINE_POSTGRES_DSN": ledger.dsn, "ENGINE_REDIS_URL": url},
         module,
+        log,
     )
     try:
         assert process.stdout is not None

@@ -11,7 +11,6 @@ from engine.servers import Addresses
 from engine.settings import stream_prefix
 from engine.store.freezes import Frozen
 from engine.store.reports import Reports, ServerReport, ShardReport, WorkerReport, open_reports
-from engine.streams.strays import find_strays
 from engine.streams.streams import Streams, Waiting
 
 STRAYS_SHOWN = 3
@@ -61,6 +60,13 @@ class ShardStatus(msgspec.Struct, frozen=True):
     frozen_by: str | None = None
     parked: int = 0
     """Entries that wait for a thaw, off the stream."""
+    answer_seconds: float | None = None
+    """The slowest answer lately."""
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether a living worker has it, and there is nothing to be said of it."""
+        return self.alive and not (self.waiting or self.frozen_by or self.parked or self.target)
 
 
 class Status(msgspec.Struct):
@@ -110,7 +116,7 @@ async def gather_status(addresses: Addresses, waiting_seconds_max: float) -> Sta
         positions = {s.shard: Position(s.generation, s.ms, s.seq) for s in shards}
         waiting = await streams.waiting(positions)
         if shards:
-            status.strays = await find_strays(addresses.redis_url, prefix, len(shards))
+            status.strays = await streams.strays(len(shards))
     except EngineError as error:
         status.problems.append(Problem(str(error), _action_for(error, "Redis")))
     finally:
@@ -195,6 +201,7 @@ def _shard_status(
         None if waiting is None or shard.frozen_by else waiting.oldest_seconds,
         shard.frozen_by,
         shard.parked,
+        shard.answer_seconds,
     )
 
 

@@ -1,4 +1,4 @@
-"""How names, durations, sizes and shards are written for people, on any terminal."""
+"""How names, durations, sizes, numbers and shards are written for people, on any terminal."""
 
 from collections.abc import Iterable
 
@@ -47,3 +47,8 @@ def printable(text: str) -> str:
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in text
     )
+
+
+def describe_count(number: int, thing: str, things: str | None = None) -> str:
+    """So many things; `things` where they are no `thing` with an s."""
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"

@@ -30,7 +30,8 @@ GRANT INSERT ON
 GRANT UPDATE (closed) ON ledger.accounts TO :engine;
 GRANT UPDATE (worker) ON ledger.owners, flows.owners TO :engine;
 GRANT UPDATE (expires_at, drained, waits_for, waits_since, waits_until) ON ledger.heartbeats TO :engine;
-GRANT UPDATE (worker, transfers_per_second, measured_at) ON ledger.loads TO :engine;
+GRANT UPDATE (worker, transfers_per_second, answer_seconds, commit_seconds, measured_at) ON ledger.loads
+    TO :engine;
 GRANT UPDATE (state, why, paused_at, released_at, claimed_at, ready_at, ended_at) ON ledger.moves
     TO :engine;
 GRANT UPDATE (state, why, ended_at) ON ledger.plans TO :engine;

@@ -33,6 +33,7 @@ class ServerReport(msgspec.Struct, frozen=True):
     shard_count: int
     migration: int
     dead_letters: int
+    """Those that nobody dealt with."""
     holds_overdue: int
     holds_pending: int
     """Those with a timeout that wait to be resolved; 100,000 means that many or more."""
@@ -62,6 +63,8 @@ class ShardReport(msgspec.Struct, frozen=True):
     """By whom it is frozen and why: its stream is not read."""
     parked: int = 0
     """Entries of it that wait for a thaw, off its stream."""
+    answer_seconds: float | None = None
+    """The slowest answer lately; None where there was none."""
 
 
 class WorkerReport(msgspec.Struct, frozen=True):
@@ -81,6 +84,8 @@ class WorkerReport(msgspec.Struct, frozen=True):
     """What it said that it waits for, without a lease; None where it works, or is dead."""
     waits_seconds: float | None
     last_flush_at: str | None
+    in_postgres: str | None = None
+    """What its connection waits for within Postgres, at this moment."""
 
     @property
     def state(self) -> Literal["alive", "waiting", "dead"]:

@@ -94,4 +94,4 @@ FROZEN_ALTERED = {
 async def test_an_altered_freeze_or_what_waits_is_named(frozen_ledger: Ledger, what: str) -> None:
     async with altering(frozen_ledger) as alter:
         report, _ = await alter(FROZEN_ALTERED[what], None)
-    assert not report.passed, what
+    assert not report.checks[0].passed, what

@@ -78,6 +78,9 @@ def test_no_metric_has_an_account_or_a_transfer_for_a_label() -> None:
         "rule",
         "severity",
         "le",
+        "bound",
+        "fate",
+        "worker",
     }
 
 

@@ -2,7 +2,7 @@
 SELECT current_setting('server_version') AS version,
        (SELECT shard_count FROM ledger.settings) AS shard_count,
        (SELECT max(number) FROM ledger.versions) AS migration,
-       (SELECT count(*) FROM ledger.dead_letters) AS dead_letters,
+       (SELECT count(*) FROM ledger.letters l WHERE l.state = 'open') AS dead_letters,
        h.overdue AS holds_overdue, h.pending AS holds_pending,
        (SELECT coalesce(sum(f.transfers), 0)::bigint
         FROM (SELECT * FROM ledger.flushes ORDER BY number DESC LIMIT 10000) f

@@ -14,7 +14,9 @@ SELECT s.shard, s.worker::text AS worker, coalesce(h.expires_at > clock_timestam
         WHERE lately.kind = 'locked' AND lately.time > clock_timestamp() - interval '1 minute')
        AS locked_flushes,
        m.target::text AS target, z.acted_by || ': ' || z.reason AS frozen_by,
-       (SELECT count(*) FROM ledger.waits k WHERE k.shard = s.shard) AS parked
+       (SELECT count(*) FROM ledger.waits k WHERE k.shard = s.shard) AS parked,
+       CASE WHEN l.worker = s.worker AND l.measured_at > clock_timestamp() - interval '15 s'
+            THEN nullif(l.answer_seconds, 0) END AS answer_seconds
 FROM ledger.shards s
 LEFT JOIN ledger.workers w ON w.worker = s.worker
 LEFT JOIN ledger.leases h ON h.worker = s.worker

@@ -11,7 +11,10 @@ SELECT w.worker::text AS worker, w.host, w.process,
        CASE WHEN waits.now
             THEN extract(epoch FROM clock_timestamp() - h.waits_since)::float8 END AS waits_seconds,
        (SELECT to_char(f.time, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') FROM ledger.flushes f
-        WHERE f.worker = w.worker ORDER BY f.sequence DESC LIMIT 1) AS last_flush_at
+        WHERE f.worker = w.worker ORDER BY f.sequence DESC LIMIT 1) AS last_flush_at,
+       (SELECT max(a.wait_event_type || ' ' || a.wait_event) FROM pg_stat_activity a
+        WHERE a.application_name = 'engine ' || w.worker AND a.state <> 'idle'
+          AND a.wait_event_type IN ('IO', 'Lock', 'LWLock', 'IPC')) AS in_postgres
 FROM ledger.workers w
 JOIN ledger.leases h ON h.worker = w.worker
 CROSS JOIN LATERAL (SELECT coalesce(h.waits_until > clock_timestamp()
