@@ -39,9 +39,9 @@ def console(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Serve a console for browsers: see it all, and act.
+    """Serve a console for browsers, until Ctrl-C or TERM.
 
-    Until Ctrl-C or TERM. It prints its address, which has a token: whoever has it sees all and may
+    It prints its address, which has a token: whoever has it sees all and may
     act. It reads as the reader's role; what is done, by whom, is kept as with the commands. Put a
     proxy with TLS before it anywhere but on this machine.
 
