@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -65,6 +65,8 @@ class Engine:
         self._process = process
         self._with_clocks = with_clocks
         self.pid = process.pid
+        self.metrics: str | None = None
+        """Where it serves metrics, if it does."""
         self.stages: dict[str, Any] = {}
         """What the stages cost, once it has ended."""
 
@@ -100,28 +102,38 @@ def new_ledger(
 
 
 @contextmanager
-def running_engine(ledger: Ledger, workers: int, *, stages: bool = False) -> Iterator[Engine]:
+def running_engine(
+    ledger: Ledger,
+    workers: int,
+    *,
+    stages: bool = False,
+    words: Sequence[str] = ("--log-level", "warning"),
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Engine]:
     """The engine over a ledger, ready, until the block ends.
 
     Args:
         ledger: The servers.
         workers: In its one process.
         stages: Measure what each stage costs.
+        words: More options of `engine worker`.
+        environment: Of it.
     """
     module = "benchmarks.stages" if stages else "engine.commands.main"
+    servers = {"ENGINE_POSTGRES_DSN": ledger.dsn, "ENGINE_REDIS_URL": ledger.url}
     process = subprocess.Popen(
-        [sys.executable, "-m", module, "worker", "--json",
-         "--workers", str(workers), "--log-level", "warning"],
-        env={**os.environ, "ENGINE_POSTGRES_DSN": ledger.dsn, "ENGINE_REDIS_URL": ledger.url},
+        [sys.executable, "-m", module, "worker", "--json", "--workers", str(workers), *words],
+        env={**os.environ, **servers, **environment},
         stdout=subprocess.PIPE,
         text=True,
-    )  # fmt: skip
+    )
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
         if "ready" not in line:
             raise SystemExit(f"the engine did not start: {line!r}")
         engine = Engine(process, with_clocks=stages)
+        engine.metrics = json.loads(line)["metrics"]
         yield engine
         engine.end()
     finally:
