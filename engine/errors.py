@@ -5,6 +5,8 @@
       ConfigurationError          fix the configuration
         ServerError
       TryAgainError               try again; by itself, a worker does
+        OutcomeUnknownError
+          WaitsForThawError
         BackpressureError
         CommitInDoubtError
         ClockError
@@ -53,6 +55,10 @@ class TryAgainError(EngineError):
 
 class OutcomeUnknownError(TryAgainError):
     """It was sent, and what became of it is not known: ask again with the same ids."""
+
+
+class WaitsForThawError(OutcomeUnknownError):
+    """Something is frozen that it needs, which the message says: it is decided after the thaw."""
 
 
 class BackpressureError(TryAgainError):

@@ -281,6 +281,7 @@ MUTATIONS = [
     Mutation("worker/locked_flush.py", "                    waiting_of(arrivals),\n", "                    [],\n", "tests/simulation/test_scenarios_freezes.py::test_freeze_a_locked_flush_writes_who_waits"),
     Mutation("worker/locked_flush.py", "if now.freezes != mark:", "if False:", "tests/unit/test_locked_flush.py"),
     Mutation("worker/waiting_room.py", "freeze = freeze or here.freeze_of_named(arrival.rows, waiter.order)\n", "pass\n", "tests/simulation/test_scenarios_freezes.py::test_freeze_a_released_entry_waits_behind_an_id_that_still_waits"),
+    Mutation("client/unanswered.py", "    if not waiting:\n", "    if True:\n", FREEZES + "::test_freeze_is_what_the_client_tells_instead_of_a_time_out"),
     Mutation("worker/flush_report.py", "if arrival.waits is None and not arrival.is_released:", "if True:", "tests/integration/test_metrics.py::test_what_waited_for_a_thaw_is_no_slow_answer"),
     Mutation("worker/worker.py", "        except ClockError as error:\n            await self._say_why(error)\n", "        except ClockError:\n", "tests/integration/test_incidents.py::test_a_wrong_clock_is_told_named_and_mended"),
     Mutation("store/queries/reports/report_server.sql", "ledger.letters l WHERE l.state = 'open'", "ledger.letters l", "tests/integration/test_status_told.py::test_status_counts_the_dead_letters_that_nobody_dealt_with"),
