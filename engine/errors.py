@@ -5,10 +5,10 @@
       ConfigurationError          fix the configuration
         ServerError
       TryAgainError               try again; by itself, a worker does
-        OutcomeUnknownError
+        OutcomeUnknownError       what was sent may take effect: ask again with the same ids
           WaitsForThawError
+          CommitInDoubtError
         BackpressureError
-        CommitInDoubtError
         ClockError
         FirstCameAnotherError     decide again, from the entries
           ChainMovedError
@@ -61,12 +61,12 @@ class WaitsForThawError(OutcomeUnknownError):
     """Something is frozen that it needs, which the message says: it is decided after the thaw."""
 
 
+class CommitInDoubtError(OutcomeUnknownError):
+    """The connection was lost during COMMIT, or it was not answered in time: done, or not."""
+
+
 class BackpressureError(TryAgainError):
     """The backlog is over its configured size; nothing was sent."""
-
-
-class CommitInDoubtError(TryAgainError):
-    """The connection was lost during COMMIT: done or not, nobody knows."""
 
 
 class ClockError(TryAgainError):

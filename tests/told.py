@@ -7,7 +7,7 @@ import shlex
 import subprocess
 from collections.abc import AsyncIterator
 
-from engine.commands.health import Status
+from engine.operating.health import Status
 from engine.settings import WorkerSettings
 from engine.worker.worker import Worker
 from tests.bounds import PROCESS_SECONDS_MAX

@@ -1,6 +1,5 @@
 """What a producer calls: transfers out, outcomes back, and looking things up."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
@@ -26,7 +25,6 @@ from engine.client.inputs import (
     parse_transfers,
     peek_home,
 )
-from engine.client.patience import Patience
 from engine.client.resends import ids_in_doubt, resend
 from engine.client.routes import Routes
 from engine.client.unanswered import explain_unanswered
@@ -34,6 +32,7 @@ from engine.errors import InputError, OutcomeUnknownError, TryAgainError
 from engine.ledger.freezes import WaitingForThaw
 from engine.ledger.nouns import TransferFlags
 from engine.ledger.outcomes import AccountOutcome, Outcome
+from engine.patience import Patience, within
 from engine.store.client_store import ClientStore
 from engine.store.lookups import Account, Posting, StoredTransfer
 from engine.wire.layout import Rows, transfers_to_rows
@@ -266,7 +265,7 @@ class Client:
             TryAgainError: Redis is out of reach.
         """
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with within(self._timeout_seconds):
                 return await self._backpressure.backlog()
         except TimeoutError as error:
             raise TryAgainError("Redis did not tell the lengths of the streams in time") from error

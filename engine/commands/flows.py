@@ -238,4 +238,4 @@ def worker(
     made = make_worker(find_addresses(postgres_dsn, redis_url, data), functions_of(flows))
     if json:
         print_json_lines([{"event": "started", "worker": str(uuid.UUID(bytes=made.store.worker))}])
-    run_busy_loop(run_until_signal(made.run, made.stop))
+    run_busy_loop(run_until_signal(made.run, made.stop, made.abandon))

@@ -55,7 +55,16 @@ COMMANDS: Final = {
         "engine.commands.freezes:freezes",
         "List what is frozen, by whom and why, and what waits for it.",
     ),
-    "flows": Command("engine.commands.flows:flows_app", "Money movement in several steps."),
+    "top": Command(
+        "engine.commands.top:top",
+        "Watch shards and workers, rates, lag, latency, and what happened.",
+    ),
+    "console": Command(
+        "engine.commands.console:console", "Serve a console for browsers, until Ctrl-C or TERM."
+    ),
+    "flows": Command(
+        "engine.commands.flow_schedules:flows_app", "Money movement in several steps."
+    ),
     "review": Command("engine.commands.review:review_app", "What flows ask people."),
     "verify": Command(
         "engine.commands.verify:verify",

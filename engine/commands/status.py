@@ -6,14 +6,9 @@ from typing import Annotated, Final, TypeAlias
 import typer
 
 from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
-from engine.commands.health import (
-    ShardStatus,
-    Status,
-    gather_status,
-)
 from engine.commands.screen import Json, out, print_json, print_table, run_loop
-from engine.commands.words import printable
-from engine.operating.phrases import describe_seconds, describe_shards
+from engine.operating.health import ShardStatus, Status, gather_status
+from engine.operating.phrases import describe_seconds, describe_shards, printable
 from engine.servers import Addresses
 from engine.store.reports import WorkerReport
 

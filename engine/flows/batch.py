@@ -3,7 +3,7 @@
 Nothing here waits. What was not loaded beforehand is a defect; what one flow breaks stops that one.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -11,6 +11,7 @@ import structlog
 
 from engine.errors import InputError
 from engine.flows.catalogue import Catalogue, account_texts, encode_input
+from engine.flows.early import EarlyCounts
 from engine.flows.entries import Request, Start, WrittenSignal
 from engine.flows.flush import FlowFlush, FlowRecord, Message, Review, ReviewEnd
 from engine.flows.happenings import (
@@ -70,10 +71,11 @@ class Batch:
         known: Known,
         functions: Collection[str],
         early: dict[bytes, list[Signal]],
+        early_counts: EarlyCounts,
         number: int,
         now: int,
     ) -> None:
-        self.flush = FlowFlush([], [], {}, [], [], [], [], [], [])
+        self.flush = FlowFlush()
         self.asks: list[Ask] = []
         self.calls: list[Call] = []
         self.begins: list[Begin] = []
@@ -87,6 +89,7 @@ class Batch:
         self.now = now
         self._places = 0
         self._early = early
+        self.early_changes = early_counts.begin()
 
     # Starts.
 
@@ -124,6 +127,9 @@ class Batch:
             request.depth,
         )
         signals = self._early.pop(start.id, [])
+        if signals:
+            self.early_changes.add(start.id, -len(signals))
+            self.flush.early_ends.append(start.id)
         live = Live(self._catalogue.flow_of(record), record, [], signals)
         self._live[start.id] = live
         self.flush.flows.append(record)
@@ -157,10 +163,7 @@ class Batch:
         if live is None:
             if flow in self._refused:
                 return self._misfit(message, "flow_not_found")
-            kept = self._keep(message, "created")
-            signal = Signal(kept.number, written.name, written.event, written.message_id)
-            self._early.setdefault(flow, []).append(signal)
-            return "created"
+            return self._keep_early(message)
         if live.state.last is not None and live.state.last.state == "ended":
             return self._misfit(message, "flow_ended")
         if written.event not in live.flow.table.signals.get(written.name, ()):
@@ -169,6 +172,17 @@ class Batch:
         signal = Signal(kept.number, written.name, written.event, written.message_id)
         live.signals.append(signal)
         self.happen(live, Looked())
+        return "created"
+
+    def _keep_early(self, message: Message) -> str:
+        """Keep a signal of a flow that has not started, as long as there is room."""
+        if not self.early_changes.has_room(message.flow):
+            return "flow_not_found"
+        self.early_changes.add(message.flow, 1)
+        kept = self._keep(message, "created")
+        signal = Signal(kept.number, kept.name, kept.event, kept.message_id)
+        self._early.setdefault(kept.flow, []).append(signal)
+        self.flush.early.append((kept.number, kept.flow))
         return "created"
 
     def _again(self, before: Message, written: WrittenSignal, body: str | None) -> str:
@@ -212,6 +226,12 @@ class Batch:
             case _:
                 return "unknown_event"
         return self.happen(live, happening)
+
+    def forget_early(self, forgotten: Sequence[tuple[int, int]]) -> None:
+        """Let go of signals whose flows never started, by number and shard."""
+        for number, shard in forgotten:
+            self.flush.forgotten.append(number)
+            self.early_changes.drop(shard)
 
     # Any flow.
 

@@ -2,23 +2,43 @@
 
 import asyncio
 import contextlib
+import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from engine.errors import InputError, TryAgainError
+from engine.errors import EngineError, InputError, TryAgainError
+from engine.flows.catalogue import encode_input
+from engine.flows.inputs import read_input
+from engine.flows.recurrence import Recurrence
+from engine.flows.schedules import MISSED_WORDS
 from engine.flows.store import uuid_bytes
 from engine.flows.streams import FlowStreams, flow_stream
 from engine.flows.table import Table, read_table
 from engine.ledger.nouns import shard_of
+from engine.patience import within
 from engine.store.driver import connect
 from engine.store.driver_errors import translated
 from engine.store.statements import statement
 
 ENTRY_ITEMS_MAX: Final = 1000
 LIST_MAX: Final = 10_000
+
+
+class AddedSchedule(msgspec.Struct, frozen=True):
+    """A schedule to be added."""
+
+    id: bytes
+    name: str
+    """Of the definition; the newest version is taken at each occurrence."""
+    input: Mapping[str, Any]
+    rule: str
+    timezone: str
+    missed: str = "last"
+    """What is made up for of what was missed: all, the last, or none."""
+    by: str = ""
 
 
 class FlowClient:
@@ -32,10 +52,12 @@ class FlowClient:
         self._shard_count = shard_count
         self._timeout_seconds = timeout_seconds
         self._waiting: dict[bytes, asyncio.Future[list[str]]] = {}
+        self._asking = asyncio.Lock()
 
     async def _fetch(self, name: str, *args: Any) -> list[dict[str, Any]]:
-        with translated():
-            return [dict(row) for row in await self._connection.fetch(statement(name), *args)]
+        async with self._asking:
+            with translated():
+                return [dict(row) for row in await self._connection.fetch(statement(name), *args)]
 
     # Definitions.
 
@@ -139,9 +161,11 @@ class FlowClient:
                     b"request": token,
                 }
                 entries.append((flow_stream(self._streams.prefix, kind, home), fields))
-        await self._streams.send(entries)
+        for taken in await self._streams.send(entries):
+            if isinstance(taken, EngineError):
+                raise taken
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with within(self._timeout_seconds):
                 for piece, future in waited:
                     for place, outcome in zip(piece, await future, strict=True):
                         outcomes[place] = outcome
@@ -164,6 +188,51 @@ class FlowClient:
                 else:
                     names = msgspec.json.decode(fields[b"outcomes"], type=list[str])
                     future.set_result(names)
+
+    # Schedules.
+
+    async def add_schedule(self, added: AddedSchedule) -> str:
+        """Add a schedule, of which the first time is the next one: `created`, or `exists`.
+
+        Raises:
+            InputError: Its rule, its input or its flow is none; or another has its id.
+        """
+        recurrence = Recurrence(added.rule, added.timezone)
+        table = await self.table(added.name)
+        read_input(added.input, table.struct)
+        if added.missed not in MISSED_WORDS:
+            raise InputError(f"missed: Expected one of {', '.join(MISSED_WORDS)}")
+        packed = encode_input(dict(added.input))
+        first = recurrence.first_after(time.time_ns() // 1000)
+        made = await self._fetch(
+            "flows_add_schedule",
+            added.id,
+            shard_of(added.id, self._shard_count),
+            added.name,
+            packed,
+            added.rule,
+            added.timezone,
+            added.missed,
+            added.by,
+            first.nominal,
+            first.at,
+        )
+        if made:
+            return "created"
+        [kept] = await self.schedules(added.id)
+        there = (kept["name"], kept["input"], kept["rule"], kept["timezone"], kept["missed"])
+        if there != (added.name, packed, added.rule, added.timezone, added.missed):
+            raise InputError("another schedule has this id: remove it first, or take another id")
+        return "exists"
+
+    async def schedules(self, schedule: bytes | None = None) -> list[dict[str, Any]]:
+        """Schedules, those that are due first."""
+        return await self._fetch("flows_schedules", schedule, LIST_MAX)
+
+    async def remove_schedule(self, schedule: bytes) -> bool:
+        """Remove a schedule; what it has started goes on. Returns whether it was there."""
+        [row] = await self._fetch("flows_remove_schedule", schedule)
+        return bool(row["is_removed"])
 
     # How things stand.
 

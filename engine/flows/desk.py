@@ -1,4 +1,4 @@
-"""What is asked of others, and what they say: transfers, children, and flows elsewhere.
+"""What is asked of the ledger, and what it says: transfers, sent again until they are settled.
 
 All of it is sent after the commit of the rows that ask for it, and may be sent again: ids are
 derived, requests are frozen. What is heard goes back as happenings.
@@ -6,21 +6,20 @@ derived, requests are frozen. What is heard goes back as happenings.
 
 import itertools
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-import msgspec
 import numpy as np
 import structlog
 
 from engine.errors import TryAgainError
-from engine.flows.batch import Live
 from engine.flows.calls import Hear
-from engine.flows.entries import Request, answer_fields
-from engine.flows.happenings import Ask, Begin, ChildAnswered, ChildEnded, Settled
+from engine.flows.happenings import Ask, Settled
 from engine.flows.money import pack, read_answers, settle, spending, unpack
+from engine.flows.outbox import Outbox
+from engine.flows.schedules import Schedule
 from engine.flows.store import FlowStore
-from engine.flows.streams import FlowStreams, flow_stream
+from engine.flows.streams import FlowStreams
 from engine.ledger.nouns import BATCH_TRANSFERS_MAX, shard_of, stream_name
 from engine.ledger.outcomes import Outcome
 from engine.wire.answers import decode_answer
@@ -28,14 +27,6 @@ from engine.wire.requests import Format
 
 _OUTCOMES: Final = {int(outcome): outcome for outcome in Outcome}
 _log = structlog.get_logger()
-
-
-class Parts:
-    """An entry whose flows live elsewhere, in parts: answered when all parts are."""
-
-    def __init__(self, request: Request, outcomes: list[str | None]) -> None:
-        self.request = request
-        self.outcomes = outcomes
 
 
 class Desk:
@@ -46,6 +37,7 @@ class Desk:
         streams: To send.
         shard_count: Of the ledger.
         hear: Takes what happened to a flow.
+        hear_occurrence: Takes what the start of a schedule's occurrence was answered.
     """
 
     def __init__(
@@ -54,18 +46,18 @@ class Desk:
         streams: FlowStreams,
         shard_count: int,
         hear: Hear,
+        hear_occurrence: Callable[[Schedule, str], None],
     ) -> None:
         self._store = store
         self._streams = streams
         self._shard_count = shard_count
         self._hear = hear
+        self.outbox = Outbox(store, streams, shard_count, self._token, hear, hear_occurrence)
         # Answers to a former session stand in the same stream, and are not taken for these.
         self._session = secrets.token_hex(8).encode()
         self._tokens = itertools.count(1)
         self._sent: dict[bytes, list[Ask]] = {}
         self._queued: dict[tuple[bytes, int], tuple[str, bytes]] = {}
-        self._begun: dict[bytes, Begin] = {}
-        self._parts: dict[bytes, tuple[Parts, list[int]]] = {}
         self._in_doubt: dict[tuple[bytes, int], Ask] = {}
 
     def _token(self) -> bytes:
@@ -107,8 +99,8 @@ class Desk:
                 self._sent[token] = batch if burn is None else [*batch, _BURNT]
         ids = await self._streams.send(entries)
         for (stream, _), entry_id, batch in zip(entries, ids, sent, strict=True):
-            for ask in batch:
-                self._queued[ask.flow, ask.seq] = (stream, entry_id)
+            if isinstance(entry_id, bytes):
+                self._queued |= {(ask.flow, ask.seq): (stream, entry_id) for ask in batch}
 
     async def take_answers(self, answers: Sequence[dict[bytes, bytes]]) -> None:
         """Read answers to what this session has sent; others are let be."""
@@ -120,13 +112,8 @@ class Desk:
                 refused = self._take_money(self._sent.pop(token), fields)
                 burn |= {ask.flow: reason for ask, reason in refused}
                 burnt += [ask for ask, _ in refused]
-            elif token in self._begun:
-                begin = self._begun.pop(token)
-                outcomes = _names(fields)
-                if outcomes:
-                    self._hear(begin.flow, ChildAnswered(begin.seq, outcomes[0]))
-            elif token in self._parts:
-                await self._take_part(token, fields)
+            else:
+                await self.outbox.take_answer(token, fields)
         if burnt:
             await self.send(burnt, burn=burn)
         await self.settle_from_ledger()
@@ -191,89 +178,5 @@ class Desk:
             [a for a, e in zip(undecided, entries, strict=True) if e is None or not queued[e]]
         )
 
-    # Children, and entries for flows elsewhere.
-
-    async def look_at_children(
-        self, children: Sequence[Begin], live: Mapping[bytes, Live]
-    ) -> list[Begin]:
-        """See what became of children; returns those that are to be started again."""
-        if not children:
-            return []
-        ids = [begin.child for begin in children]
-        ends = await self._store.ends_of(ids)
-        records = await self._store.load_flows(ids)
-        refused = {r.id: r.outcome for r in records if r.outcome != "created"}
-        missing = []
-        for begin in children:
-            last = live[begin.flow].state.last
-            if begin.child in refused:
-                self._hear(begin.flow, ChildAnswered(begin.seq, refused[begin.child]))
-            elif begin.child not in ends:
-                missing.append(begin)
-            elif last is not None and last.state == "asked":
-                self._hear(begin.flow, ChildAnswered(begin.seq, "exists"))
-            elif ends[begin.child][0] == "ended":
-                self._hear(begin.flow, ChildEnded(ends[begin.child][1] or ""))
-        return missing
-
-    async def begin(self, begins: Sequence[Begin], live: Mapping[bytes, Live]) -> None:
-        """Start children by the streams of their homes."""
-        entries = []
-        for begin in begins:
-            token = self._token()
-            self._begun[token] = begin
-            parent = live[begin.flow].flow
-            written = msgspec.json.decode(begin.request) | {"id": _text(begin.child)}
-            fields = {
-                b"json": msgspec.json.encode(written),
-                b"flow": begin.name.encode(),
-                b"by": parent.started_by.encode(),
-                b"depth": b"%d" % (parent.depth + 1),
-                b"reply": self._streams.reply.encode(),
-                b"request": token,
-            }
-            home = shard_of(begin.child, self._shard_count)
-            entries.append((flow_stream(self._streams.prefix, "flows", home), fields))
-        await self._streams.send(entries)
-
-    async def forward(self, parts: Parts, kind: str, homes: Mapping[int, list[int]]) -> None:
-        """Send on what of an entry belongs to other shards, to be answered together."""
-        request = parts.request
-        entries = []
-        for shard, places in homes.items():
-            token = self._token()
-            self._parts[token] = (parts, places)
-            fields = {b"reply": self._streams.reply.encode(), b"request": token}
-            if kind == "flows":
-                items = [
-                    request.starts[p].input | {"id": _text(request.starts[p].id)} for p in places
-                ]
-                fields |= {b"flow": request.flow.encode(), b"by": request.by.encode()}
-                fields |= {b"start_at": b"%d" % request.start_at, b"depth": b"%d" % request.depth}
-                fields[b"json"] = msgspec.json.encode(items)
-            else:
-                fields[b"json"] = msgspec.json.encode([request.signals[p] for p in places])
-            entries.append((flow_stream(self._streams.prefix, kind, shard), fields))
-        await self._streams.send(entries)
-
-    async def _take_part(self, token: bytes, fields: dict[bytes, bytes]) -> None:
-        parts, places = self._parts.pop(token)
-        for place, outcome in zip(places, _names(fields), strict=False):
-            parts.outcomes[place] = outcome
-        outcomes = [outcome for outcome in parts.outcomes if outcome is not None]
-        request = parts.request
-        if len(outcomes) == len(parts.outcomes) and request.reply is not None:
-            await self._streams.answer([(request.reply, answer_fields(request, outcomes))])
-
 
 _BURNT: Final = Ask(b"", 0, b"")
-
-
-def _names(fields: Mapping[bytes, bytes]) -> list[str]:
-    packed = fields.get(b"outcomes", b"[]")
-    return msgspec.json.decode(packed, type=list[str])
-
-
-def _text(flow: bytes) -> str:
-    text = flow.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -4,8 +4,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 
 from engine.flows.journal import Row
+from engine.ledger.nouns import shard_of
 from engine.store.connections import Connections
 
 
@@ -54,6 +56,16 @@ class ReviewEnd(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Move(msgspec.Struct, frozen=True):
+    """A schedule goes on to its next occurrence."""
+
+    schedule: bytes
+    former: int
+    nominal: int
+    next_at: int
+    outcome: str
+
+
 class FlowFlush(msgspec.Struct):
     """What is written in one transaction."""
 
@@ -67,6 +79,13 @@ class FlowFlush(msgspec.Struct):
     messages: list[Message] = []
     misfits: list[Message] = []
     dead_letters: list[tuple[str, str, str, list[bytes]]] = []
+    early: list[tuple[int, bytes]] = []
+    """Numbers and flows of signals that came before their flows."""
+    early_ends: list[bytes] = []
+    """Flows of such signals that have started."""
+    forgotten: list[int] = []
+    """Numbers of such signals whose time is over."""
+    moves: list[Move] = []
 
     @property
     def is_empty(self) -> bool:
@@ -85,7 +104,7 @@ async def write_flush(
                 f.definition,
                 f.outcome,
                 f.name,
-                int.from_bytes(f.id[12:], "big") & (shard_count - 1),
+                shard_of(f.id, shard_count),
                 f.depth,
                 f.input,
                 msgspec.json.encode(f.accounts).decode(),
@@ -112,7 +131,7 @@ async def write_flush(
         await _write_steps(connections, flush.rows, number, now)
     if flush.open:
         waking = (
-            (flow, int.from_bytes(flow[12:], "big") & (shard_count - 1), wake_at)
+            (flow, shard_of(flow, shard_count), wake_at)
             for flow, wake_at in sorted(flush.open.items())
         )
         ids, shards, times = _columns(waking)
@@ -121,6 +140,11 @@ async def write_flush(
         await connections.write("flows_end_open", flush.ended)
     await _write_reviews(connections, flush, now)
     await _write_messages(connections, flush, now)
+    await _write_early(connections, flush, now, shard_count)
+    if flush.moves:
+        ids, formers, nominals, times, outcomes = _columns(map(astuple, flush.moves))
+        moves = ids, formers, nominals, times, outcomes
+        await connections.write("flows_move_schedules", *moves)
 
 
 async def _write_steps(connections: Connections, rows: list[Row], number: int, now: int) -> None:
@@ -168,24 +192,37 @@ async def _write_reviews(connections: Connections, flush: FlowFlush, now: int) -
         ids, seqs, questions, answers, dues = _columns(asked)
         await connections.write("flows_add_reviews", ids, seqs, questions, answers, dues, now)
     if flush.review_ends:
-        ended = (msgspec.structs.astuple(end) for end in flush.review_ends)
+        ended = (astuple(end) for end in flush.review_ends)
         ids, seqs, decisions, by, reasons = _columns(ended)
         await connections.write("flows_end_reviews", ids, seqs, decisions, by, reasons, now)
 
 
 async def _write_messages(connections: Connections, flush: FlowFlush, now: int) -> None:
     if flush.messages:
-        kept = (msgspec.structs.astuple(message) for message in flush.messages)
+        kept = (astuple(message) for message in flush.messages)
         ids, names, message_ids, events, bodies, answers, numbers = _columns(kept)
         messages = ids, names, message_ids, events, bodies, answers, numbers, now
         await connections.write("flows_add_messages", *messages)
     if flush.misfits:
-        misfits = (msgspec.structs.astuple(message) for message in flush.misfits)
+        misfits = (astuple(message) for message in flush.misfits)
         ids, names, message_ids, events, bodies, answers, _ = _columns(misfits)
         letters = ids, names, message_ids, events, bodies, answers, now
         await connections.write("flows_add_misfits", *letters)
     for stream, entry, reason, fields in flush.dead_letters:
         await connections.write("flows_add_dead_letter", stream, entry, reason, fields)
+
+
+async def _write_early(
+    connections: Connections, flush: FlowFlush, now: int, shard_count: int
+) -> None:
+    if flush.early:
+        rows = [(number, flow, shard_of(flow, shard_count)) for number, flow in flush.early]
+        numbers, flows, shards = _columns(rows)
+        await connections.write("flows_add_early", numbers, flows, shards, now)
+    if flush.early_ends:
+        await connections.write("flows_end_early", flush.early_ends)
+    if flush.forgotten:
+        await connections.write("flows_forget_early", flush.forgotten)
 
 
 def _columns(rows: Iterable[Any]) -> list[list[Any]]:

@@ -6,6 +6,7 @@ from typing import Any
 from engine.errors import InputError
 from engine.flows.batch import Known, Live
 from engine.flows.catalogue import Catalogue, account_texts
+from engine.flows.early import EarlyCounts
 from engine.flows.entries import Request
 from engine.flows.flush import FlowRecord
 from engine.flows.inputs import read_input
@@ -18,13 +19,19 @@ class Loads:
 
     Args:
         store: Where from.
+        shard_count: Of the ledger.
     """
 
-    def __init__(self, store: FlowStore) -> None:
+    def __init__(self, store: FlowStore, shard_count: int) -> None:
         self._store = store
+        self.early_counts = EarlyCounts(shard_count)
         self.catalogue = Catalogue()
         self.live: dict[bytes, Live] = {}
         """Flows in memory."""
+
+    async def load_shards(self, shards: Collection[int]) -> None:
+        """Load what is known of shards that were just taken."""
+        self.early_counts.load(await self._store.count_early(shards))
 
     async def load_definitions(self) -> None:
         """Load the definitions that came since the last time."""
@@ -34,7 +41,7 @@ class Loads:
         self, wanted: Collection[bytes]
     ) -> tuple[dict[bytes, FlowRecord], dict[bytes, list[Any]]]:
         """Load what is not in memory; returns refused starts, and signals of unknown flows."""
-        missing = [flow for flow in wanted if flow not in self.live]
+        missing = sorted(flow for flow in wanted if flow not in self.live)
         if not missing:
             return {}, {}
         records = await self._store.load_flows(missing)

@@ -13,7 +13,7 @@ import structlog
 from engine.errors import EngineError, RefusedError
 from engine.flows.batch import Batch, Known, Live
 from engine.flows.calls import Calls
-from engine.flows.desk import Desk, Parts
+from engine.flows.desk import Desk
 from engine.flows.entries import (
     Request,
     Unreadable,
@@ -22,9 +22,12 @@ from engine.flows.entries import (
     read_entry,
     refused_entry,
 )
+from engine.flows.flush import FlowRecord, Move
 from engine.flows.happenings import Answered, Ask, Begin, Happening, Looked, Stopped
+from engine.flows.journal import Signal
 from engine.flows.loads import Loads
 from engine.flows.money import unpack
+from engine.flows.outbox import Parts
 from engine.flows.shares import Shares
 from engine.flows.streams import FlowEntry
 from engine.flows.table import MONEY
@@ -51,18 +54,22 @@ class Came(msgspec.Struct):
     entries: list[FlowEntry] = []
     happened: list[tuple[bytes, Happening]] = []
     due: list[bytes] = []
-    heard_until: int = 0
-    """The streams were read to their end after this time."""
+    moves: list[Move] = []
+    """Of schedules, of which an occurrence was started."""
+    forgotten: list[tuple[int, int]] = []
+    """Numbers and shards of signals whose flows never started."""
+    heard: dict[int, int] = {}
+    """By shard, the time after which the stream of its signals was read to its end."""
 
     def __bool__(self) -> bool:
-        return bool(self.entries or self.happened or self.due)
+        return bool(self.entries or self.happened or self.due or self.moves or self.forgotten)
 
     def one_by_one(self) -> "list[Came]":
         """The same in pieces that cannot be taken apart."""
-        until = self.heard_until
-        pieces = [Came(entries=[entry], heard_until=until) for entry in self.entries]
-        pieces += [Came(happened=[what], heard_until=until) for what in self.happened]
-        return pieces + [Came(due=[flow], heard_until=until) for flow in self.due]
+        pieces = [Came(entries=[entry]) for entry in self.entries]
+        pieces += [Came(happened=[what]) for what in self.happened]
+        pieces += [Came(moves=[move]) for move in self.moves]
+        return pieces + [Came(due=[flow], heard=self.heard) for flow in self.due]
 
 
 class Flushed(msgspec.Struct):
@@ -138,33 +145,45 @@ class Rounds:
         mine = {flow for flow in ids if self._is_mine(flow)}
         refused, early = await self._loads.load_flows(mine)
         known = await self._loads.load_known(requests)
-        functions = set(self._worker.functions)
-        batch = Batch(
-            self._loads.catalogue,
-            self._live,
-            refused,
-            known,
-            functions,
-            early,
-            self._shares.number,
-            self._clock(),
-        )
+        batch = self._begin(refused, known, early)
         batch.flush.dead_letters += [letter.row for letter in unreadable]
+        batch.flush.moves += came.moves
         for flow, happening in came.happened:
             if flow in self._live:
                 batch.happen(self._live[flow], happening)
         decisions = [self._decide(batch, request) for request in requests]
+        if not requests:  # else one of them may have started just now
+            batch.forget_early(came.forgotten)
         # Signals went first; what is late is so by what was read to the end after its time.
         looks: list[Ask] = []
         children: list[Begin] = []
         for flow in came.due:
             live = self._live.get(flow)
             if live is not None:
-                look, child = self._look(batch, live, came.heard_until)
+                home = shard_of(flow, self._worker.shard_count)
+                look, child = self._look(batch, live, came.heard.get(home, 0))
                 looks += look
                 children += child
         await self._commit(batch)
         return Flushed(batch, decisions, unreadable, looks, children)
+
+    def _begin(
+        self,
+        refused: dict[bytes, FlowRecord],
+        known: Known,
+        early: dict[bytes, list[Signal]],
+    ) -> Batch:
+        return Batch(
+            self._loads.catalogue,
+            self._live,
+            refused,
+            known,
+            set(self._worker.functions),
+            early,
+            self._loads.early_counts,
+            self._shares.number,
+            self._clock(),
+        )
 
     def _is_mine(self, flow: bytes) -> bool:
         return shard_of(flow, self._worker.shard_count) in self._shares.shards
@@ -200,17 +219,16 @@ class Rounds:
         last = live.state.last
         if last is None or last.state in {"ended", "stopped"}:
             return [], []
-        kind = live.flow.table.steps[last.step].kind
+        step = live.flow.table.steps[last.step]
         again = self._clock() + LOOK_AGAIN
-        if last.state == "asked" and kind in MONEY:
+        if last.state == "asked" and step.kind in MONEY:
             self._timers.add(again, live.flow.id)
             seq = unpack(last.request)[0].user_data_32
             return [Ask(live.flow.id, seq, last.request)], []
-        if kind == "start" and last.state in {"asked", "waiting"} and last.event != "start_at":
+        if step.kind == "start" and last.state in {"asked", "waiting"} and last.event != "start_at":
             self._timers.add(again, live.flow.id)
-            step = live.flow.table.steps[last.step]
-            request, seq = last.request, last.seq
-            return [], [Begin(live.flow.id, seq, last.transfer_id, step.child, request)]
+            child = last.transfer_id
+            return [], [Begin(live.flow.id, last.seq, child, step.child, last.request)]
         if last.state == "asked" and (live.flow.id, last.seq) not in self._calls.in_flight:
             # Whoever made this attempt is gone.
             batch.happen(live, Answered(last.seq, "unknown", {"reason": "worker_gone"}))
@@ -229,6 +247,7 @@ class Rounds:
             batch.flush, sequence, shares.number, batch.now, self._worker.shard_count
         )
         shares.sequence = sequence
+        batch.early_changes.commit()
 
     # After it.
 
@@ -242,8 +261,8 @@ class Rounds:
             await self._desk.look_again(flushed.looks)
         flows = [call.flow for call in batch.calls]
         self._calls.call(batch.calls, {f: self._live[f].flow.values for f in flows})
-        children = await self._desk.look_at_children(flushed.children, self._live)
-        await self._desk.begin([*batch.begins, *children], self._live)
+        children = await self._desk.outbox.look_at_children(flushed.children, self._live)
+        await self._desk.outbox.begin([*batch.begins, *children], self._live)
         answers = [
             (letter.reply, error_fields(letter))
             for letter in flushed.unreadable
@@ -252,7 +271,7 @@ class Rounds:
         for parts, kind, elsewhere in flushed.decisions:
             request = parts.request
             if elsewhere:
-                await self._desk.forward(parts, kind, elsewhere)
+                await self._desk.outbox.forward(parts, kind, elsewhere)
             elif request.reply is not None:
                 outcomes = [outcome or "" for outcome in parts.outcomes]
                 answers.append((request.reply, answer_fields(request, outcomes)))
@@ -269,17 +288,7 @@ class Rounds:
     async def _set_aside(self, came: Came, error: Exception) -> None:
         """What breaks a round by itself: an entry is a dead letter, a flow is stopped."""
         _log.error("flow_round_broken", reason=repr(error), entries=len(came.entries))
-        functions = set(self._worker.functions)
-        batch = Batch(
-            self._loads.catalogue,
-            self._live,
-            {},
-            Known(),
-            functions,
-            {},
-            self._shares.number,
-            self._clock(),
-        )
+        batch = self._begin({}, Known(), {})
         unreadable = []
         for entry in came.entries:
             letter = refused_entry(entry, self._worker.streams.prefix, str(error))

@@ -1,6 +1,8 @@
 """A session of a flow worker: from a load of what it owns to the first server that is away."""
 
 import asyncio
+import contextlib
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -8,9 +10,12 @@ import anyio
 from engine.errors import TryAgainError, errors_of
 from engine.flows.calls import Calls
 from engine.flows.desk import Desk
+from engine.flows.early import EARLY_KEPT, FORGET_MAX
+from engine.flows.flush import Move
 from engine.flows.happenings import Happening
 from engine.flows.loads import Loads
 from engine.flows.rounds import Came, Rounds
+from engine.flows.schedules import DueSchedules, Schedule
 from engine.flows.shares import Shares
 from engine.flows.streams import flow_stream
 from engine.flows.timers import Timers
@@ -21,6 +26,9 @@ if TYPE_CHECKING:
 BLOCK_MS: Final = 100
 ENTRIES_MAX: Final = 2000
 """With more that are read and not decided nothing more is read."""
+
+FORGET_SECONDS: Final = 600.0
+"""Between two looks for signals of flows that never started."""
 
 STOP_SECONDS_MAX: Final = 10.0
 """How long a worker that stops waits for calls that are under way."""
@@ -37,8 +45,12 @@ class FlowSession:
         self._store = worker.store
         self._streams = worker.streams
         self._calls = Calls(worker.functions, self._hear)
-        self._desk = Desk(worker.store, worker.streams, worker.shard_count, self._hear)
-        self._loads = Loads(worker.store)
+        self._desk = Desk(
+            worker.store, worker.streams, worker.shard_count, self._hear, self._hear_occurrence
+        )
+        self._due_schedules = DueSchedules()
+        self._forgot_at = -FORGET_SECONDS
+        self._loads = Loads(worker.store, worker.shard_count)
         self._came = Came()
         self._timers = Timers(worker.store)
         self._shares = Shares(worker.store.ownership, worker.lease_seconds)
@@ -52,7 +64,8 @@ class FlowSession:
             lambda: self._now,
         )
         self._clock = (0, 0.0)
-        self._read_until = 0
+        self._heard: dict[int, int] = {}
+        """By shard, the time up to which its signals are known."""
         self._wake = asyncio.Event()
         self._are_starts_read = True
         self._scope: anyio.CancelScope | None = None
@@ -61,6 +74,13 @@ class FlowSession:
 
     def _hear(self, flow: bytes, happening: Happening) -> None:
         self._came.happened.append((flow, happening))
+        self._wake.set()
+
+    def _hear_occurrence(self, schedule: Schedule, outcome: str) -> None:
+        self._hear_moves([schedule.move(outcome)])
+
+    def _hear_moves(self, moves: list[Move]) -> None:
+        self._came.moves += moves
         self._wake.set()
 
     @property
@@ -82,6 +102,7 @@ class FlowSession:
                 await self._heartbeat()
                 await self._load()
                 tasks.start_soon(self._send_heartbeats)
+                tasks.start_soon(self._look_around)
                 tasks.start_soon(self._read)
                 tasks.start_soon(self._listen)
                 await self._work()
@@ -112,10 +133,35 @@ class FlowSession:
             await asyncio.sleep(self._worker.lease_seconds / 5)
             await self._heartbeat()
             await self._store.ownership.terminate_blockers()
+
+    async def _look_around(self) -> None:
+        """What takes a while, and holds up no heartbeat."""
+        while True:
             self._are_starts_read = (
                 await self._streams.backlog(range(self._worker.shard_count)) < BACKLOG_ENTRIES_MAX
             )
+            await self._streams.mend(self._names(("signals", "flows")))
+            await self._start_due_schedules()
+            await self._forget_early()
             self._wake.set()
+            await asyncio.sleep(self._worker.lease_seconds / 5)
+
+    async def _start_due_schedules(self) -> None:
+        now = self._now
+        due = await self._store.due_schedules(self._shares.shards, now)
+        starts, moves = self._due_schedules.choose(due, now)
+        self._hear_moves(moves)
+        await self._desk.outbox.occur(starts)
+
+    async def _forget_early(self) -> None:
+        """Now and then, let go of signals whose flows never started."""
+        seconds = asyncio.get_running_loop().time()
+        if seconds < self._forgot_at + FORGET_SECONDS:
+            return
+        old = await self._store.old_early(self._shares.shards, self._now - EARLY_KEPT)
+        self._came.forgotten += old
+        if len(old) < FORGET_MAX:
+            self._forgot_at = seconds
 
     async def _read(self) -> None:
         """Read the streams; what is late is so only once they were read to their end."""
@@ -125,16 +171,20 @@ class FlowSession:
                 await asyncio.sleep(0.05)
                 continue
             kinds = ("signals", "flows") if self._are_starts_read else ("signals",)
-            prefix = self._streams.prefix
-            names = [flow_stream(prefix, k, s) for s in sorted(self._shares.shards) for k in kinds]
+            shards = sorted(self._shares.shards)
             began = self._now
-            entries, is_whole = await self._streams.read(names, BLOCK_MS)
+            entries, ended = await self._streams.read(self._names(kinds), BLOCK_MS)
             self._came.entries += entries
-            if is_whole:
-                self._read_until = began
+            prefix = self._streams.prefix
+            self._heard |= {s: began for s in shards if flow_stream(prefix, "signals", s) in ended}
             if len(self._came.entries) > ENTRIES_MAX:
                 self._room.clear()
             self._wake.set()
+
+    def _names(self, kinds: Collection[str]) -> list[str]:
+        """The streams of its shards."""
+        shards = sorted(self._shares.shards)
+        return [flow_stream(self._streams.prefix, kind, s) for s in shards for kind in kinds]
 
     async def _listen(self) -> None:
         while True:
@@ -146,17 +196,25 @@ class FlowSession:
         while not self._worker.stopping.is_set():
             await self._keep_share()
             await self._take_what_came()
-            if not self._came:
-                self._wake.clear()
-                try:
-                    async with asyncio.timeout(self._timers.seconds_left(self._now, 0.2)):
-                        await self._wake.wait()
-                except TimeoutError:
-                    continue
+            await self._wait_for_more()
+        # What was begun outside is heard out, as far as that does not take long.
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + STOP_SECONDS_MAX
+        while self._calls.in_flight and loop.time() < deadline:
+            await self._wait_for_more()
+            await self._take_what_came()
+
+    async def _wait_for_more(self) -> None:
+        if self._came:
+            return
+        self._wake.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._timers.seconds_left(self._now, 0.2)):
+                await self._wake.wait()
 
     async def _take_what_came(self) -> None:
         came, self._came = self._came, Came()
-        came.heard_until = self._read_until
+        came.heard = self._heard.copy()
         came.due = self._timers.pop_due(self._now)
         self._room.set()
         if came:
@@ -167,11 +225,13 @@ class FlowSession:
     async def _load(self) -> None:
         await self._shares.load()
         await self._loads.load_definitions()
+        await self._loads.load_shards(self._shares.shards)
         await self._timers.load(self._shares.shards, self._now)
 
     async def _keep_share(self) -> None:
         taken = await self._shares.keep()
         if taken:
+            await self._loads.load_shards(taken)
             await self._timers.load(taken, self._now)
         if self._shares.is_settled:
             self._worker.ready.set()

@@ -1,20 +1,23 @@
 """The flows in Postgres, as a flow worker uses them: loads, flushes, ownership."""
 
-import asyncio
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
+from engine.flows.early import FORGET_MAX
 from engine.flows.flush import FlowFlush, FlowRecord, Message, write_flush
 from engine.flows.journal import Row, Signal
 from engine.flows.money import Spent
 from engine.flows.ownership import FlowConnections, FlowOwnership
+from engine.flows.schedules import SCHEDULES_MAX, Schedule
 from engine.ledger.nouns import ID_ZERO, Transfer
 from engine.ledger.outcomes import Outcome
+from engine.patience import within
 from engine.store.commit import commit_and_settle
-from engine.store.driver import STATEMENT_SECONDS_MAX
+from engine.store.connections import Connect
+from engine.store.driver import STATEMENT_SECONDS_MAX, connect
 from engine.store.driver_errors import translated
 
 PLACES_SHIFT: Final = 20
@@ -27,11 +30,12 @@ class FlowStore:
     Args:
         dsn: The Postgres server and database.
         worker: The worker's id, 16 bytes, new at every start.
+        connect: How to reach the server.
     """
 
-    def __init__(self, dsn: str, worker: bytes) -> None:
+    def __init__(self, dsn: str, worker: bytes, connect: Connect = connect) -> None:
         self.worker = worker
-        self._connections = FlowConnections(dsn, worker)
+        self._connections = FlowConnections(dsn, worker, connect)
         self.ownership = FlowOwnership(self._connections)
 
     async def open(self) -> None:
@@ -92,6 +96,23 @@ class FlowStore:
         rows = await self._connections.read("flows_due", list(shards), after, until)
         return [(row["wake_at"], row["flow"]) for row in rows]
 
+    async def count_early(self, shards: Collection[int]) -> dict[int, int]:
+        """By shard, how many signals of flows that have not started are kept."""
+        rows = await self._connections.read("flows_count_early", list(shards))
+        return {row["shard"]: row["signals"] for row in rows}
+
+    async def old_early(self, shards: Collection[int], before: int) -> list[tuple[int, int]]:
+        """Numbers and shards of such signals that came before a time."""
+        wanted = list(shards), before, FORGET_MAX
+        rows = await self._connections.read("flows_old_early", *wanted)
+        return [(row["number"], row["shard"]) for row in rows]
+
+    async def due_schedules(self, shards: Collection[int], until: int) -> list[Schedule]:
+        """Schedules of which an occurrence is due by a time."""
+        wanted = list(shards), until, SCHEDULES_MAX
+        rows = await self._connections.read("flows_due_schedules", *wanted)
+        return [Schedule(**dict(row)) for row in rows]
+
     async def load_spent(self, ids: Sequence[bytes]) -> dict[bytes, Spent]:
         """What the ledger has under ids; those that are free are left out."""
         rows = await self._connections.read("flows_spent", ids)
@@ -137,7 +158,7 @@ class FlowStore:
         with translated(), connections.waiting():
             await connection.execute("BEGIN")
             try:
-                async with asyncio.timeout(STATEMENT_SECONDS_MAX):
+                async with within(STATEMENT_SECONDS_MAX):
                     fence = (self.worker, sequence, number, "flush", now, len(flush.rows))
                     [row] = await connections.write("flows_fence", *fence)
                     await write_flush(connections, flush, number, now, shard_count)

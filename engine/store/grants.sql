@@ -22,8 +22,9 @@ GRANT INSERT ON
     ledger.letter_acts, ledger.loads, ledger.moves, ledger.ownership, ledger.plans, ledger.positions, ledger.posted,
     ledger.released, ledger.resolutions, ledger.spent, ledger.verifications, ledger.waiting,
     ledger.workers,
-    flows.dead_letters, flows.definitions, flows.flows, flows.flushes, flows.heartbeats, flows.inbox,
-    flows.misfits, flows.open, flows.ownership, flows.reviews, flows.steps, flows.workers
+    flows.dead_letters, flows.definitions, flows.early, flows.flows, flows.flushes, flows.heartbeats,
+    flows.inbox, flows.misfits, flows.open, flows.ownership, flows.reviews, flows.schedules, flows.steps,
+    flows.workers
     TO :engine;
 
 GRANT UPDATE (closed) ON ledger.accounts TO :engine;
@@ -36,6 +37,7 @@ GRANT UPDATE (state, why, paused_at, released_at, claimed_at, ready_at, ended_at
 GRANT UPDATE (state, why, ended_at) ON ledger.plans TO :engine;
 GRANT UPDATE (expires_at) ON flows.heartbeats TO :engine;
 GRANT UPDATE (wake_at) ON flows.open TO :engine;
+GRANT UPDATE (nominal, next_at, last_nominal, last_outcome) ON flows.schedules TO :engine;
 GRANT UPDATE (ended_at, decision, decided_by, reason) ON flows.reviews TO :engine;
 -- These mean nothing: they allow to lock a row.
 GRANT UPDATE (queue) ON ledger.workers, ledger.settings, flows.workers TO :engine;
@@ -54,12 +56,15 @@ GRANT USAGE ON SCHEMA ledger, flows TO :reader;
 GRANT SELECT ON
     ledger.accounts, ledger.balances, ledger.dead_letters, ledger.declined, ledger.flushes,
     ledger.frozen, ledger.holds, ledger.letters, ledger.outcomes, ledger.postings, ledger.settings, ledger.shards,
-    ledger.transfers, ledger.waits, ledger.workers, flows.current, flows.unknown, flows.unmatched
+    ledger.transfers, ledger.waits, ledger.workers,
+    ledger.applied_plans, ledger.decisions, ledger.freeze_acts, ledger.leases, ledger.letter_history,
+    ledger.owner_changes, ledger.recorded_events, ledger.shard_loads, ledger.shard_moves,
+    ledger.shard_owners, ledger.shard_progress, ledger.verify_runs, ledger.versions, flows.current, flows.unknown, flows.unmatched
     TO :reader;
 GRANT EXECUTE ON FUNCTION
     ledger.flush_of_entry(integer, integer, bigint, bigint),
-    ledger.history(uuid, integer, timestamptz, bigint), ledger.postings_of(uuid),
-    ledger.why_declined(uuid),
+    ledger.history(uuid, integer, timestamptz, bigint), ledger.hold_counts(double precision),
+    ledger.postings_of(uuid), ledger.why_declined(uuid),
     -- Those that views are made of; they read nothing.
     ledger.legs_of(ledger.posted), ledger.little_endian(bytea, integer, integer),
     ledger.saturated(numeric), ledger.transfer_flags(integer), ledger.unsigned(bigint),

@@ -17,9 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-import redis.asyncio
-import redis.exceptions
-
 from tests.chaos.requests import (
     FORMATS,
     PLAIN,
@@ -30,10 +27,11 @@ from tests.chaos.requests import (
     decode_outcomes,
     encode,
 )
+from tests.ledgers import redis_at
+from tests.producers import AWAY
 
 TASKS: Final = 3
 RESEND_SECONDS: Final = 2.0
-AWAY: Final = (redis.exceptions.RedisError, OSError, TimeoutError)
 
 
 class Record:
@@ -109,9 +107,7 @@ class Producer:
     async def _attempt(
         self, stream: str, fields: dict[Any, Any], reply: str, request: str, form: str
     ) -> Sequence[Any] | None:
-        async with redis.asyncio.Redis.from_url(
-            self._options.redis_url, socket_timeout=None
-        ) as connection:
+        async with redis_at(self._options.redis_url) as connection:
             last: Any = await connection.xrevrange(reply, count=1)
             after = last[0][0] if last else b"0"
             self._record.write("adding", request)

@@ -227,10 +227,10 @@ def test_a_histogram_counts_each_value_in_its_bucket() -> None:
     [("127.0.0.1:9464", ("127.0.0.1", 9464)), ("[::1]:0", ("::1", 0)), ("box:1", ("box", 1))],
 )
 def test_where_to_listen_is_read(text: str, listen: tuple[str, int]) -> None:
-    assert parse_listen(text) == listen
+    assert parse_listen(text, "--metrics") == listen
 
 
 @pytest.mark.parametrize("text", ["", ":", "9464", "host:", ":9464", "host:x", "host:70000"])
 def test_what_is_no_address_is_wrong_usage(text: str) -> None:
     with pytest.raises(typer.BadParameter):
-        parse_listen(text)
+        parse_listen(text, "--metrics")

@@ -14,15 +14,15 @@ APPEND_ONLY = (
     "ledger.positions", "ledger.posted",
     "ledger.freezes", "ledger.released", "ledger.resolutions", "ledger.roles", "ledger.spent",
     "ledger.verifications", "ledger.waiting",
-    "flows.dead_letters", "flows.definitions", "flows.flows", "flows.flushes", "flows.inbox",
-    "flows.misfits", "flows.ownership", "flows.steps",
+    "flows.dead_letters", "flows.definitions", "flows.early", "flows.flows", "flows.flushes",
+    "flows.inbox", "flows.misfits", "flows.ownership", "flows.steps",
 )  # fmt: skip
 """What is never rewritten."""
 
 CHANGING = (
     "ledger.accounts", "ledger.heartbeats", "ledger.loads", "ledger.moves", "ledger.owners",
     "ledger.plans", "ledger.settings", "ledger.workers", "flows.heartbeats", "flows.open",
-    "flows.owners", "flows.reviews", "flows.workers",
+    "flows.owners", "flows.reviews", "flows.schedules", "flows.workers",
 )  # fmt: skip
 """Of which some columns change."""
 
@@ -67,6 +67,7 @@ NEITHER_ENGINE_NOR_CREATOR = (
     "UPDATE ledger.plans SET document = '{}'",
     "UPDATE flows.reviews SET question = ''",
     "UPDATE flows.open SET shard = 0",
+    "UPDATE flows.schedules SET input = ''",
     "CREATE ROLE mine SUPERUSER",
     "ALTER ROLE CURRENT_USER SUPERUSER",
     "COPY ledger.spent TO PROGRAM 'cat'",
@@ -144,6 +145,9 @@ async def test_public_may_nothing(ledger: Ledger, connected: Connected) -> None:
         "SELECT ledger.shard_of(gen_random_uuid())",
         "SELECT ledger.end_frozen_backend(1, 1)",
         "SELECT flows.end_open('{}')",
+        "SELECT flows.end_early('{}')",
+        "SELECT flows.forget_early('{}')",
+        "SELECT flows.remove_schedule(gen_random_uuid())",
     ):
         await refused(connection, statement)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from engine.commands.health import Status, gather_status
+from engine.operating.health import Status, gather_status
 from engine.servers import Addresses
 from engine.settings import PREFIX_VARIABLE
 from engine.store.reports import open_reports

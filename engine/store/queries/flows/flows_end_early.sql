@@ -1,0 +1,1 @@
+SELECT flows.end_early($1::uuid[])

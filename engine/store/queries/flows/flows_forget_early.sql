@@ -1,0 +1,1 @@
+SELECT flows.forget_early($1::bigint[])

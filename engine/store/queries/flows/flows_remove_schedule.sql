@@ -1,0 +1,1 @@
+SELECT flows.remove_schedule($1) AS is_removed
