@@ -6,7 +6,7 @@ after --away seconds. Memory of each process is looked at all the while; the str
 Valkey, whose part grows with the backlog.
 
 The result is audited: every transfer answered as it must be and kept once, every balance right, or
-the run fails. It fails too where the engine took more than --engine-mb beyond what it had before.
+the run fails. It fails too where the engine took more than --megabytes beyond what it had before.
 
 Example: python -m benchmarks.backlog --transfers 5000000
 """
@@ -27,7 +27,7 @@ SIZES = {
     "away": Size(60, 5, "seconds"),
     "accounts": Size(10_000, 1_000, "between how many accounts"),
     "workers": Size(2, 2, "in one engine process"),
-    "engine-mb": Size(1_500, 1_000, "that the engine may take beyond what it had"),
+    "megabytes": Size(1_500, 1_000, "that the engine may take beyond what it had"),
 }
 LOOK_SECONDS = 0.25
 IN_FLIGHT_MAX = 1_000_000
@@ -107,7 +107,7 @@ def measure(options: argparse.Namespace) -> Result:
         {"process": name, "resident_mb_max": most} for name, most in sorted(watch.most_mb.items())
     ]
     taken = watch.most_mb["engine"] - before
-    if taken > options.engine_mb:
+    if taken > options.megabytes:
         faults.append(f"the engine took {taken} MB more than it had")
     first, last = float(sent.answered.min() - back[0]), float(sent.answered.max() - back[0])
     summary = {

@@ -44,8 +44,7 @@ SAFEGUARDS: Final = {
     ),
     "unique id": Safeguard(
         (("store/migrations/0001_tables.sql", "id             uuid NOT NULL PRIMARY KEY,\n    expires_at", "id             uuid NOT NULL,\n    expires_at"),
-         ("store/migrations/0001_tables.sql", "CREATE INDEX spent_expires_at", "CREATE INDEX spent_ids ON ledger.spent (id);\nCREATE INDEX spent_expires_at"),
-         ("store/migrations/0001_tables.sql", "REFERENCES ledger.spent", "")),
+         ("store/migrations/0001_tables.sql", "CREATE INDEX spent_expires_at", "CREATE INDEX spent_ids ON ledger.spent (id);\nCREATE INDEX spent_expires_at")),
         "link_stalled,table_locked",
     ),
     "position in the flush": Safeguard(
