@@ -31,6 +31,8 @@ from tests.ledgers import redis_at
 from tests.producers import AWAY
 
 TASKS: Final = 3
+FLOODS: Final = 3
+"""Entries of many plain transfers under way at the same time."""
 RESEND_SECONDS: Final = 2.0
 TWINS: Final = 0.15
 """Share of entries that are put on the stream of another shard too, at the same time."""
@@ -69,7 +71,7 @@ class Producer:
         """All tasks, until the file of the end is there and all is answered."""
         tasks = [self._mix(f"{self._options.seed}.{n}") for n in range(TASKS)]
         if self._options.bulk:
-            tasks.append(self._flood(f"{self._options.seed}.bulk"))
+            tasks += [self._flood(f"{self._options.seed}.bulk{n}") for n in range(FLOODS)]
         await asyncio.gather(*tasks)
 
     async def _mix(self, name: str) -> None:
