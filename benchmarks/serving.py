@@ -75,6 +75,11 @@ class Engine:
         if self._with_clocks:
             self._process.send_signal(BEGIN_SIGNAL)
 
+    def kill(self) -> None:
+        """SIGKILL: nobody is told."""
+        self._process.kill()
+        self._process.wait()
+
     def end(self) -> None:
         """Stop it, and take what it measured. Does nothing when it has ended."""
         if self._process.returncode is not None:
