@@ -25,6 +25,7 @@ TINY = {
     "history": "--postings 80000 --accounts 1000 --samples 5",
     "rebalancing": "--rate 200 --seconds 2 --restart 3 --accounts 50 --batch 10",
     "memory": "--accounts 2000",
+    "flows": "--flows 1000 --latency 20",
 }
 
 
