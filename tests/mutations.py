@@ -338,7 +338,7 @@ MUTATIONS = [
     Mutation("worker/waiting_room.py", "freeze = freeze or here.freeze_of_named(arrival.rows, waiter.order)\n", "pass\n", "tests/simulation/test_scenarios_freezes.py::test_freeze_a_released_entry_waits_behind_an_id_that_still_waits"),
     Mutation("client/unanswered.py", "    if not waiting:\n", "    if True:\n", FREEZES + "::test_freeze_is_what_the_client_tells_instead_of_a_time_out"),
     Mutation("worker/flush_report.py", "if arrival.waits is None and not arrival.is_released:", "if True:", "tests/integration/test_metrics.py::test_what_waited_for_a_thaw_is_no_slow_answer"),
-    Mutation("worker/worker.py", "        except ClockError as error:\n            await self._say_why(error)\n", "        except ClockError:\n", "tests/integration/test_incidents.py::test_a_wrong_clock_is_told_named_and_mended"),
+    Mutation("worker/worker.py", "        except ClockError as error:\n            await self._note_wait(error)\n", "        except ClockError:\n", "tests/integration/test_incidents.py::test_a_wrong_clock_is_told_named_and_mended"),
     Mutation("store/queries/reports/report_server.sql", "ledger.letters l WHERE l.state = 'open'", "ledger.letters l", "tests/integration/test_status_told.py::test_status_counts_the_dead_letters_that_nobody_dealt_with"),
     Mutation("store/commit.py", 'connections.lost_commits["committed" if is_committed else "aborted"] += 1', "pass", "tests/integration/test_metrics.py::test_a_commit_whose_answer_was_lost_is_counted_by_its_fate"),
     Mutation("operating/facts.py", "facts.hot_accounts = {} if hot is None else {busiest: hot}", "pass", "tests/integration/test_incidents_of_load.py::test_a_hot_account_is_told_named_and_mended"),
