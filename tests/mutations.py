@@ -287,7 +287,6 @@ MUTATIONS = [
     Mutation("store/driver_errors.py", 'at = f" at {where}" if where else ""', 'at = ""', f"{STATUS}::test_out_of_reach_says_which_host_and_port"),
     Mutation("client/delivery.py", "if len(request) <= REQUEST_BYTES_MAX else []", "", f"{ANSWERS}::test_false_answers_to_a_stream_whose_name_is_known_are_let_be"),
     Mutation("worker/locked_decider.py", "if self._limit.take(HOLDS, now):", "if True:", "tests/simulation/test_scenarios_set_aside.py"),
-    Mutation("worker/flush_builder.py", " or self.skipped.all_stand:", ":", "tests/simulation/test_scenarios_set_aside.py"),
     Mutation("store/client_store.py", "            if is_in_doubt:\n", "            if False:\n", f"{TOLD}::test_accounts_whose_creation_is_in_doubt_are_unknown_and_asked_for_again"),
     Mutation("errors.py", "class CommitInDoubtError(OutcomeUnknownError)", "class CommitInDoubtError(TryAgainError)", f"{TOLD}::test_accounts_whose_creation_is_in_doubt_are_unknown_and_asked_for_again"),
     Mutation("streams/bounds.py", "SILENT_SECONDS_MAX: Final = 30.0", "SILENT_SECONDS_MAX: Final = 10.0", f"{REFUSES}::test_a_redis_that_does_one_thing_for_long_ends_no_session"),
