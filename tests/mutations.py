@@ -287,7 +287,6 @@ MUTATIONS = [
     Mutation("../shards/placement.py", "if not alive[worker].drained] or unlisted", "if not alive[worker].drained]", "tests/unit/test_placement.py"),
     Mutation("commands/transfer.py", "    if missing:\n", "    if False:\n", f"{TOLD}::test_what_a_transfer_lacks_is_named"),
     Mutation("worker/outage.py", "        if self._since is None:\n", "        if True:\n", "tests/integration/test_set_aside.py::test_table_lock_for_minutes"),
-    Mutation("store/driver_errors.py", 'at = f" at {where}" if where else ""', 'at = ""', f"{STATUS}::test_out_of_reach_says_which_host_and_port"),
     Mutation("client/delivery.py", "if len(request) <= REQUEST_BYTES_MAX else []", "", f"{ANSWERS}::test_false_answers_to_a_stream_whose_name_is_known_are_let_be"),
     Mutation("worker/locked_decider.py", "if self._limit.take(HOLDS, now):", "if True:", "tests/simulation/test_scenarios_set_aside.py"),
     Mutation("store/client_store.py", "            if is_in_doubt:\n", "            if False:\n", f"{TOLD}::test_accounts_whose_creation_is_in_doubt_are_unknown_and_asked_for_again"),
