@@ -52,6 +52,9 @@ async def test_false_answers_to_a_stream_whose_name_is_known_are_let_be(ledger: 
         ]
         await until(lambda: entries_in(ledger, poor.int & 15), "the entries")
         await feed(ledger, client, false_answers())
+        # Even from who knows the secret: numbers are read to a bound.
+        known = b"%s:%s:0" % (client._delivery._secret, MANY_DIGITS)
+        await feed(ledger, client, [{b"request": known, b"outcomes": b"\0"}])
         async with ledger.working():
             assert await calls[0] is Outcome.exceeds_credits
             assert await calls[1] == [Outcome.exceeds_credits]
