@@ -6,7 +6,7 @@ WITH me AS (SELECT worker FROM ledger.workers WHERE worker = $1 FOR UPDATE),
 fence AS (
     INSERT INTO ledger.flushes (worker, sequence, number, kind, time, transfers, declined, postings,
                                 form, digest, seals)
-    SELECT me.worker, $2::bigint, $3::bigint, 'flush', $4::timestamptz, 1, 0, 2, 1, $5::bytea,
+    SELECT me.worker, $2::bigint, $3::bigint, 'flush', $4::timestamptz, 1, 0, 2, 2, $5::bytea,
            ledger.seals_of($6::bigint[]) FROM me),
 spent AS (
     INSERT INTO ledger.spent (id, number, debit_account, credit_account, amount, code, flags, shard,
