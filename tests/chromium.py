@@ -14,9 +14,11 @@ WITH: Final = "fonts-dejavu-core"
 INSTALLED: Final = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 
 _FONTS: Final = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd">
-<fontconfig><dir>/usr/share/fonts</dir><dir>{root}/usr/share/fonts</dir>
-<cachedir>{root}/fonts-cache</cachedir>
-<alias><family>system-ui</family><prefer><family>DejaVu Sans</family></prefer></alias>
+<fontconfig>
+<include ignore_missing="yes">/etc/fonts/fonts.conf</include>
+<dir>{root}/usr/share/fonts</dir><cachedir>{root}/fonts-cache</cachedir>
+<alias binding="strong"><family>system-ui</family>
+<prefer><family>DejaVu Sans</family></prefer></alias>
 <alias><family>sans-serif</family><prefer><family>DejaVu Sans</family></prefer></alias>
 <alias><family>monospace</family><prefer><family>DejaVu Sans Mono</family></prefer></alias>
 </fontconfig>

@@ -56,6 +56,7 @@ TOLD = "tests/integration/test_commands_told.py"
 PATIENCE = "tests/unit/test_patience.py"
 BUSY_LOOP = "tests/integration/test_busy_loop.py"
 STATUS = "tests/integration/test_status_told.py"
+CONSOLE = "tests/integration/test_console.py"
 PRIVILEGES = "tests/integration/test_privileges.py"
 ROLES = "tests/integration/test_roles.py"
 USERS = "tests/integration/test_redis_users.py"
@@ -127,6 +128,8 @@ MUTATIONS = [
     Mutation("book/postings.py", "version=(versions - first)[stripes] + ends,", "version=(versions - first)[stripes] + ends + 1,", EQUAL),
     Mutation("book/book.py", "            self.closed[slot] = closed\n", "            pass\n", EQUAL),
     Mutation("book/postings.py", "sums[last] - sums[ends - 1]", "sums[last]", EQUAL),
+    Mutation("book/id_table.py", "mixed ^ mixed >> 29)", "mixed ^ mixed >> 28)", "tests/unit/test_id_table.py"),
+    Mutation("book/postings.py", "            if len(ends) == count:\n", "            if len(ends) < count:\n", EQUAL),
     Mutation("book/postings.py", "is_debit=order & 1 == 0,", "is_debit=order & 1 == 1,", EQUAL),
     Mutation("book/book.py", "np.subtract.at(self.version, decision.slots, 1)", "pass", EQUAL),
     Mutation("book/book.py", "np.subtract.at(self.own[kind], decision.slots, decision.deltas[kind])", "pass", EQUAL),
@@ -310,13 +313,32 @@ MUTATIONS = [
     Mutation("store/reports.py", 'return "dead" if self.waits_for is None else "waiting"', 'return "dead"', f"{STATUS}::test_a_worker_that_waits_for_redis_is_not_called_dead"),
     Mutation("streams/strays.py", "names -= {stream_name(prefix, shard) for shard in range(shard_count)}", "names = set()", f"{STATUS}::test_entries_in_streams_that_nobody_reads_are_shown"),
     # What operators are told.
+    Mutation("console/door.py", 'if not self._keys.is_named(headers.get("host", "")):', "if False:", f"{CONSOLE}::test_a_name_that_leads_here_by_a_trick_is_refused"),
+    Mutation("console/door.py", "if not self._keys.opens(token):", "if False:", f"{CONSOLE}::test_without_the_token_nothing_is_shown_and_nothing_done"),
+    Mutation("console/door.py", "if self._keys.is_inside(headers):", "if True:", f"{CONSOLE}::test_without_the_token_nothing_is_shown_and_nothing_done"),
+    Mutation("console/door.py", 'httponly=True, samesite="strict"', 'samesite="lax"', f"{CONSOLE}::test_the_token_becomes_a_cookie_and_leaves_the_address"),
+    Mutation("console/door.py", 'place = "/" + path.lstrip("/\\\\")', "place = path", f"{CONSOLE}::test_the_token_becomes_a_cookie_and_leaves_the_address"),
+    Mutation("console/door.py", "return _same(form, self.form)", "return True", f"{CONSOLE}::test_a_form_of_another_page_does_nothing"),
+    Mutation("console/door.py", "if origin is not None and not self.is_named(urlsplit(origin).netloc):", "if False:", f"{CONSOLE}::test_a_form_of_another_page_does_nothing"),
+    Mutation("console/door.py", 'if headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:', "if False:", f"{CONSOLE}::test_a_form_of_another_page_does_nothing"),
+    Mutation("console/door.py", "headers[name] = value", "pass", f"{CONSOLE}::test_every_answer_forbids_scripts_that_are_no_file_of_ours"),
+    Mutation("console/markup.py", "return Html(html.escape(text)", "return Html(text", f"{CONSOLE}::test_hostile_names_are_shown_and_do_nothing"),
+    Mutation("console/markup.py", "text if text.isprintable() else", "text if text else", f"{CONSOLE}::test_hostile_names_are_shown_and_do_nothing"),
+    Mutation("console/app.py", 'if fields.get("sure") != "yes":', "if False:", "tests/integration/test_console_acts.py::test_a_freeze_and_a_thaw_after_a_yes_with_who_did_it"),
+    Mutation("console/app.py", "if len(body) > FORM_BYTES_MAX:", "if False:", f"{CONSOLE}::test_a_form_that_is_too_large_is_refused"),
+    Mutation("console/acts.py", 'check_words(by, "as said")', "pass", "tests/integration/test_console_acts.py::test_nothing_is_done_by_nobody"),
+    Mutation("store/reader.py", 'role = await connection.fetchval(statement("reader_role")) if may_write else None', "role = None", f"{CONSOLE}::test_a_login_that_may_write_reads_as_the_reader"),
     Mutation("operating/letters.py", "if arrival.unreadable is not None:", "if False:", "tests/integration/test_letters.py::test_what_would_be_a_dead_letter_again_is_not_sent"),
     Mutation("operating/letters.py", "if repaired is None and is_cut(letter):", "if False:", "tests/integration/test_letters.py::test_one_of_which_only_the_beginning_was_kept_is_not_sent_as_it_was"),
     Mutation("addresses.py", 'name = user.partition(":")[0]', "name = user", "tests/unit/test_findings.py::test_no_command_shows_a_password"),
     Mutation("store/migrations/0007_operating.sql", "exact AND runs = 0", "exact", "tests/integration/test_where.py::test_what_its_own_flush_did_makes_the_figure_at_most"),
     Mutation("store/migrations/0006_runs.sql", "r.status = 'expired'", "false", "tests/integration/test_where.py::test_where_finds_the_postings_of_every_transfer"),
+    Mutation("worker/locked_flush.py", "                    waiting_of(arrivals),\n", "                    [],\n", "tests/simulation/test_scenarios_freezes.py::test_freeze_a_locked_flush_writes_who_waits"),
+    Mutation("worker/locked_flush.py", "if now.freezes != mark:", "if False:", "tests/unit/test_locked_flush.py"),
+    Mutation("worker/waiting_room.py", "freeze = freeze or here.freeze_of_named(arrival.rows, waiter.order)\n", "pass\n", "tests/simulation/test_scenarios_freezes.py::test_freeze_a_released_entry_waits_behind_an_id_that_still_waits"),
+    Mutation("client/unanswered.py", "    if not waiting:\n", "    if True:\n", FREEZES + "::test_freeze_is_what_the_client_tells_instead_of_a_time_out"),
     Mutation("worker/flush_report.py", "if arrival.waits is None and not arrival.is_released:", "if True:", "tests/integration/test_metrics.py::test_what_waited_for_a_thaw_is_no_slow_answer"),
-    Mutation("worker/worker.py", "        except ClockError as error:\n            await self._say_why(error)\n", "        except ClockError:\n", "tests/integration/test_incidents.py::test_a_wrong_clock_is_told_named_and_mended"),
+    Mutation("worker/worker.py", "        except ClockError as error:\n            await self._note_wait(error)\n", "        except ClockError:\n", "tests/integration/test_incidents.py::test_a_wrong_clock_is_told_named_and_mended"),
     Mutation("store/queries/reports/report_server.sql", "ledger.letters l WHERE l.state = 'open'", "ledger.letters l", "tests/integration/test_status_told.py::test_status_counts_the_dead_letters_that_nobody_dealt_with"),
     Mutation("store/commit.py", 'connections.lost_commits["committed" if is_committed else "aborted"] += 1', "pass", "tests/integration/test_metrics.py::test_a_commit_whose_answer_was_lost_is_counted_by_its_fate"),
     Mutation("operating/facts.py", "facts.hot_accounts = {} if hot is None else {busiest: hot}", "pass", "tests/integration/test_incidents_of_load.py::test_a_hot_account_is_told_named_and_mended"),

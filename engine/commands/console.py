@@ -41,9 +41,9 @@ def console(
 ) -> None:
     """Serve a console for browsers, until Ctrl-C or TERM.
 
-    It prints its address, which has a token: whoever has it sees all and may act. It reads as the
-    reader's role; what is done, by whom, is kept as with the commands. Anywhere but on this machine
-    put a proxy with TLS before it.
+    It prints its address, which has a token: whoever has it sees all and may
+    act. It reads as the reader's role; what is done, by whom, is kept as with the commands. Put a
+    proxy with TLS before it anywhere but on this machine.
 
     Example: engine console --listen 127.0.0.1:8787
     """

@@ -105,7 +105,12 @@ def _act(
     dsn = find_postgres(postgres_dsn, data)
 
     async def do() -> tuple[FreezeAct, int]:
-        name = await find_frozen(dsn, of_kind, what)
+        try:
+            name = await find_frozen(dsn, of_kind, what)
+        except InputError as error:
+            if of_kind == "account":
+                raise
+            raise typer.BadParameter(str(error)) from None
         asked = FreezeAct(act, of_kind, name, by, reason, decline)
         return asked, await set_freeze(dsn, asked)
 

@@ -114,7 +114,7 @@ def _verdict(found: Overview) -> Text:
 
 def _figures(found: Overview, width: int) -> Table:
     status, pace = found.status, found.pace
-    oldest = found.oldest_waiting_seconds
+    oldest, slowest = found.oldest_waiting_seconds, found.slowest_answer_seconds
     median = p99 = "-"
     if pace is not None and pace.decided_seconds_median is not None:
         median = describe_latency(pace.decided_seconds_median)
@@ -123,6 +123,7 @@ def _figures(found: Overview, width: int) -> Table:
         ("created/s", "?" if pace is None else f"{pace.created_per_second:,.0f}"),
         ("declined/s", "?" if pace is None else f"{pace.declined_per_second:,.1f}"),
         ("decided after", f"{median}, 99%: {p99}"),
+        ("slowest answer", "-" if slowest is None else describe_latency(slowest)),
         ("waiting", "?" if status.waiting is None else f"{status.waiting:,} entries"),
         ("oldest", "-" if oldest is None else describe_seconds(oldest)),
         ("workers", f"{found.alive} alive"),

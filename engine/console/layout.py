@@ -172,6 +172,12 @@ def table(
     )
 
 
+def _style(cell: Child, style: str | None) -> str | None:
+    if cell != "-":
+        return style
+    return NOTHING if style is None else f"{style} {NOTHING}"
+
+
 def facts(*pairs: tuple[str, Child], class_: str = "facts") -> Html:
     """Names and what they are; what is None is left out."""
     return tag(

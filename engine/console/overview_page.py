@@ -64,7 +64,7 @@ def verdict(status: Status) -> Html:
 def _figures(found: Overview) -> Html:
     status, pace = found.status, found.pace
     postgres = status.postgres
-    oldest = found.oldest_waiting_seconds
+    oldest, slowest = found.oldest_waiting_seconds, found.slowest_answer_seconds
     latency = None
     if pace is not None and pace.decided_seconds_median is not None:
         p99 = describe_latency(pace.decided_seconds_p99 or 0)
@@ -73,6 +73,7 @@ def _figures(found: Overview) -> Html:
         ("Created a second", None if pace is None else f"{pace.created_per_second:,.0f}"),
         ("Declined a second", None if pace is None else f"{pace.declined_per_second:,.1f}"),
         ("Decided after", latency or "-"),
+        ("Slowest answer", "-" if slowest is None else describe_latency(slowest)),
         ("Waiting entries", "unknown" if status.waiting is None else f"{status.waiting:,}"),
         ("Oldest waiting", "-" if oldest is None else describe_seconds(oldest)),
         ("Living workers", f"{found.alive}"),

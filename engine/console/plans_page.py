@@ -67,7 +67,7 @@ def draft_content(frame: Frame, plan: Plan) -> list[Child]:
             for step in plan.moves
         ],
         numbers={"Weight"},
-        empty="Nothing is to be moved: the load is even, or there is nobody to move it to.",
+        empty="Nothing is to be moved: no move would make the load more even.",
     )
     skew = f"The busiest worker has {plan.skew_before:.2f} of the mean load"
     return [

@@ -32,6 +32,12 @@ class Overview(msgspec.Struct, frozen=True):
         return max((age for age in ages if age is not None), default=None)
 
     @property
+    def slowest_answer_seconds(self) -> float | None:
+        """Of all shards lately, from when Redis took an entry until its outcomes were committed."""
+        slowest = [shard.answer_seconds for shard in self.status.shards]
+        return max((seconds for seconds in slowest if seconds is not None), default=None)
+
+    @property
     def unowned(self) -> int:
         """Shards without a living worker."""
         return sum(not shard.alive for shard in self.status.shards)

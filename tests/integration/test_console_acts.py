@@ -118,4 +118,12 @@ async def test_nothing_is_done_by_nobody(ledger: Ledger, by: str) -> None:
             "/acts/freeze", kind="shard", what="0", reason="x", by=by, sure="yes"
         )
         assert answer.status == HTTPStatus.BAD_REQUEST
+        plan = str(uuid.uuid4())
+        await ledger.sql(
+            "INSERT INTO ledger.plans (plan, document, applied_by) VALUES ($1, '{}', 'bob')", plan
+        )
+        answer = await visitor.post("/acts/abort", plan=plan, by=by, sure="yes")
+        assert answer.status == HTTPStatus.BAD_REQUEST
     assert await read_frozen(ledger.dsn) == []
+    [row] = await ledger.sql("SELECT state FROM ledger.plans")
+    assert row["state"] == "applying"

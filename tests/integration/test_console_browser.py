@@ -4,22 +4,32 @@ A picture of each page is kept in `build/console`, in the light, in the dark and
 """
 
 import asyncio
-import contextlib
 import json
 import re
 import signal
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import redis
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
+from playwright.async_api import expect
 
-from engine.client import connect
 from tests.bounds import CONDITION_SECONDS_MAX, PROCESS_SECONDS_MAX
+from tests.browsers import (
+    ALICE,
+    BANK,
+    EVIL,
+    KEPT,
+    ODD,
+    SHOP,
+    browsing,
+    entered,
+    loaded,
+    overflowing,
+    spoil,
+)
 from tests.chromium import Chromium, NoChromiumError, find_chromium
 from tests.integration.test_commands import ENGINE, Up, start
 
@@ -27,11 +37,6 @@ BUILD: Final = Path(__file__).parents[2] / "build"
 PICTURES: Final = BUILD / "console"
 PHONE: Final = {"width": 360, "height": 740}
 DESK: Final = {"width": 1280, "height": 900}
-
-BANK, ALICE, SHOP, ODD = (f"019b0000-0000-7000-8000-00000000000{n}" for n in range(1, 5))
-EVIL: Final = "<script>document.title='taken'</script><img src=x onerror=document.title='taken'>"
-KEPT: Final = "019b0000-0000-7000-8000-0000000000aa"
-"""A transfer whose life is looked at."""
 
 expect.set_options(timeout=CONDITION_SECONDS_MAX * 1000)
 
@@ -76,85 +81,6 @@ def url(up: Up) -> Iterator[str]:
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=PROCESS_SECONDS_MAX)
     assert (process.returncode, "Traceback" in said) == (0, False), said
-
-
-@contextlib.asynccontextmanager
-async def loaded(up: Up) -> AsyncIterator[None]:
-    """A producer that sends some transfers, again and again; some ask for more than there is."""
-
-    async def produce() -> None:
-        async with connect(up.ready["postgres_dsn"], up.ready["redis_url"]) as client:
-            first = {"id": KEPT, "debit_account_id": BANK, "credit_account_id": ALICE}
-            await client.create_transfers([first | {"amount": 12_345, "ledger": 978, "code": 1}])
-            while True:
-                transfers: list[Any] = [
-                    {"id": str(uuid.uuid4()), "ledger": 978, "code": 1} | asked
-                    for asked in (
-                        *({"debit_account_id": BANK, "credit_account_id": SHOP, "amount": n}
-                          for n in range(1, 19)),
-                        {"debit_account_id": BANK, "credit_account_id": ALICE, "amount": 5},
-                        {"debit_account_id": ALICE, "credit_account_id": BANK, "amount": 10**9},
-                    )
-                ]  # fmt: skip
-                await client.create_transfers(transfers)
-                await asyncio.sleep(0.1)
-
-    task = asyncio.create_task(produce())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-def spoil(up: Up) -> str:
-    """An entry that nobody can read; its letter."""
-    with redis.Redis.from_url(up.ready["redis_url"]) as client:
-        client.xadd("engine:transfers:{0001}", {"json": "{" + EVIL, EVIL: EVIL, "more": b"\xff\0"})
-    while not (letters := up.run("letters", "list", "--state", "open", "--json").lines()):
-        pass
-    return str(letters[0]["letter"])
-
-
-@contextlib.asynccontextmanager
-async def browsing(chromium: Chromium) -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=chromium.program,
-            env=dict(chromium.environment),
-            args=["--disable-gpu"],
-        )
-        try:
-            yield browser
-        finally:
-            await browser.close()
-
-
-async def entered(context: BrowserContext, url: str, troubles: list[str]) -> Page:
-    """A page inside the console; what goes wrong in it is collected."""
-    page = await context.new_page()
-    page.on("pageerror", lambda error: troubles.append(f"{page.url}: {error}"))
-    page.on(
-        "console",
-        lambda said: troubles.append(f"{page.url}: {said.text}") if said.type == "error" else None,
-    )
-    await page.goto(url)
-    assert "token" not in page.url
-    return page
-
-
-async def overflowing(page: Page) -> list[str]:
-    """What is wider than the screen, or than the form that it is in."""
-    found: list[str] = await page.evaluate(
-        """() => [...document.querySelectorAll("body *")].filter((e) => {
-            const outer = e.parentElement.closest("form, tr, body").getBoundingClientRect();
-            const inner = e.getBoundingClientRect();
-            const right = Math.min(outer.right, document.documentElement.clientWidth);
-            return inner.right > right + 1 && !e.closest("thead, .hidden, .skip");
-        }).map((e) => e.outerHTML.slice(0, 200))"""
-    )
-    return found
 
 
 async def test_every_page_is_read_in_light_dark_and_on_a_phone(

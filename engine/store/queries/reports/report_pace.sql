@@ -5,14 +5,19 @@ WITH lately AS MATERIALIZED (
     FROM (SELECT * FROM ledger.flushes ORDER BY number DESC LIMIT 10000) f
     WHERE f.time > clock_timestamp() - make_interval(secs => $1)),
 -- A flush may move only the time of a shard: what counts are those that took an entry of it.
+first AS (
+    SELECT min(n.number) AS number
+    FROM (SELECT l.number FROM lately l ORDER BY l.number DESC LIMIT 200) n),
 steps AS (
-    SELECT p.flush, p.ms, (p.ms, p.seq) IS DISTINCT FROM (lag(p.ms) OVER earlier, lag(p.seq) OVER earlier)
-           AND lag(p.ms) OVER earlier IS NOT NULL AS is_moved
-    FROM ledger.shard_owners o
+    SELECT p.flush, p.ms, (p.ms, p.seq) IS DISTINCT FROM
+           (coalesce(lag(p.ms) OVER earlier, 0), coalesce(lag(p.seq) OVER earlier, 0)) AS is_moved
+    FROM first f
+    CROSS JOIN ledger.shard_owners o
     CROSS JOIN LATERAL (
-        SELECT p.shard, p.flush, p.ms, p.seq FROM ledger.shard_progress p
-        WHERE p.shard = o.shard AND p.flush >= (SELECT min(l.number) FROM lately l)
-        ORDER BY p.flush DESC LIMIT 200) p
+        (SELECT p.* FROM ledger.shard_progress p WHERE p.shard = o.shard AND p.flush >= f.number)
+        UNION ALL
+        (SELECT p.* FROM ledger.shard_progress p WHERE p.shard = o.shard AND p.flush < f.number
+         ORDER BY p.flush DESC LIMIT 1)) p
     WINDOW earlier AS (PARTITION BY p.shard ORDER BY p.flush)),
 ages AS (
     SELECT greatest(extract(epoch FROM l.time)::float8 - s.ms / 1000.0::float8, 0) AS seconds
