@@ -294,6 +294,50 @@ MUTATIONS = [
 ]  # fmt: skip
 MUTATIONS += [Mutation(*changed, SIMULATED) for changed in SAFEGUARDS.values()]
 
+SURROUNDINGS = "tests/integration/test_surroundings.py"
+UNDER_WAY = "tests/integration/test_changed_under_way.py"
+MUTATIONS += [
+    Mutation(
+        "commands/log_writer.py",
+        "except OSError:",
+        "except ZeroDivisionError:",
+        "tests/unit/test_log_writer.py",
+    ),
+    Mutation("commands/program.py", "    _take_the_first_descriptors()\n", "", SURROUNDINGS),
+    Mutation(
+        "commands/crew.py",
+        "except (OSError, SystemExit) as error:",
+        "except ZeroDivisionError as error:",
+        SURROUNDINGS,
+    ),
+    Mutation(
+        "streams/sender.py",
+        "replies.append(CutOffError(lost))",
+        "raise lost",
+        f"{LARGE}::test_an_entry_that_is_more_than_redis_keeps_for_a_client",
+    ),
+    Mutation(
+        "streams/reader.py",
+        "            self.is_made_again = True\n            return await self._read_singly(positions)",
+        "            raise",
+        f"{LARGE}::test_entries_that_are_together_more_than_redis_keeps_for_a_client",
+    ),
+    Mutation(
+        "streams/refusals.py",
+        'if word == "UNBLOCKED" and',
+        "if False and",
+        f"{REFUSES}::test_a_read_that_a_stranger_unblocks_is_an_empty_one",
+    ),
+    Mutation("worker/worker.py", "if not self._has_begun:", "if True:", UNDER_WAY),
+    Mutation("store/flush_writer.py", "if number < self._newest_number:", "if False:", UNDER_WAY),
+    Mutation(
+        "store/driver_errors.py",
+        "        if kind in _SCHEMA_CLASSES and not",
+        "        if False and not",
+        UNDER_WAY,
+    ),
+]
+
 FLOW_RULES = "tests/unit/test_flow_rules.py"
 FLOW_SEEDS = "tests/simulation/test_flow_seeds.py"
 FLOW_CHECKS = "tests/unit/test_flow_definitions.py"
