@@ -360,6 +360,50 @@ MUTATIONS += [Mutation(*changed) for changed in FLOW_MUTATIONS]
 
 CHAIN = "tests/integration/test_chain.py"
 CHAIN_OF_FREEZES = "tests/integration/test_chain_of_freezes.py"
+SURROUNDINGS = "tests/integration/test_surroundings.py"
+UNDER_WAY = "tests/integration/test_changed_under_way.py"
+MUTATIONS += [
+    Mutation(
+        "commands/log_writer.py",
+        "except OSError:",
+        "except ZeroDivisionError:",
+        "tests/unit/test_log_writer.py",
+    ),
+    Mutation("commands/program.py", "    _take_the_first_descriptors()\n", "", SURROUNDINGS),
+    Mutation(
+        "commands/crew.py",
+        "except (OSError, SystemExit) as error:",
+        "except ZeroDivisionError as error:",
+        SURROUNDINGS,
+    ),
+    Mutation(
+        "streams/sender.py",
+        "replies.append(CutOffError(lost))",
+        "raise lost",
+        f"{LARGE}::test_an_entry_that_is_more_than_redis_keeps_for_a_client",
+    ),
+    Mutation(
+        "streams/reader.py",
+        "            self.is_made_again = True\n            return await self._read_singly(positions)",
+        "            raise",
+        f"{LARGE}::test_entries_that_are_together_more_than_redis_keeps_for_a_client",
+    ),
+    Mutation(
+        "streams/refusals.py",
+        'if word == "UNBLOCKED" and',
+        "if False and",
+        f"{REFUSES}::test_a_read_that_a_stranger_unblocks_is_an_empty_one",
+    ),
+    Mutation("worker/worker.py", "if not self._has_begun:", "if True:", UNDER_WAY),
+    Mutation("store/flush_writer.py", "if number < self._newest_number:", "if False:", UNDER_WAY),
+    Mutation(
+        "store/driver_errors.py",
+        "        if kind in _SCHEMA_CLASSES and not",
+        "        if False and not",
+        UNDER_WAY,
+    ),
+]
+
 MUTATIONS += [
     # The chain: what is in it, what it is made of, and that it is made again.
     Mutation("verify/contents.py", 'if digest_of(content, flush["form"]) != flush["digest"]:', "if False:", CHAIN),
