@@ -82,6 +82,7 @@ def _measure(
         "seconds": round(seconds, 1),
         "answers": len(heard.answers),
         "median_s": round(float(np.median(heard.answers)), 4),
+        "p99_s": round(float(np.quantile(heard.answers, 0.99)), 3),
         "most_s": round(max(heard.answers), 3),
         "ping_median_s": round(float(np.median(heard.pings)), 4),
         "ping_most_s": round(max(heard.pings), 3),

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -65,6 +65,8 @@ class Engine:
         self._process = process
         self._with_clocks = with_clocks
         self.pid = process.pid
+        self.metrics: str | None = None
+        """Where it serves metrics, if it does."""
         self.stages: dict[str, Any] = {}
         """What the stages cost, once it has ended."""
 
@@ -72,6 +74,11 @@ class Engine:
         """Count the cost of the stages, where it is measured, from now on."""
         if self._with_clocks:
             self._process.send_signal(BEGIN_SIGNAL)
+
+    def kill(self) -> None:
+        """SIGKILL: nobody is told."""
+        self._process.kill()
+        self._process.wait()
 
     def end(self) -> None:
         """Stop it, and take what it measured. Does nothing when it has ended."""
@@ -111,6 +118,8 @@ def running_engine(
     stages: bool = False,
     redis_url: str | None = None,
     log: IO[str] | None = None,
+    words: Sequence[str] = ("--log-level", "warning"),
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Engine]:
     """The engine over a ledger, ready, until the block ends.
 
@@ -120,12 +129,15 @@ def running_engine(
         stages: Measure what each stage costs.
         redis_url: How it reaches Redis, where not as the ledger says.
         log: Gets what it logs, where not standard error.
+        words: More options of `engine worker`.
+        environment: Of it.
     """
     url = redis_url or ledger.url
     module = "benchmarks.stages" if stages else "engine.commands.main"
+    servers = {"ENGINE_POSTGRES_DSN": ledger.dsn, "ENGINE_REDIS_URL": url}
     process = measured().start(
-        ["worker", "--json", "--workers", str(workers), "--log-level", "warning"],
-        {"ENGINE_POSTGRES_DSN": ledger.dsn, "ENGINE_REDIS_URL": url},
+        ["worker", "--json", "--workers", str(workers), *words],
+        {**servers, **environment},
         module,
         log,
     )
@@ -135,6 +147,7 @@ def running_engine(
         if "ready" not in line:
             raise SystemExit(f"the engine did not start: {line!r}")
         engine = Engine(process, with_clocks=stages)
+        engine.metrics = json.loads(line)["metrics"]
         yield engine
         engine.end()
     finally:

@@ -6,6 +6,7 @@
         ServerError
       TryAgainError               try again; by itself, a worker does
         OutcomeUnknownError       what was sent may take effect: ask again with the same ids
+          WaitsForThawError
           CommitInDoubtError
         BackpressureError
         ClockError
@@ -54,6 +55,10 @@ class TryAgainError(EngineError):
 
 class OutcomeUnknownError(TryAgainError):
     """It was sent, and what became of it is not known: ask again with the same ids."""
+
+
+class WaitsForThawError(OutcomeUnknownError):
+    """Something is frozen that it needs, which the message says: it is decided after the thaw."""
 
 
 class CommitInDoubtError(OutcomeUnknownError):

@@ -25,6 +25,9 @@ from engine.ledger.outcomes import Outcome
 from engine.wire.answers import decode_answer
 from engine.wire.requests import Format
 
+_DEBIT_ACCOUNT: Final = slice(16, 32)
+"""Where it stands in a transfer of a request."""
+
 _OUTCOMES: Final = {int(outcome): outcome for outcome in Outcome}
 _log = structlog.get_logger()
 
@@ -70,12 +73,14 @@ class Desk:
     ) -> None:
         """Send money steps, each shard's together, chains whole."""
         by_shard: dict[int, list[list[Ask]]] = {}
+        sizes: dict[int, int] = {}
         for ask in asks:
-            home = shard_of(unpack(ask.request)[0].debit_account_id, self._shard_count)
+            home = shard_of(ask.request[_DEBIT_ACCOUNT], self._shard_count)
             batches = by_shard.setdefault(home, [[]])
-            size = sum(len(a.request) for a in batches[-1]) + len(ask.request)
-            if size > 128 * BATCH_TRANSFERS_MAX:
+            sizes[home] = sizes.get(home, 0) + len(ask.request)
+            if sizes[home] > 128 * BATCH_TRANSFERS_MAX:
                 batches.append([])
+                sizes[home] = len(ask.request)
             batches[-1].append(ask)
         entries = []
         sent: list[list[Ask]] = []

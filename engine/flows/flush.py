@@ -6,9 +6,11 @@ from typing import Any
 import msgspec
 from msgspec.structs import astuple
 
+from engine.flows.copies import copy_of_flows, copy_of_messages, copy_of_steps
 from engine.flows.journal import Row
 from engine.ledger.nouns import shard_of
 from engine.store.connections import Connections
+from engine.store.copy import send_copy
 
 
 class FlowRecord(msgspec.Struct, frozen=True):
@@ -97,38 +99,12 @@ async def write_flush(
     connections: Connections, flush: FlowFlush, number: int, now: int, shard_count: int
 ) -> None:
     """Write a flush within the transaction that has taken its number."""
+    connection = connections.writer
     if flush.flows:
-        rows = (
-            (
-                f.id,
-                f.definition,
-                f.outcome,
-                f.name,
-                shard_of(f.id, shard_count),
-                f.depth,
-                f.input,
-                msgspec.json.encode(f.accounts).decode(),
-                f.started_by,
-            )
-            for f in flush.flows
-        )
-        ids, definitions, outcomes, names, shards, depths, inputs, accounts, by = _columns(rows)
-        flows = (
-            ids,
-            definitions,
-            outcomes,
-            names,
-            shards,
-            depths,
-            inputs,
-            accounts,
-            by,
-            now,
-            number,
-        )
-        await connections.write("flows_add_flows", *flows)
+        copy = copy_of_flows(flush.flows, number, now, shard_count)
+        await send_copy(connection, "flows", copy, schema="flows")
     if flush.rows:
-        await _write_steps(connections, flush.rows, number, now)
+        await send_copy(connection, "steps", copy_of_steps(flush.rows, number, now), schema="flows")
     if flush.open:
         waking = (
             (flow, shard_of(flow, shard_count), wake_at)
@@ -147,42 +123,6 @@ async def write_flush(
         await connections.write("flows_move_schedules", *moves)
 
 
-async def _write_steps(connections: Connections, rows: list[Row], number: int, now: int) -> None:
-    written = (
-        (
-            r.flow,
-            r.seq,
-            r.step,
-            r.state,
-            r.event,
-            r.attempt,
-            r.due_at or None,
-            r.transfer_id or None,
-            r.reference,
-            r.signal or None,
-            r.request or None,
-            msgspec.json.encode(r.detail).decode(),
-        )
-        for r in rows
-    )
-    (
-        ids,
-        seqs,
-        steps,
-        states,
-        events,
-        attempts,
-        dues,
-        transfers,
-        refs,
-        signals,
-        requests,
-        details,
-    ) = _columns(written)
-    what = ids, seqs, steps, states, events, attempts, dues, transfers, refs, signals, requests
-    await connections.write("flows_add_steps", *what, details, now, number)
-
-
 async def _write_reviews(connections: Connections, flush: FlowFlush, now: int) -> None:
     if flush.reviews:
         asked = (
@@ -199,10 +139,8 @@ async def _write_reviews(connections: Connections, flush: FlowFlush, now: int) -
 
 async def _write_messages(connections: Connections, flush: FlowFlush, now: int) -> None:
     if flush.messages:
-        kept = (astuple(message) for message in flush.messages)
-        ids, names, message_ids, events, bodies, answers, numbers = _columns(kept)
-        messages = ids, names, message_ids, events, bodies, answers, numbers, now
-        await connections.write("flows_add_messages", *messages)
+        copy = copy_of_messages(flush.messages, now)
+        await send_copy(connections.writer, "inbox", copy, schema="flows")
     if flush.misfits:
         misfits = (astuple(message) for message in flush.misfits)
         ids, names, message_ids, events, bodies, answers, _ = _columns(misfits)

@@ -11,7 +11,7 @@ import asyncpg
 from msgspec.structs import astuple, replace
 
 from engine.book.content import Letter, content_of, digest_of, first_used
-from engine.errors import TryAgainError
+from engine.errors import ConfigurationError, TryAgainError
 from engine.store.assumptions import check_assumptions
 from engine.store.commit import commit_and_settle
 from engine.store.connections import Connections, bounded
@@ -57,6 +57,16 @@ class FlushWriter:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
+        self._newest_number = 0
+
+    def _check_number(self, number: int) -> None:
+        """Raises ConfigurationError where numbers went back: rows would be out of their order."""
+        if number < self._newest_number:
+            raise ConfigurationError(
+                "the sequence ledger.flush_numbers went back, as where somebody restarted it: "
+                f"it gave {number} after {self._newest_number}; set it on"
+            )
+        self._newest_number = number
 
     async def write_flush(self, flush: Flush) -> int:
         """As `WorkerStore.flush`."""
@@ -117,6 +127,7 @@ class FlushWriter:
         return next_number
 
     async def _write_small(self, connection: asyncpg.Connection, flush: Flush) -> int:
+        self._check_number(flush.number)
         seal = Seal(flush.digest or _digest_of(flush), first_used(flush.posted))
         if is_single(flush):
             written = write_single(self._connections, flush, seal)
@@ -131,6 +142,7 @@ class FlushWriter:
 
     async def _write(self, connection: asyncpg.Connection, flush: Flush) -> int:
         """All but the COMMIT; returns the number for the next flush."""
+        self._check_number(flush.number)
         if flush.dead_letters:
             flush.dead_letters = await self._new_letters(flush.dead_letters)
             flush.digest = None

@@ -1,6 +1,7 @@
 """A flush of one transfer without an array; see `queries/flushes/flush_one.sql`.
 
-Measured on two cores, against the same by `flush_small`: see `benchmarks/README.md`.
+Measured on two busy cores beside the same by `flush_small`, in alternation: 195 us of the worker's
+CPU in place of 265, 240 of the backend's in place of 340; from the call to its answer 375 and 545.
 """
 
 from collections.abc import Coroutine

@@ -15,13 +15,7 @@ from typing import Final
 import structlog
 
 from engine.book.id_table import key_hashes
-from engine.errors import (
-    ClockError,
-    ConfigurationError,
-    EngineError,
-    LoginRefusedError,
-    TryAgainError,
-)
+from engine.errors import ClockError, ConfigurationError, EngineError, TryAgainError
 from engine.settings import WorkerSettings
 from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
@@ -72,6 +66,7 @@ class Worker:
         self._end_subscribers: list[Callable[[EngineError], None]] = []
         self._stopping = asyncio.Event()
         self._session: Session | None = None
+        self._has_begun = False
         self._outage = Outage("session_ended", "still_away", "working_again")
 
     @property
@@ -136,8 +131,8 @@ class Worker:
         """Work until `stop`.
 
         Raises:
-            ConfigurationError: A server is not as it must be; retrying would not help. A password
-                that was right once is tried again.
+            ConfigurationError: A server is not as it must be, at the start. Once it was as it
+                must be the worker says what is wrong, and waits: somebody is at it.
             InvariantBroken: Something that cannot happen did; nothing of it is committed.
         """
         registered = False
@@ -153,9 +148,11 @@ class Worker:
                     registered = True
                 self._session = self._begin_session()
                 await self._session.run()
-            except (TryAgainError, LoginRefusedError) as error:
-                if isinstance(error, LoginRefusedError) and not registered:
-                    raise
+            except (TryAgainError, ConfigurationError) as error:
+                if not isinstance(error, TryAgainError):
+                    if not self._has_begun:
+                        raise
+                    await self._note_wait(error)
                 if self.statistics.flushes > flushes:
                     backoff = 0.0
                 self._outage.note(str(error), asyncio.get_running_loop().time())
@@ -176,7 +173,7 @@ class Worker:
         try:
             await self.store.check_ledger(self.clock)
         except ClockError as error:
-            await self._say_why(error)
+            await self._note_wait(error)
             raise
 
     async def _open_streams(self) -> None:
@@ -184,12 +181,12 @@ class Worker:
         try:
             await self.streams.open()
         except TryAgainError as error:
-            await self._say_why(error)
+            await self._note_wait(error)
             raise
 
-    async def _say_why(self, error: TryAgainError) -> None:
-        """Say in Postgres, where operators look, what this worker waits for."""
-        with contextlib.suppress(TryAgainError, TimeoutError):
+    async def _note_wait(self, error: EngineError) -> None:
+        """Say in Postgres what is waited for, where that can be done."""
+        with contextlib.suppress(TryAgainError, ConfigurationError, TimeoutError):
             async with asyncio.timeout(self.settings.backoff_seconds_max):
                 await self.store.ownership.note_wait(str(error)[:WAITS_LENGTH], WAITS_SECONDS)
 
@@ -208,6 +205,7 @@ class Worker:
 
     def _note_begun(self) -> None:
         """A session has loaded what it needs and reads: both servers are there."""
+        self._has_begun = True
         self._outage.end(asyncio.get_running_loop().time())
 
     async def _register(self) -> None:
@@ -236,6 +234,6 @@ class Worker:
                     leaving=True,
                 )
             await self.store.ownership.expire_lease()
-        except (TryAgainError, LoginRefusedError) as error:
+        except (TryAgainError, ConfigurationError) as error:
             _log.warning("shards_not_released", reason=str(error))
         self.store.drop()

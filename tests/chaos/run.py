@@ -22,6 +22,7 @@ import tests.chaos.outer_faults
 import tests.chaos.storage_faults  # noqa: F401 - they add their own to FAULTS
 from engine.ledger.nouns import stream_name
 from engine.servers import Servers
+from engine.verify.chain import verify_chain
 from tests.bounds import CONDITION_SECONDS_MAX
 from tests.chaos.bank import Bank
 from tests.chaos.checker import Checker
@@ -250,6 +251,8 @@ class Chaos:
         )
         assert row["ahead"] < CLOCK_SECONDS_MAX, f"a flush is dated {row['ahead']:.0f} s ahead"
         await assert_verified(self._ledger)
+        chain = await verify_chain(self._ledger.app_dsn)
+        assert chain.passed, [check.offenders for check in chain.checks if not check.passed]
 
     async def _tell_what_was_counted(self, bank: Bank) -> None:
         [row] = await self._ledger.sql(
@@ -271,6 +274,6 @@ class Chaos:
                 "checked apart": ", ".join(f"{n:,} {what}" for what, n in self._counted.items()),
                 **{f"{said} said by nodes": f"{n:,}" for said, n in self.redirections.items()},
                 "hostile entries": f"{hostile:,}; {row['dead_letters']:,} dead letters",
-                "verify": "passed",
+                "verify": "passed, with --chain",
             },
         )

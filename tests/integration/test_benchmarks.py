@@ -28,6 +28,7 @@ TINY = {
     "rebalancing": "--rate 200 --seconds 2 --restart 3 --accounts 50 --batch 10",
     "memory": "--accounts 2000",
     "one_bad_thing": "--only names path",
+    "flows": "--flows 1000 --latency 20",
 }
 
 

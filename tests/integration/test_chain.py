@@ -240,8 +240,8 @@ async def test_an_account_that_nothing_was_posted_to_has_its_seal(
 async def _write_in_form_one(connection: Any) -> None:
     """Make all digests as the program before made them, and all links after them."""
     sources = {
-        name: await connection.fetch(chain_query(name), 0)
-        for name in ("spent", "posted", "resolutions", "positions", "letters", "changes", "flushes")
+        name: await connection.fetch(chain_query(name), 0, 2**40)
+        for name in (*FlushRows._fields, "flushes")
     }
     ends: dict[Any, bytes] = {}
     links: dict[int, bytes] = {}

@@ -114,10 +114,11 @@ class Connection:
         format: str,  # noqa: A002 - asyncpg's name
         source: Any,
     ) -> str:
-        if (schema_name, format) != ("ledger", "binary"):
+        if schema_name not in {"ledger", "flows"} or format != "binary":
             raise UnknownStatementError(f"COPY {schema_name}.{table} ({format})")
         data = b"".join([bytes(piece) async for piece in source])
-        return str(await self._call(f"COPY {table}", (columns, data), None))
+        name = table if schema_name == "ledger" else f"flows.{table}"
+        return str(await self._call(f"COPY {name}", (columns, data), None))
 
     async def add_listener(self, channel: str, callback: Any) -> None:
         loop, context = asyncio.get_running_loop(), contextvars.copy_context()

@@ -7,7 +7,7 @@ from engine.store.driver import POSTGRES_EPOCH
 
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _INTEGERS = {2: ">h", 4: ">i", 8: ">q"}
-_BYTES = {"hold_id", "id", "transfer_id", "pending_id", "user_data_128", "request"}
+_BYTES = {"hold_id", "id", "transfer_id", "pending_id", "user_data_128", "request", "flow", "input"}
 _WIDTHS = {
     "spent": {
         "id": 16, "number": 8, "debit_account": 8, "credit_account": 8, "amount": 8, "code": 4,
@@ -20,9 +20,24 @@ _WIDTHS = {
         "transfer_id": 16, "run": 4, "earlier_transfers": None, "earlier_amounts": None,
         "earlier_pending": None, "debit": None,
     },
+    "flows.steps": {
+        "flow": 16, "seq": 2, "step": 2, "state": None, "event": None, "attempt": 4, "due_at": 8,
+        "transfer_id": 16, "reference": None, "signal": 8, "request": None, "detail": None, "at": 8,
+        "number": 8,
+    },
+    "flows.flows": {
+        "id": 16, "definition": 2, "outcome": None, "name": None, "shard": 2, "depth": 2,
+        "input": None, "accounts": None, "started_by": None, "started_at": 8, "number": 8,
+    },
+    "flows.inbox": {
+        "flow": 16, "name": None, "message_id": None, "event": None, "body": None, "answer": None,
+        "number": 8, "received_at": 8,
+    },
     "resolutions": {"hold_id": 16, "transfer_id": 16, "status": None, "number": 8},
 }  # fmt: skip
 """Bytes of each column's type; None where any length will do."""
+_JSON = {"detail", "accounts", "body"}
+_TIMES = {"expires_at", "due_at", "at", "started_at", "received_at"}
 _ELEMENTS = {
     "earlier_transfers": (2950, 16), "earlier_amounts": (20, 8), "earlier_pending": (20, 8),
     "debit": (16, 1),
@@ -75,12 +90,16 @@ def _value(table: str, name: str, value: bytes) -> Any:
         raise BadCopyError(f"incorrect binary data format in {name}")
     if name in _ELEMENTS:
         return _elements(name, value)
-    if name == "status":
+    if name in _JSON:
+        if value[:1] != b"\x01":
+            raise BadCopyError("unsupported jsonb version number")
+        return value[1:].decode()
+    if _WIDTHS[table][name] is None and name not in _BYTES:
         return value.decode()
     if name in _BYTES:
         return bytes(value)
     (number,) = struct.unpack(_INTEGERS[len(value)], value)
-    return number + POSTGRES_EPOCH if name == "expires_at" else number
+    return number + POSTGRES_EPOCH if name in _TIMES else number
 
 
 def _elements(name: str, value: bytes) -> list[Any]:

@@ -35,8 +35,8 @@ SECONDS: Final = {
 """How long what is written takes in this world."""
 
 FLOW_STATEMENTS: Final = (
-    "BEGIN", "COMMIT", "flows_fence", "flows_add_flows", "flows_add_steps", "flows_set_open",
-    "flows_add_messages", "flows_lock_workers", "flows_change_owner", "flows_sequence",
+    "BEGIN", "COMMIT", "flows_fence", "COPY flows.flows", "COPY flows.steps", "flows_set_open",
+    "COPY flows.inbox", "flows_lock_workers", "flows_change_owner", "flows_sequence",
     "flows_look", "flows_load", "flows_journals", "flows_signals", "flows_messages", "flows_spent",
     "flows_find_flush", "flows_due",
 )  # fmt: skip

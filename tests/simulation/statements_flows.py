@@ -194,20 +194,6 @@ async def _insert_all(run: Any, table: str, rows: list[Row], **how: Any) -> list
     return []
 
 
-async def flows_add_flows(run: Any, *columns: Any) -> list[Row]:
-    *values, now, number = columns
-    names = "id definition outcome name shard depth input accounts started_by"
-    always = {"started_at": now, "number": number}
-    return await _insert_all(run, "flows.flows", [r | always for r in _rows(names, *values)])
-
-
-async def flows_add_steps(run: Any, *columns: Any) -> list[Row]:
-    *values, now, number = columns
-    names = "flow seq step state event attempt due_at transfer_id reference signal request detail"
-    always = {"at": now, "number": number}
-    return await _insert_all(run, "flows.steps", [r | always for r in _rows(names, *values)])
-
-
 async def flows_set_open(
     run: Any, flows: list[bytes], shards: list[int], times: list[int | None]
 ) -> list[Row]:
@@ -245,13 +231,6 @@ async def flows_end_reviews(run: Any, *columns: Any) -> list[Row]:
         key = row["flow"], row["seq"]
         await run.update("flows.reviews", key, changes, lambda r: r["ended_at"] is None)
     return []
-
-
-async def flows_add_messages(run: Any, *columns: Any) -> list[Row]:
-    *values, now = columns
-    names = "flow name message_id event body answer number"
-    rows = [row | {"received_at": now} for row in _rows(names, *values)]
-    return await _insert_all(run, "flows.inbox", rows)
 
 
 async def flows_add_misfits(run: Any, *columns: Any) -> list[Row]:
