@@ -17,7 +17,7 @@ from tests.ledgers import Ledger, make_ledger
 from tests.machines import Machine, open_machine
 from tests.on_call import OnCall, Watch, on_call
 from tests.privileges import Connected
-from tests.promtool import NoPromtoolError, find_promtool
+from tests.promtool import NoPackageError, find_promtool
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def promtool(tmp_path_factory: pytest.TempPathFactory) -> str | None:
     """The program; None where there is none and none can be had."""
     try:
         return find_promtool(tmp_path_factory.mktemp("promtool"))
-    except NoPromtoolError:
+    except NoPackageError:
         return None
 
 
