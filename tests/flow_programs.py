@@ -1,6 +1,7 @@
 """Definitions drawn from a seed: any mixture of steps that the checks let through."""
 
 import random
+from collections.abc import Mapping
 
 from engine.flows import Account, Amount, Flow, Input
 from engine.flows.definition import StepHandle
@@ -16,12 +17,28 @@ class Drawn(Input):
 
 
 class Programs:
-    """Draws one definition: a tree of steps, with loops where something is tried again."""
+    """Draws one definition: a tree of steps, with loops where something is tried again.
 
-    def __init__(self, rng: random.Random, name: str = "drawn") -> None:
+    Args:
+        rng: Of all that is drawn.
+        name: Of the definition.
+        seconds: How long what is written is, where time goes faster.
+    """
+
+    def __init__(
+        self,
+        rng: random.Random,
+        name: str = "drawn",
+        seconds: Mapping[str, float] | None = None,
+    ) -> None:
         self.rng = rng
+        self._seconds = seconds or {}
         self.flow = Flow(name, version=1, input=Drawn, ledger=1)
         self._signals = 0
+
+    def _for(self, duration: str | None) -> object:
+        """A duration, or what it is in a world that goes faster."""
+        return None if duration is None else self._seconds.get(duration, duration)
 
     def draw(self) -> Flow:
         self._first = True
@@ -63,7 +80,7 @@ class Programs:
         hold.created.go(self._steps([*holds, hold], depth))
         other = self._steps(holds, depth)
         if self.rng.random() < 0.3:
-            nap = self.flow.sleep("10s")
+            nap = self.flow.sleep(self._for("10s"))
             nap.done.go(hold)
             hold.declined.go(nap, limit=self.rng.randint(1, 3), otherwise=other)
         else:
@@ -114,7 +131,7 @@ class Programs:
     def _wait(self, holds: list[StepHandle], depth: int) -> StepHandle:
         self._signals += 1
         nothing_sent = self.rng.random() < 0.3
-        within = self.rng.choice([None, "1m", "1h"])
+        within = self._for(self.rng.choice([None, "1m", "1h"]))
         wait = self.flow.wait(f"partner {self._signals}", within=within, nothing_sent=nothing_sent)
         yes, no = self._steps(holds, depth), self._steps(holds, depth)
         wait.on("yes").go(yes)
@@ -127,13 +144,13 @@ class Programs:
         return wait
 
     def _sleep(self, holds: list[StepHandle], depth: int) -> StepHandle:
-        nap = self.flow.sleep(self.rng.choice(["1s", "1m", "2h"]))
+        nap = self.flow.sleep(self._for(self.rng.choice(["1s", "1m", "2h"])))
         nap.done.go(self._steps(holds, depth))
         return nap
 
     def _review(self, holds: list[StepHandle], depth: int) -> StepHandle:
         when = self.rng.choice([None, Drawn.amount > 50, (Drawn.amount > 10) & (Drawn.part < 5)])
-        within = self.rng.choice([None, "30m"])
+        within = self._for(self.rng.choice([None, "30m"]))
         review = self.flow.review(f"question {depth}", when=when, within=within)
         review.approved.go(self._steps(holds, depth))
         other = self._steps(holds, depth)
@@ -146,7 +163,7 @@ class Programs:
         idempotent = self.rng.random() < 0.5
         call = self.flow.call(
             "partner",
-            within="10s",
+            within=self._for("10s"),
             attempts=self.rng.randint(1, 3),
             idempotent=idempotent,
         )
@@ -157,10 +174,10 @@ class Programs:
         person.on("yes").go(yes)
         person.on("no").go(no)
         if self.rng.random() < 0.5:
-            look = self.flow.call("look", within="10s")
+            look = self.flow.call("look", within=self._for("10s"))
             look.done.go(yes)
             look.refused.go(no)
-            nap = self.flow.sleep("1m")
+            nap = self.flow.sleep(self._for("1m"))
             nap.done.go(look)
             look.unknown.go(nap, limit=2, otherwise=person)
             call.unknown.go(look)

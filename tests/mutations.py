@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.bounds import MUTATED_SECONDS_MAX
+from tests.flow_mutations import FLOW_MUTATIONS
 from tests.simulation.safeguards import SAFEGUARDS
 
 ROOT = Path(__file__).parent.parent
@@ -27,6 +28,7 @@ CONTRACT = "tests/integration/test_contract.py"
 FATE = "tests/integration/test_commit_fate.py"
 FAILURES = "tests/integration/test_flush_failures.py"
 DUPLICATES = "tests/integration/test_duplicates.py"
+SINGLE = "tests/integration/test_single_flushes.py"
 STRIPES = "tests/integration/test_stripes.py"
 TAKEOVER = "tests/integration/test_takeover.py"
 CLUSTER = "tests/integration/test_cluster.py"
@@ -133,8 +135,14 @@ MUTATIONS = [
     Mutation("store/queries/flushes/fence.sql", "SELECT me.worker, $2,", "SELECT me.worker, $2 + 0 * $3 + (SELECT coalesce(max(sequence), 0) FROM ledger.flushes f WHERE f.worker = $1) - $2 + 1,", FENCE),
     Mutation("store/ownership.py", '        await connections.write("append_lent_flush", [other], kind, time, named)\n', "", FENCE),
     Mutation("store/queries/flushes/flush_small.sql", "SELECT me.worker, $2,", "SELECT me.worker, $2 + 1000,", FENCE),
+    Mutation("store/queries/flushes/flush_one.sql", "SELECT me.worker, $2::bigint,", "SELECT me.worker, $2::bigint + 1000,", SINGLE),
+    Mutation("store/queries/flushes/flush_one.sql", "WITH me AS (SELECT worker FROM ledger.workers WHERE worker = $1 FOR UPDATE)", "WITH me AS (SELECT worker FROM ledger.workers WHERE worker = $1)", "tests/simulation/test_conformance_locks.py"),
+    Mutation("store/queries/flushes/flush_one.sql", "SELECT $8 + p.place,", "SELECT $8 + 1 - p.place,", SINGLE),
+    Mutation("store/queries/flushes/flush_one.sql", "ledger.seals_of($6::bigint[])", "ledger.seals_of(NULL)", SINGLE),
+    Mutation("store/queries/flushes/flush_one.sql", "    WHERE p.shard IS NOT NULL)", "    LIMIT 1)", SINGLE),
+    Mutation("store/single_flush.py", "        and not len(decision.resolutions.hold_ids)\n", "", SINGLE),
     Mutation("store/ownership.py", 'and not r["alive"]', "", FENCE),
-    Mutation("store/commit.py", "if not await _settle(connections, connection, pid, sequence, number):", "if True:", FATE),
+    Mutation("store/commit.py", "        if not is_committed:\n", "        if True:\n", FATE),
     Mutation("store/commit.py", 'await connections.ask(\n                        fresh, "find_flush", connections.worker, sequence, number\n                    )', "True", FATE),
     Mutation("store/driver_errors.py", "asyncpg.DeadlockDetectedError | asyncpg.SerializationError", "asyncpg.SerializationError", FAILURES + "::test_a_deadlock_means_redo"),
     Mutation("store/driver_errors.py", "    if isinstance(error, asyncpg.LockNotAvailableError):\n", "    if isinstance(error, ZeroDivisionError):\n", FAILURES + "::test_a_lock_time_out_means_redo"),
@@ -159,7 +167,8 @@ MUTATIONS = [
     Mutation("store/commit.py", "            await _wait_for(connections, connection, committing, what)\n        committing.exception()\n", "            committing.cancel()\n", STANDBY),
     Mutation("store/commit.py", "        with anyio.CancelScope(shield=True):\n            await _wait_for(connections, connection, committing, what)\n", "        await _wait_for(connections, connection, committing, what)\n", "tests/simulation/test_scenarios_commits.py"),
     Mutation("store/connections.py", "synchronous=False", "synchronous=True", f"{STANDBY}::test_a_standby_that_is_away_ends_no_lease"),
-    Mutation("store/queries/accounts/accounts_by_id.sql", "CASE WHEN more THEN", "CASE WHEN false THEN", "tests/integration/test_accounts.py"),
+    Mutation("store/queries/accounts/accounts_by_id.sql", "HAVING beyond.more", "HAVING false", "tests/integration/test_accounts.py"),
+    Mutation("store/queries/accounts/accounts_by_id.sql", "WHEN a.shard <> $3::integer THEN mine.base + a.shard END", "END", "tests/integration/test_accounts.py"),
     Mutation("worker/inbox.py", "            turn -= arrival.weight\n", "", "tests/unit/test_inbox.py"),
     Mutation("worker/inbox.py", "            and self.dead_letters >= 1\n", "", "tests/unit/test_inbox.py"),
     Mutation("worker/inbox.py", "1 + max(len(self.rows), self.size // WEIGHT_BYTES)", "len(self.rows)", "tests/unit/test_inbox.py"),
@@ -169,7 +178,7 @@ MUTATIONS = [
     Mutation("worker/flush_builder.py", "shard: max(progress.resolved_until, self.expiries.horizon)", "shard: max(progress.time, self.expiries.horizon)", "tests/simulation/test_scenarios_holds.py"),
     Mutation("store/rows.py", "return min([self.complete_until, *(at - 1 for at in left)])", "return self.complete_until", "tests/simulation/test_scenarios_holds.py"),
     Mutation("worker/flush_builder.py", "        for expires_at, hold_id in undecided:", "        for expires_at, hold_id in ():", "tests/simulation/test_scenarios_holds.py"),
-    Mutation("worker/flush_builder.py", "self.expiries.take_expired(time, EXPIRIES_MAX)", "self.expiries.take_expired(time, 10**9)", "tests/integration/test_floods.py"),
+    Mutation("worker/flush_builder.py", "0 if self.skipped.all_stand else EXPIRIES_MAX", "10**9", "tests/integration/test_floods.py"),
     Mutation("worker/locked_decider.py", "            if portion == 1 and self._is_blamed(error):", "            if self._is_blamed(error):", "tests/simulation/test_scenarios_set_aside.py"),
     Mutation("worker/flush_builder.py", "*(at - 1 for at in self.skipped.values())", "", "tests/simulation/test_scenarios_set_aside.py"),
     Mutation("worker/locked_flush.py", "careful=True, whole=True", "careful=True", "tests/simulation/test_scenarios_stripes.py"),
@@ -198,7 +207,6 @@ MUTATIONS = [
     Mutation("streams/entries.py", "        if ms > ID_PART_MAX or seq > ID_PART_MAX:", "        if False:", ASIDE + "::test_highest_legal_id"),
     Mutation("streams/reader.py", "        if isinstance(reply, EngineError):\n            return await self._read_singly(positions)", "        if isinstance(reply, EngineError):\n            raise reply", ASIDE + "::test_key_of_another_type"),
     Mutation("streams/reader.py", "            self._singly = 0 if self._count > 1 else SINGLY_READS\n            self._ask_for_less()\n            return await self._read_singly(positions)", "            raise reply", LARGE + "::test_giant_entry"),
-    Mutation("streams/connection.py", "self._silent_seconds = self._patience.time() - self._heard_at", "self._silent_seconds = self._loop.time() - self._heard_at", REFUSES + "::test_a_sender_outlives_a_long_step_of_this_process"),
     Mutation("streams/refusals.py", '    return NotNowError(f"Redis takes nothing now: {message}")\n', "    return ConfigurationError(message)\n", REFUSES + "::test_redis_refuses_for_a_while"),
     Mutation("streams/server_checks.py", "    if policy != POLICY:", "    if False:", BELONG + "::test_a_redis_that_forgets_is_refused"),
     Mutation("streams/server_checks.py", "bytes(found) != ledger_id.encode()", "False", BELONG + "::test_two_ledgers_on_one_prefix"),
@@ -222,9 +230,11 @@ MUTATIONS = [
     Mutation("store/migrate.py", "        except ConflictError as error:\n", "        except ZeroDivisionError as error:\n", CONNECTED + "::test_a_migration_waits_for_a_table_without_stopping_who_writes"),
     Mutation("store/queries/flushes/queue_to_decline.sql", "SELECT FROM ledger.settings FOR UPDATE", "SELECT pg_advisory_xact_lock(hashtextextended('ledger: declining for want of funds', 0))", CONNECTED + "::test_a_role_that_may_only_connect_stops_nobody"),
     # What strangers write.
-    Mutation("store/records.py", '        return f"its number is {row[\'number\']}"\n', "        pass\n", STRANGERS + "::test_account_with_a_strange_number"),
-    Mutation("store/records.py", '        return f"its flags are {flags}"\n', "        pass\n", STRANGERS + "::test_account_with_a_strange_number"),
-    Mutation("store/records.py", "        if not 0 <= own + others <= COUNTER_MAX:\n", "        if False:\n", STRANGERS + "::test_counters_that_sum_beyond_a_bigint_stop_their_account_alone"),
+    Mutation("store/records.py", "~(numbered & (accounts.flags >= 0) & counted)", "~((accounts.flags >= 0) & counted)", STRANGERS + "::test_account_with_a_strange_number"),
+    Mutation("store/records.py", "~(numbered & (accounts.flags >= 0) & counted)", "~(numbered & counted)", STRANGERS + "::test_account_with_a_strange_number"),
+    Mutation("store/records.py", "~(numbered & (accounts.flags >= 0) & counted)", "~(numbered & (accounts.flags >= 0))", STRANGERS + "::test_counters_that_sum_beyond_a_bigint_stop_their_account_alone"),
+    Mutation("store/records.py", "0, -UNLOCKED_MAX)", "0, 0)", "tests/unit/test_account_columns.py"),
+    Mutation("store/records.py", "wrapped | (sums < lowest)", "(sums < lowest)", "tests/unit/test_account_columns.py"),
     Mutation("store/records.py", 'if row["outcome"] == Outcome.created and not _is_whole(row):', "if False:", STRANGERS + "::test_a_transfer_that_no_flush_wrote_stands_as_declined"),
     Mutation("store/migrations/0004_guards.sql", "OR NOT ledger.is_number_given(NEW.number)", "", STRANGERS + "::test_an_account_that_cannot_be_used_is_refused"),
     Mutation("store/migrations/0004_guards.sql", "SECURITY DEFINER", "", STRANGERS + "::test_who_may_only_insert_accounts_creates_them"),
@@ -260,11 +270,28 @@ MUTATIONS = [
     Mutation("store/migrations/0008_freezes.sql", "    IF EXISTS (\n            SELECT FROM (SELECT o.worker", "    IF false AND EXISTS (\n            SELECT FROM (SELECT o.worker", FREEZES + "::test_freeze_is_an_act_that_the_ledger_guards"),
     Mutation("store/migrations/0008_freezes.sql", "IF NEW.act = 'freeze' AND EXISTS", "IF false AND EXISTS", FREEZES + "::test_freeze_is_an_act_that_the_ledger_guards"),
     Mutation("store/freezes.py", '    older = [row["worker"] for row in owners if row["is_older"]]\n', "    older: list[bytes] = []\n", FREEZES + "::test_freeze_of_a_worker_of_an_older_program_is_refused"),
-    Mutation("commands/health.py", "None if waiting is None or shard.frozen_by else waiting.oldest_seconds", "None if waiting is None else waiting.oldest_seconds", FREEZES),
+    Mutation("operating/health.py", "None if waiting is None or shard.frozen_by else waiting.oldest_seconds", "None if waiting is None else waiting.oldest_seconds", FREEZES),
     Mutation("verify/checks/16_freezes.sql", "WHEN c.transfers > 0 THEN", "WHEN false THEN", BREAKS),
     # What producers and people are told.
     Mutation("client/delivery.py", "not hmac.compare_digest(words[0], self._secret)", "False", f"{ANSWERS}::test_false_answers_to_a_stream_whose_name_is_known_are_let_be"),
     Mutation("client/delivery.py", "if len(outcomes) != len(outgoing):", "if False:", f"{ANSWERS}::test_an_answer_of_another_length_is_none"),
+    Mutation("streams/tls.py", "context.check_hostname = self.check_hostname and self.cert_reqs != ssl.CERT_NONE", "context.check_hostname = False", "tests/integration/test_redis_tls.py::test_another_host_is_not_trusted"),
+    Mutation("store/address.py", 'if not _SCHEME.fullmatch(match["scheme"]):', "if False:", "tests/unit/test_addresses.py"),
+    Mutation("servers/valkey_server.py", "requirepass {password}", "maxclients 10000", "tests/integration/test_servers.py::test_a_valkey_without_a_password_gets_one_at_its_next_start"),
+    Mutation("commands/program.py", "return UNKNOWN if isinstance(error, OutcomeUnknownError) else FAILED", "return FAILED", f"{TOLD}::test_the_id_of_a_transfer_is_shown_before_it_is_sent_and_unknown_is_exit_code_3"),
+    Mutation("store/driver_errors.py", "; run `engine init` first", "", f"{STATUS}::test_a_database_without_a_ledger_is_told_to_run_engine_init"),
+    Mutation("operating/health.py", '"" if worker.pinned is None else', '"" if False else', f"{STATUS}::test_a_dead_worker_is_replaced_by_one_of_its_kind"),
+    Mutation("../shards/placement.py", "if not alive[worker].drained] or unlisted", "if not alive[worker].drained]", "tests/unit/test_placement.py"),
+    Mutation("commands/transfer.py", "    if missing:\n", "    if False:\n", f"{TOLD}::test_what_a_transfer_lacks_is_named"),
+    Mutation("worker/outage.py", "        if self._since is None:\n", "        if True:\n", "tests/integration/test_set_aside.py::test_table_lock_for_minutes"),
+    Mutation("store/driver_errors.py", 'at = f" at {where}" if where else ""', 'at = ""', f"{STATUS}::test_out_of_reach_says_which_host_and_port"),
+    Mutation("client/delivery.py", "if len(request) <= REQUEST_BYTES_MAX else []", "", f"{ANSWERS}::test_false_answers_to_a_stream_whose_name_is_known_are_let_be"),
+    Mutation("worker/locked_decider.py", "if self._limit.take(HOLDS, now):", "if True:", "tests/simulation/test_scenarios_set_aside.py"),
+    Mutation("worker/flush_builder.py", " or self.skipped.all_stand:", ":", "tests/simulation/test_scenarios_set_aside.py"),
+    Mutation("store/client_store.py", "            if is_in_doubt:\n", "            if False:\n", f"{TOLD}::test_accounts_whose_creation_is_in_doubt_are_unknown_and_asked_for_again"),
+    Mutation("errors.py", "class CommitInDoubtError(OutcomeUnknownError)", "class CommitInDoubtError(TryAgainError)", f"{TOLD}::test_accounts_whose_creation_is_in_doubt_are_unknown_and_asked_for_again"),
+    Mutation("streams/bounds.py", "SILENT_SECONDS_MAX: Final = 30.0", "SILENT_SECONDS_MAX: Final = 10.0", f"{REFUSES}::test_a_redis_that_does_one_thing_for_long_ends_no_session"),
+    Mutation("streams/connection.py", "socket.TCP_USER_TIMEOUT, milliseconds", "socket.TCP_USER_TIMEOUT, 0", f"{REFUSES}::test_a_link_that_is_dead_is_noticed_by_the_system"),
     Mutation("patience.py", "min(passed, TICK_SECONDS + LATE_SECONDS_MAX)", "passed", f"{ANSWERS}::test_time_in_which_the_callers_loop_was_busy_is_not_waited_for"),
     Mutation("patience.py", "self._is_late = passed > TICK_SECONDS + LATE_SECONDS_MAX and not self._is_late", "self._is_late = False", PATIENCE),
     Mutation("patience.py", " and not self._is_late", "", PATIENCE),
@@ -278,7 +305,7 @@ MUTATIONS = [
     Mutation("settings.py", "given or read_variable(PREFIX_VARIABLE) or PREFIX", "given or PREFIX", DOOR),
     Mutation("commands/sources.py", 'if unknown or "id" not in columns:', "if False:", f"{TOLD}::test_a_csv_without_a_header_is_an_error_that_says_so"),
     Mutation("commands/accounts.py", "if twice is not None:", "if False:", f"{TOLD}::test_a_key_that_stands_twice_in_an_account_is_refused"),
-    Mutation("commands/words.py", "if text.isprintable():", "if text:", f"{TOLD}::test_names_with_escapes_and_newlines_are_shown_written_out"),
+    Mutation("operating/phrases.py", "if text.isprintable():", "if text:", f"{TOLD}::test_names_with_escapes_and_newlines_are_shown_written_out"),
     Mutation("commands/screen.py", "sys.stdout.buffer.write(lines)", "sys.stdout.write(lines.decode())", f"{TOLD}::test_a_terminal_of_ascii_and_no_home_are_enough"),
     Mutation("store/reports.py", 'return "dead" if self.waits_for is None else "waiting"', 'return "dead"', f"{STATUS}::test_a_worker_that_waits_for_redis_is_not_called_dead"),
     Mutation("streams/strays.py", "names -= {stream_name(prefix, shard) for shard in range(shard_count)}", "names = set()", f"{STATUS}::test_entries_in_streams_that_nobody_reads_are_shown"),
@@ -288,6 +315,12 @@ MUTATIONS = [
     Mutation("addresses.py", 'name = user.partition(":")[0]', "name = user", "tests/unit/test_findings.py::test_no_command_shows_a_password"),
     Mutation("store/migrations/0007_operating.sql", "exact AND runs = 0", "exact", "tests/integration/test_where.py::test_what_its_own_flush_did_makes_the_figure_at_most"),
     Mutation("store/migrations/0006_runs.sql", "r.status = 'expired'", "false", "tests/integration/test_where.py::test_where_finds_the_postings_of_every_transfer"),
+    Mutation("worker/flush_report.py", "if arrival.waits is None and not arrival.is_released:", "if True:", "tests/integration/test_metrics.py::test_what_waited_for_a_thaw_is_no_slow_answer"),
+    Mutation("worker/worker.py", "        except ClockError as error:\n            await self._say_why(error)\n", "        except ClockError:\n", "tests/integration/test_incidents.py::test_a_wrong_clock_is_told_named_and_mended"),
+    Mutation("store/queries/reports/report_server.sql", "ledger.letters l WHERE l.state = 'open'", "ledger.letters l", "tests/integration/test_status_told.py::test_status_counts_the_dead_letters_that_nobody_dealt_with"),
+    Mutation("store/commit.py", 'connections.lost_commits["committed" if is_committed else "aborted"] += 1', "pass", "tests/integration/test_metrics.py::test_a_commit_whose_answer_was_lost_is_counted_by_its_fate"),
+    Mutation("operating/facts.py", "facts.hot_accounts = {} if hot is None else {busiest: hot}", "pass", "tests/integration/test_incidents_of_load.py::test_a_hot_account_is_told_named_and_mended"),
+    Mutation("operating/worker_rules.py", 'elif waits.startswith("IO "):', "elif False:", "tests/integration/test_incidents_of_load.py::test_a_slow_disk_is_told_named_and_mended"),
     Mutation("operating/doctor.py", "return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))", "return found", "tests/unit/test_findings.py::test_the_most_urgent_comes_first"),
     # Least privilege.
     Mutation("store/grants.sql", "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ledger, flows FROM PUBLIC,", "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ledger, flows FROM", PRIVILEGES + "::test_public_may_nothing"),
@@ -303,47 +336,7 @@ MUTATIONS = [
     Mutation("streams/users.py", "+xlen %W~{{at}}:transfers:*", "+xlen +xread +xrange ~{{at}}:transfers:*", USERS + "::test_a_producer_adds_transfers_and_reads_its_own_answers"),
 ]  # fmt: skip
 MUTATIONS += [Mutation(*changed, SIMULATED) for changed in SAFEGUARDS.values()]
-
-FLOW_RULES = "tests/unit/test_flow_rules.py"
-FLOW_SEEDS = "tests/simulation/test_flow_seeds.py"
-FLOW_CHECKS = "tests/unit/test_flow_definitions.py"
-FLOWS = "tests/integration/test_flows.py"
-FLOW_EARLY = "tests/integration/test_flow_early.py"
-FLOW_SCHEDULES = "tests/integration/test_flow_schedules.py"
-MUTATIONS += [
-    Mutation("flows/checks.py", 'if step.kind in {"void", "reverse", "end"} and point.unheard >= 0:', "if False:", FLOW_CHECKS),
-    Mutation("flows/checks.py", "                if held.timeout_seconds:", "                if False:", FLOW_CHECKS),
-    Mutation("flows/checks.py", "        for hold in sorted(point.open):\n            name", "        for hold in ():\n            name", FLOW_CHECKS),
-    Mutation("flows/checks.py", "elif state.get(to) == 1:", "elif False:", FLOW_CHECKS),
-    Mutation("flows/turn.py", "            if signal.number in self.state.consumed:\n                continue\n", "", FLOW_RULES),
-    Mutation("flows/turn.py", "            if self.state.held:\n                self.stop", "            if False:\n                self.stop", FLOW_SEEDS),
-    Mutation("flows/turn.py", "if branch.limit and self.state.taken[row.step, row.event] > branch.limit", "if False", FLOW_RULES),
-    Mutation("flows/requests.py", "occurrence = state.visits.get(number, 0) + 1", "occurrence = 1", FLOW_RULES),
-    Mutation("flows/rules.py", "if last.due_at <= heard_until and", "if", FLOW_RULES),
-    Mutation("flows/answers.py", "if step.idempotent and last.attempt < step.attempts_max:", "if last.attempt < step.attempts_max:", FLOW_RULES),
-    Mutation("flows/answers.py", "elif turn.state.is_unsure:", "elif False:", FLOW_RULES),
-    Mutation("flows/answers.py", "or seq_of(asked) != seq", "", FLOW_RULES),
-    Mutation("flows/answers.py", "verdict.reason in VOID_DONE", "False", FLOW_RULES),
-    Mutation("flows/answers.py", '"over" if verdict.reason in HOLD_OVER else "open"', '"over"', FLOW_RULES),
-    Mutation("flows/people.py", "if decision.by and decision.by == turn.flow.started_by:", "if False:", FLOW_RULES),
-    Mutation("flows/people.py", 'if state.has_reached or last.state == "stopped":', "if False:", FLOW_RULES),
-    Mutation("flows/people.py", 'if last.state == "asked":\n        # Whether', "if False:\n        # Whether", FLOW_RULES),
-    Mutation("flows/people.py", "and newest > decision.seen:", "and False:", FLOW_RULES),
-    Mutation("flows/money.py", "if found.request == asked:", "if True:", FLOW_RULES),
-    Mutation("flows/money.py", "        if outcome in SPENDS_ID:\n            return", "        if True:\n            return", FLOW_RULES),
-    Mutation("flows/money.py", "user_data_64=int(reason),", "user_data_64=0,", FLOW_RULES),
-    Mutation("flows/batch.py", "        if before is not None:\n            return self._again(before, written, body)\n", "", FLOWS),
-    Mutation("flows/early.py", "return self._kept[shard] + self._changes[shard] < EARLY_MAX", "return True", FLOW_EARLY),
-    Mutation("flows/loads.py", "        self.early_counts.load(await self._store.count_early(shards))", "        pass", FLOW_EARLY),
-    Mutation("store/migrations/0012_flows_schedules.sql", " AND e.received_at < clock_timestamp() - interval '90 days'", "", FLOW_EARLY),
-    Mutation("store/migrations/0012_flows_schedules.sql", "USING flows.flows f WHERE e.flow = ANY (started) AND f.id = e.flow", "WHERE e.flow = ANY (started)", FLOW_EARLY),
-    Mutation("flows/streams.py", "            if isinstance(answer, KeyRefusedError):\n                raise answer\n", "", FLOW_EARLY),
-    Mutation("flows/streams.py", 'if max(map(int, last.split(b"-"))) > ID_PART_MAX:', "if False:", FLOW_EARLY),
-    Mutation("flows/rounds.py", "came.heard.get(home, 0)", "max(came.heard.values(), default=0)", FLOW_EARLY),
-    Mutation("flows/schedules.py", "return scheduled_id(self.id, self.nominal)", "return scheduled_id(self.id, id(self))", FLOW_SCHEDULES),
-    Mutation("flows/schedules.py", 'if self.missed == "all" or', "if", FLOW_SCHEDULES),
-    Mutation("flows/schedules.py", 'if self.missed == "none" and now - last.at > MISSED:', "if False:", FLOW_SCHEDULES),
-]  # fmt: skip
+MUTATIONS += [Mutation(*changed) for changed in FLOW_MUTATIONS]
 
 CHAIN = "tests/integration/test_chain.py"
 CHAIN_OF_FREEZES = "tests/integration/test_chain_of_freezes.py"
@@ -370,7 +363,7 @@ MUTATIONS += [
     Mutation("store/migrations/0017_chain_of_freezes.sql", "        NEW.form := 2;\n        SELECT ledger.digest_of_freeze(f) INTO NEW.digest FROM ledger.freezes f WHERE f.freeze_number = NEW.other;\n", "        NULL;\n", CHAIN_OF_FREEZES),
     Mutation("store/migrations/0017_chain_of_freezes.sql", "before || uuid_send(NEW.worker)", "uuid_send(NEW.worker)", CHAIN_OF_FREEZES),
     Mutation("store/migrations/0017_chain_of_freezes.sql", " || coalesce(named, none)\n", " || none\n", CHAIN_OF_FREEZES),
-    Mutation("book/content.py", "    if form > 1:\n", "    if form > 2:\n", "tests/unit/test_content.py"),
+    Mutation("book/content.py", "    yield from _waiting(content)\n", "", "tests/unit/test_content.py"),
 ]  # fmt: skip
 
 

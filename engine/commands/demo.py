@@ -13,6 +13,7 @@ import msgspec
 import typer
 
 from engine.client import connect
+from engine.commands.demo_flow import FlowStory
 from engine.commands.demo_run import Measured, Run, WorkerProcess
 from engine.commands.demo_story import Story
 from engine.commands.logs import LogLevel, configure_logs
@@ -45,8 +46,8 @@ def demo(
 ) -> None:
     """Watch it work, on servers that are thrown away.
 
-    A few payments to follow, then many, and a worker killed amid them; at last as many a
-    second as go. It takes less than a minute.
+    A few payments and a payout in several steps to follow, then many payments, and a worker
+    killed amid them; at last as many a second as go. It takes less than a minute.
 
     Example: engine demo --transfers 100000 --keep ./demo
     """
@@ -89,7 +90,10 @@ async def _demo(servers: Servers, transfers: int, accounts: int, *, silent: bool
             run = Run(client, reports, servers.directory, worker, silent=silent)
 
             async def work() -> Report:
-                await Story(client, reports, silent=silent).tell()
+                story = Story(client, reports, silent=silent)
+                await story.tell()
+                bakery = story.ids["bakery"]
+                await FlowStory(client, reports, addresses, bakery, silent=silent).tell()
                 population = await run.prepare(accounts)
                 await run.measure_one_at_a_time(population)
                 await run.drive(population, transfers)

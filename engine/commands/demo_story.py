@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from engine.client import Client
-from engine.commands.account_names import new_id
 from engine.commands.demo_load import LEDGER
 from engine.commands.screen import out, print_table
 from engine.errors import InvariantBroken
 from engine.ledger.outcomes import Outcome
+from engine.operating.account_names import new_id
 from engine.store.reports import Reports
 from engine.wire.fields import uuid_of, uuid_text
 
@@ -37,7 +37,7 @@ class Story:
         self._client = client
         self._reports = reports
         self._silent = silent
-        self._ids = {name: uuid_text(new_id()) for name in ACCOUNTS}
+        self.ids = {name: uuid_text(new_id()) for name in ACCOUNTS}
         self.created = 0
         self.declined = 0
 
@@ -46,7 +46,7 @@ class Story:
         self._say("Six accounts in euro. Alice, bob and the shops can spend only what they have.")
         await self._client.create_accounts(
             [
-                {"id": self._ids[n], "ledger": LEDGER, "code": code, "flags": flags, "name": n}
+                {"id": self.ids[n], "ledger": LEDGER, "code": code, "flags": flags, "name": n}
                 for n, (code, flags) in ACCOUNTS.items()
             ]
         )
@@ -80,7 +80,7 @@ class Story:
             [Outcome.exists],
         )
         balances = await self._reports.balances(
-            [uuid_of(account_id) for account_id in self._ids.values()]
+            [uuid_of(account_id) for account_id in self.ids.values()]
         )
         self._say("What everybody has now; SELECT * FROM ledger.balances gives the same.")
         self._table(
@@ -111,7 +111,7 @@ class Story:
 
     async def _postings(self, transfer: dict[str, Any]) -> list[tuple[object, ...]]:
         rows: list[tuple[object, ...]] = []
-        for name, account_id in self._ids.items():
+        for name, account_id in self.ids.items():
             for p in await self._reports.history(uuid_of(account_id), 10):
                 if p.transfer_id == transfer["id"]:
                     balance = p.credits_posted - p.debits_posted
@@ -130,8 +130,8 @@ class Story:
     def _new(self, debit: str, credit: str, amount: int, **more: object) -> dict[str, Any]:
         return {
             "id": uuid_text(new_id()),
-            "debit_account_id": self._ids[debit],
-            "credit_account_id": self._ids[credit],
+            "debit_account_id": self.ids[debit],
+            "credit_account_id": self.ids[credit],
             "amount": amount,
             "ledger": LEDGER,
             "code": 1,

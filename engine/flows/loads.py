@@ -41,7 +41,7 @@ class Loads:
         self, wanted: Collection[bytes]
     ) -> tuple[dict[bytes, FlowRecord], dict[bytes, list[Any]]]:
         """Load what is not in memory; returns refused starts, and signals of unknown flows."""
-        missing = [flow for flow in wanted if flow not in self.live]
+        missing = sorted(flow for flow in wanted if flow not in self.live)
         if not missing:
             return {}, {}
         records = await self._store.load_flows(missing)

@@ -11,7 +11,8 @@ import msgspec
 from engine.errors import ChainMovedError
 from engine.ledger.nouns import ID_ZERO
 from engine.store.commit import commit_and_settle
-from engine.store.connections import Connections
+from engine.store.connections import Connect, Connections
+from engine.store.driver import connect
 from engine.store.driver_errors import translated
 
 NOBODY: Final = ID_ZERO
@@ -21,8 +22,8 @@ NOBODY: Final = ID_ZERO
 class FlowConnections(Connections):
     """Connections of a flow worker: its chain stands in tables of its own."""
 
-    def __init__(self, dsn: str, worker: bytes) -> None:
-        super().__init__(dsn, worker)
+    def __init__(self, dsn: str, worker: bytes, connect: Connect = connect) -> None:
+        super().__init__(dsn, worker, connect)
         self.name = f"engine flows {UUID(bytes=worker)}"
 
     def text(self, name: str) -> str:

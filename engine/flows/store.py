@@ -16,7 +16,8 @@ from engine.ledger.nouns import ID_ZERO, Transfer
 from engine.ledger.outcomes import Outcome
 from engine.patience import within
 from engine.store.commit import commit_and_settle
-from engine.store.driver import STATEMENT_SECONDS_MAX
+from engine.store.connections import Connect
+from engine.store.driver import STATEMENT_SECONDS_MAX, connect
 from engine.store.driver_errors import translated
 
 PLACES_SHIFT: Final = 20
@@ -29,11 +30,12 @@ class FlowStore:
     Args:
         dsn: The Postgres server and database.
         worker: The worker's id, 16 bytes, new at every start.
+        connect: How to reach the server.
     """
 
-    def __init__(self, dsn: str, worker: bytes) -> None:
+    def __init__(self, dsn: str, worker: bytes, connect: Connect = connect) -> None:
         self.worker = worker
-        self._connections = FlowConnections(dsn, worker)
+        self._connections = FlowConnections(dsn, worker, connect)
         self.ownership = FlowOwnership(self._connections)
 
     async def open(self) -> None:

@@ -84,7 +84,9 @@ async def commit_and_settle(
         if not is_connection_lost(error):
             raise
         _log.warning("commit_of_unknown_fate", sequence=sequence, reason=str(error))
-        if not await _settle(connections, connection, pid, sequence, number):
+        is_committed = await _settle(connections, connection, pid, sequence, number)
+        connections.lost_commits["committed" if is_committed else "aborted"] += 1
+        if not is_committed:
             raise TryAgainError(f"flush {sequence} was not committed: {error}") from error
         await connections.open()
         return None

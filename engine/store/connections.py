@@ -5,7 +5,7 @@ The one that watches keeps the worker alive and hears of shards, however long a 
 
 import asyncio
 import contextlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -41,6 +41,8 @@ class Connections:
     def __init__(self, dsn: str, worker: bytes, connect: Connect = connect) -> None:
         self.worker = worker
         self.name = f"engine {UUID(bytes=worker)}"
+        self.lost_commits: Counter[str] = Counter()
+        """Commits whose answer was lost, by what had become of them."""
         """Of the connection that writes, as `pg_stat_activity` shows it."""
         self.where = where_of(dsn)
         """Host and port, for messages."""

@@ -19,6 +19,7 @@ from engine.store.copy import send_copy
 from engine.store.driver_errors import translated
 from engine.store.flush_copies import FLUSH_SHIFT, copies_of
 from engine.store.rows import DeadLetter, Flush
+from engine.store.single_flush import Seal, is_single, write_single
 from engine.store.small_flush import is_small, small_arguments
 from engine.store.waiting_rows import parked_of, write_waiting
 
@@ -116,9 +117,13 @@ class FlushWriter:
         return next_number
 
     async def _write_small(self, connection: asyncpg.Connection, flush: Flush) -> int:
-        arguments = small_arguments(self._connections.worker, flush, flush.number << FLUSH_SHIFT)
-        arguments += [flush.digest or _digest_of(flush), first_used(flush.posted)]
-        written = connection.fetchval(self._connections.text("flush_small"), *arguments)
+        seal = Seal(flush.digest or _digest_of(flush), first_used(flush.posted))
+        if is_single(flush):
+            written = write_single(self._connections, flush, seal)
+        else:
+            base = flush.number << FLUSH_SHIFT
+            arguments = [*small_arguments(self._connections.worker, flush, base), *seal]
+            written = connection.fetchval(self._connections.text("flush_small"), *arguments)
         number: int | None = await commit_and_settle(
             self._connections, flush.sequence, flush.number, written
         )

@@ -22,6 +22,7 @@ from engine.errors import ConfigurationError, EngineError, TryAgainError
 from engine.patience import Patience, within
 from engine.streams.address import Address, parse_address
 from engine.streams.bounded_reader import BoundedReader
+from engine.streams.bounds import LINK_SECONDS_MAX
 from engine.streams.refusals import LostError, ReplyTooLongError, refusal_of
 
 OnReply: TypeAlias = Callable[[Any], None]
@@ -265,7 +266,11 @@ async def _open_transport(protocol: Connection, address: Address) -> None:
     [node] = address.nodes
     context = address.tls.context() if address.tls is not None else None
     transport, _ = await loop.create_connection(lambda: protocol, node.host, node.port, ssl=context)
+    link = transport.get_extra_info("socket")
+    if link is None:
+        return
     if address.keeps_alive:
-        link = transport.get_extra_info("socket")
-        if link is not None:
-            link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        milliseconds = int(LINK_SECONDS_MAX * 1000)
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)

@@ -122,7 +122,7 @@ def _content_wrong(flush: Mapping[str, Any], rows: FlushRows) -> tuple[str, list
         return f"it is in a form that this program does not know: {flush['form']}", []
     content, first = content_of_rows(rows)
     if content is None:
-        return "places in it are missing: rows were taken away", []
+        return "rows of it were taken away, or are such as no flush writes", []
     if digest_of(content, flush["form"]) != flush["digest"]:
         return "what it wrote is not as it was written", []
     return "", first

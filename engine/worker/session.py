@@ -130,6 +130,11 @@ class Session:
             with anyio.CancelScope(shield=True):
                 await self._pipeline.close()
 
+    @property
+    def accounts(self) -> int:
+        """Accounts that are kept in memory."""
+        return self._pipeline.accounts
+
     def abandon(self) -> None:
         """Wait for nothing that is under way."""
         self._pipeline.abandon()
@@ -156,8 +161,8 @@ class Session:
         loop = asyncio.get_running_loop()
         while True:
             await self._store.ownership.heartbeat(self._settings.lease_seconds)
-            rates = self._statistics.load.rates(self._membership.owned, loop.time())
-            await self._store.ownership.record_loads(rates)
+            measured = self._statistics.load.measure(self._membership.owned, loop.time())
+            await self._store.ownership.record_loads(*measured)
             await asyncio.sleep(self._settings.lease_seconds / 3)
 
     async def _terminate_blockers(self) -> None:

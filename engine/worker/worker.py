@@ -15,7 +15,13 @@ from typing import Final
 import structlog
 
 from engine.book.id_table import key_hashes
-from engine.errors import ConfigurationError, EngineError, LoginRefusedError, TryAgainError
+from engine.errors import (
+    ClockError,
+    ConfigurationError,
+    EngineError,
+    LoginRefusedError,
+    TryAgainError,
+)
 from engine.settings import WorkerSettings
 from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
@@ -84,6 +90,11 @@ class Worker:
         return 0 if self._session is None else self._session.inbox.transfers
 
     @property
+    def accounts(self) -> int:
+        """Accounts that are kept in memory."""
+        return 0 if self._session is None else self._session.accounts
+
+    @property
     def stopping(self) -> bool:
         """Whether `stop` was called."""
         return self._stopping.is_set()
@@ -135,7 +146,7 @@ class Worker:
             flushes = self.statistics.flushes
             try:
                 await self.store.open()
-                await self.store.check_ledger(self.clock)
+                await self._check_ledger()
                 await self._open_streams()
                 if not registered:
                     await self._register()
@@ -160,15 +171,27 @@ class Worker:
         if not self.membership.left:
             await self._leave()
 
+    async def _check_ledger(self) -> None:
+        """See that the ledger is as it must be; where this clock is off, say so."""
+        try:
+            await self.store.check_ledger(self.clock)
+        except ClockError as error:
+            await self._say_why(error)
+            raise
+
     async def _open_streams(self) -> None:
-        """Connect to Redis; while it is away say so in Postgres, where operators look."""
+        """Connect to Redis; while it is away, say so."""
         try:
             await self.streams.open()
         except TryAgainError as error:
-            with contextlib.suppress(TryAgainError, TimeoutError):
-                async with asyncio.timeout(self.settings.backoff_seconds_max):
-                    await self.store.ownership.note_wait(str(error)[:WAITS_LENGTH], WAITS_SECONDS)
+            await self._say_why(error)
             raise
+
+    async def _say_why(self, error: TryAgainError) -> None:
+        """Say in Postgres, where operators look, what this worker waits for."""
+        with contextlib.suppress(TryAgainError, TimeoutError):
+            async with asyncio.timeout(self.settings.backoff_seconds_max):
+                await self.store.ownership.note_wait(str(error)[:WAITS_LENGTH], WAITS_SECONDS)
 
     def _begin_session(self) -> Session:
         return Session(

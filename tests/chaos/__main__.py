@@ -2,6 +2,7 @@
 
 scripts/chaos --minutes 5 --seed 7
 scripts/chaos --only table_locked,redis_busy     or --without NAME,...
+scripts/chaos --flows 10000 --kills 20           flows, and every process killed in turn
 """
 
 import argparse
@@ -16,6 +17,7 @@ import structlog
 
 from tests.chaos.cluster_faults import OF_CLUSTERS
 from tests.chaos.faults import FAULTS
+from tests.chaos.flow_kills import FlowKills
 from tests.chaos.run import Chaos
 
 
@@ -42,6 +44,8 @@ def main() -> None:
         help="streams on a Redis Cluster whose slots move; so too where --only names slot_moved",
     )
     parser.add_argument("--log", type=Path, help="a file for what workers log")
+    parser.add_argument("--flows", type=int, default=0, metavar="N", help="kill -9 under N flows")
+    parser.add_argument("--kills", type=int, default=20, help="how many, with --flows")
     options = parser.parse_args()
     only, without = ({*text.split(",")} - {""} for text in (options.only, options.without))
     if unknown := (only | without) - FAULTS.keys():
@@ -52,6 +56,10 @@ def main() -> None:
     print(f"seed {options.seed}")
     with tempfile.TemporaryDirectory(prefix="engine-chaos-") as directory:
         say = functools.partial(print, flush=True)
+        if options.flows:
+            kills = FlowKills(Path(directory), options.seed, options.flows, options.kills, 1.5, say)
+            asyncio.run(kills.run())
+            return
         chaos = Chaos(
             Path(directory),
             options.seed,

@@ -28,6 +28,8 @@ from tests.proxies import proxied
 
 LIMIT_SECONDS = 1.5
 BUSY_SECONDS = 4.0
+IDLE_SECONDS = 2.5
+"""After which a backend that has answered is taken to be idle for good."""
 
 _T = TypeVar("_T")
 
@@ -105,6 +107,7 @@ async def test_a_commit_that_is_answered_while_it_is_asked_about_is_not_cut(
     async def connect_late(*args: Any, **how: Any) -> Any:
         if sleeping is not None:
             await asyncio.wait([sleeping])
+            await asyncio.sleep(IDLE_SECONDS)
         return await connect(*args, **how)
 
     opened = Connections(ledger.engine_dsn, uuid.uuid4().bytes, connect_late)

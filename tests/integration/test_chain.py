@@ -1,13 +1,18 @@
 """The chain on real servers: whatever is altered with a superuser's rights is named."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from engine.book.content import FORM, digest_of
 from engine.operating.head_log import HeadLog
-from engine.verify.chain import verify_chain
-from engine.verify.heads import Head, Heads, read_heads
+from engine.store.snapshot import connect_reader
+from engine.verify.chain import check_chain, link_of, verify_chain
+from engine.verify.flush_contents import FlushRows, content_of_rows
+from engine.verify.heads import Head, Heads, chain_query, read_heads
+from engine.verify.run import SETTINGS
 from tests.altering import altering
 from tests.desks import batch, desk, desk_over, transfer
 from tests.ledgers import Ledger, until
@@ -145,6 +150,10 @@ ALTERED = {
         "UPDATE ledger.spent SET code = code + 1 WHERE id IN"
         " (SELECT id FROM ledger.spent WHERE outcome = 0 LIMIT 1)"
     ),
+    "the code of a transfer, past what a field holds": (
+        "UPDATE ledger.spent SET code = code + 65536 WHERE id IN"
+        " (SELECT id FROM ledger.spent WHERE outcome = 0 LIMIT 1)"
+    ),
     "the user_data of a transfer": (
         "UPDATE ledger.spent SET user_data_64 = 77 WHERE id IN"
         " (SELECT id FROM ledger.spent WHERE outcome = 0 LIMIT 1)"
@@ -226,6 +235,57 @@ async def test_an_account_that_nothing_was_posted_to_has_its_seal(
     assert {offender["fault"] for offender in report.checks[0].offenders} == {
         "an account is not as it was sealed"
     }
+
+
+async def _write_in_form_one(connection: Any) -> None:
+    """Make all digests as the program before made them, and all links after them."""
+    sources = {
+        name: await connection.fetch(chain_query(name), 0)
+        for name in ("spent", "posted", "resolutions", "positions", "letters", "changes", "flushes")
+    }
+    ends: dict[Any, bytes] = {}
+    links: dict[int, bytes] = {}
+    for flush in sources["flushes"]:
+        row = dict(flush)
+        if row["form"] == FORM and row["kind"] in {"flush", "locked"}:
+            of_flush = {
+                name: [each for each in rows if each["flush"] == row["flush"]]
+                for name, rows in sources.items()
+                if name != "flushes"
+            }
+            content, _ = content_of_rows(FlushRows(**of_flush))
+            assert content is not None
+            row |= {"form": 1, "digest": digest_of(content, 1)}
+            assert row["digest"] != flush["digest"] or not row["transfers"]
+        before = ends.get(row["worker"]) or await connection.fetchval(
+            "SELECT sha256(uuid_send(identity) || uuid_send($1)) FROM ledger.settings",
+            row["worker"],
+        )
+        link = link_of(row, before, links.get(row["other"]))
+        ends[row["worker"]] = links[row["flush"]] = link
+        await connection.execute(
+            "UPDATE ledger.flushes SET form = $2, digest = $3, link = $4 WHERE number = $1",
+            *(row["flush"], row["form"], row["digest"], link),
+        )
+
+
+async def test_what_was_written_in_the_former_form_verifies_and_what_is_altered_is_named(
+    full_ledger: Ledger,
+) -> None:
+    connection = await connect_reader(
+        full_ledger.dsn, {**SETTINGS, "default_transaction_read_only": "off"}
+    )
+    try:
+        await connection.transaction().start()
+        await connection.execute("SET LOCAL session_replication_role = replica")
+        await _write_in_form_one(connection)
+        honest = await check_chain(connection)
+        assert honest.passed, honest.checks[0].offenders
+        assert honest.checks[0].counted["flushes"] > 20
+        await connection.execute(ALTERED["the code of a transfer"])
+        assert not (await check_chain(connection)).passed
+    finally:
+        await connection.close()
 
 
 async def test_a_tail_that_was_cut_with_its_transfers_is_missed_by_kept_heads(

@@ -55,9 +55,9 @@ class Ended:
 class Up:
     """A running `engine up` and commands that find it by its directory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *more: str) -> None:
         self.directory = directory
-        self.process = start([*ENGINE, "up", "--data", "data", "--json"], directory)
+        self.process = start([*ENGINE, "up", "--data", "data", "--json", *more], directory)
         line = self.process.stdout.readline()
         assert line, self.process.stderr.read()
         self.ready = json.loads(line)

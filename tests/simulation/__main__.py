@@ -5,6 +5,7 @@ import os
 import sys
 import time
 
+from tests.simulation.flow_run import run_flow_seed
 from tests.simulation.run import Run, run_seed
 
 
@@ -28,10 +29,12 @@ def main() -> None:
     parser.add_argument("--from", type=int, default=0, dest="first", help="the first seed")
     parser.add_argument("--trace", action="store_true", help="print all that happens")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at a failure")
+    parser.add_argument("--flows", action="store_true", help="flow workers beside the others")
     options = parser.parse_args()
+    simulate = run_flow_seed if options.flows else run_seed
     began, failed, lines = time.monotonic(), [], 0
     for seed in range(options.first, options.first + options.seeds):
-        run = run_seed(seed)
+        run = simulate(seed)
         lines += len(run.world.lines)
         if options.trace:
             tell(run, lines=None)

@@ -67,7 +67,8 @@ class Execution:
         try:
             for index in table.unique:
                 if await self._is_taken(index, row):
-                    refused = None if or_nothing else unique_violation(index.name, name)
+                    bare = index.name.rpartition(".")[2]
+                    refused = None if or_nothing else unique_violation(bare, name)
                     break
                 index.add(version)
                 entered.append(index)
@@ -128,6 +129,19 @@ class Execution:
         """Change the row of a primary key, whether or not the statement's snapshot sees it."""
         await self.lock(name, key)
         self._replace(name, key, changes)
+
+    async def delete(self, name: str, key: Any) -> bool:
+        """Delete the row of a primary key, if it is there once its lock is had."""
+        if self.one(name, f"{name}_pkey", key) is None:
+            return False
+        await self.lock(name, key)
+        versions = self.table(name).by[f"{name}_pkey"].entries.get(key, ())
+        newest = next((version for version in versions if version.ended is None), None)
+        if newest is None:
+            return False
+        newest.ended = self.transaction
+        self.transaction.ended.append((self.table(name), newest))
+        return True
 
     def _replace(self, name: str, key: Any, changes: Row) -> None:
         table = self.table(name)
@@ -233,6 +247,8 @@ class Backend:
         return result
 
     async def _pass_gates(self, command: str, *, after: bool) -> None:
+        # A small flush is one, however few rows it has.
+        command = "flush_small" if command == "flush_one" else command
         for gate in self.database.gates:
             if gate.statement == command and gate.after is after and gate.name in self.name:
                 if not gate.opened.is_set():

@@ -23,7 +23,9 @@ class UnknownStatementError(Exception):
 
 @cache
 def _names() -> dict[str, str]:
-    return {text: name for name, text in statements().items()}
+    names = {text: name for name, text in statements().items()}
+    # Of the chains of flows it is asked by the same words.
+    return names | {statements()["find_flush"].replace("ledger.", "flows."): "flows_find_flush"}
 
 
 def name_of(text: str) -> str:

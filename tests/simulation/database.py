@@ -12,8 +12,9 @@ from engine.store.driver_errors import LOCK_SECONDS_MAX
 from tests.simulation.locking import RowLock
 from tests.simulation.loop import later
 from tests.simulation.network import Network
+from tests.simulation.statements_flows import begin_flows, make_flow_tables
 from tests.simulation.statements_owning import new_move
-from tests.simulation.tables import Row, Snapshot, Transaction, make_tables
+from tests.simulation.tables import Row, Snapshot, Transaction, Version, make_tables
 
 START = 1_700_000_000_000_000
 """When the simulated time begins, in microseconds since 1970."""
@@ -82,7 +83,7 @@ class Database:
         self.shard_count = shard_count
         self.network = network
         self.trace = trace
-        self.tables = make_tables()
+        self.tables = make_tables() | {table.name: table for table in make_flow_tables()}
         self.commits: list[Commit] = []
         self.backends: dict[int, Any] = {}
         self.up = True
@@ -94,22 +95,23 @@ class Database:
         """Called with each statement and its arguments before it is executed; may raise."""
         self.row_locks: dict[tuple[str, Any], RowLock] = {}
         self.flush_numbers = itertools.count(1)
+        self.flow_numbers = itertools.count(1)
         self.move_numbers = itertools.count(1)
         self._pids = itertools.count(101)
         self._transactions = itertools.count(1)
         self._account_numbers = itertools.count(1)
         made = self.begin(None)
         nobody = {"worker": ID_ZERO, "host": "nobody", "process": 0, "shards": None}
-        self._put("workers", nobody, made)
+        self.put("workers", nobody, made)
         settings = {"one": True, "shard_count": shard_count, "identity": IDENTITY}
-        self._put("settings", settings, made)
+        self.put("settings", settings, made)
         for shard in range(shard_count):
-            self._put("owners", {"shard": shard, "worker": ID_ZERO}, made)
+            self.put("owners", {"shard": shard, "worker": ID_ZERO}, made)
+        begin_flows(self, made)
         self.commit(made, "init")
 
-    def _put(self, table: str, row: Row, transaction: Transaction) -> None:
-        from tests.simulation.tables import Version  # noqa: PLC0415
-
+    def put(self, table: str, row: Row, transaction: Transaction) -> None:
+        """A row of a transaction that meets nobody."""
         version = Version(row, transaction)
         for index in self.tables[table].unique:
             index.add(version)
@@ -132,7 +134,7 @@ class Database:
             "closed": False,
         }
         transaction = self.begin(None)
-        self._put("accounts", row, transaction)
+        self.put("accounts", row, transaction)
         self.commit(transaction, "accounts")
         return number
 
@@ -144,7 +146,7 @@ class Database:
         if source == target or self.tables["moves"].one(now, "moves_open", shard) is not None:
             return
         transaction = self.begin(None)
-        self._put("moves", new_move(self, ID_ZERO, shard, source, target), transaction)
+        self.put("moves", new_move(self, ID_ZERO, shard, source, target), transaction)
         self.commit(transaction, "moves")
 
     def gate(self, statement: str, name: str = "", *, after: bool = False) -> Gate:
@@ -199,7 +201,7 @@ class Database:
                 Commit(len(self.commits) + 1, time, name, pid, made, locked, owners, seen)
             )
             transaction.commit = len(self.commits)
-            if any(table == "owners" for table, _ in made):
+            if any(table.endswith("owners") for table, _ in made):
                 self.owner_changed.set()
             if any(table in NOTIFYING for table, _ in made):
                 for backend in self.backends.values():

@@ -7,12 +7,6 @@ from typing import Any
 
 from tests.simulation.world import Participant, World
 
-STATEMENTS = (
-    "BEGIN", "COMMIT", "flush_small", "fence", "COPY spent", "COPY posted", "lock_workers",
-    "owners", "append_lent_flush", "change_owner", "look_at_shards", "ownership", "accounts_by_id",
-    "other_stripes", "spent_by_id", "move_positions", "resolve_holds", "find_flush",
-)  # fmt: skip
-
 
 class Faults:
     """The troubles of one world.
@@ -28,7 +22,7 @@ class Faults:
         self.random = chance
         self.seconds = seconds
         self.crew: dict[str, Participant] = {}
-        self._starts = 0
+        self.starts = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._older: Any = None
         kinds = [
@@ -50,11 +44,11 @@ class Faults:
         for number in range(count):
             wanted = None if sharing else sorted(shards[number::count])
             if wanted != []:
-                self._start(f"w{number}", wanted)
+                self.start(f"w{number}", wanted)
 
-    def _start(self, slot: str, shards: Sequence[int] | None) -> None:
-        self._starts += 1
-        made = self.world.participant(f"{slot}#{self._starts}", shards)
+    def start(self, slot: str, shards: Sequence[int] | None) -> None:
+        self.starts += 1
+        made = self.world.participant(f"{slot}#{self.starts}", shards)
         if self.random.random() < 0.4:
             made.skew = self.random.choice([-2.0, -0.2, 0.2, 2.0])
         self.crew[slot] = made
@@ -95,8 +89,8 @@ class Faults:
             if one.process.frozen and self.random.random() < 0.6:
                 one.thaw()
         for slot, one in list(self.crew.items()):
-            if not one.running or one.process.frozen or one.worker.stopping:
-                self._start(slot, one.shards)
+            if not one.running or one.process.frozen or one.stopping:
+                self.start(slot, one.shards)
 
     async def _kill(self) -> None:
         found = self._anyone()
@@ -105,7 +99,7 @@ class Faults:
         slot, one = found
         one.kill()
         await asyncio.sleep(self.random.choice([0.0, 0.5, 3.0]))
-        self._start(slot, one.shards)
+        self.start(slot, one.shards)
 
     async def _replace(self) -> None:
         """A clean stop, and another in its place; perhaps their shards change hands."""
@@ -121,9 +115,9 @@ class Faults:
             theirs = self.crew[other].shards
             self.crew[other].worker.stop()
             await asyncio.sleep(self.random.choice([0.0, 0.05]))
-            self._start(other, wanted)
+            self.start(other, wanted)
             wanted = theirs
-        self._start(slot, wanted)
+        self.start(slot, wanted)
 
     async def _move(self) -> None:
         """An operator moves shards between workers, some of them more than once."""
@@ -143,7 +137,7 @@ class Faults:
     async def _pause(self, one: Participant) -> None:
         if self.random.random() < 0.5:
             # A stand-by, so that somebody takes over.
-            self._start(f"standby of {one.name}", one.shards)
+            self.start(f"standby of {one.name}", one.shards)
         one.freeze()
         lease = self.world.settings.lease_seconds
         await asyncio.sleep(self.random.choice([0.1, lease * 1.2, lease * 3]))
@@ -156,11 +150,11 @@ class Faults:
         if found is None:
             return
         one = found[1]
-        owned = set(one.worker.owned)
-        self._start(f"standby of {one.name}", one.shards)
+        owned = one.owned
+        self.start(f"standby of {one.name}", one.shards)
         await asyncio.sleep(self.random.choice([0.0, 0.05]))
         one.freeze()
-        while owned and all(self.world.owner_of(shard) == one.id for shard in owned):
+        while owned and all(one.owner_of(shard) == one.id for shard in owned):
             self.world.database.owner_changed.clear()
             await self.world.database.owner_changed.wait()
         await asyncio.sleep(self.random.choice([0.0, 0.002, 0.01]))
@@ -174,7 +168,7 @@ class Faults:
             await self._pause(found[1])
 
     async def _reaches(self, one: Participant) -> bool:
-        statement = self.random.choice(STATEMENTS)
+        statement = self.random.choice(one.statements)
         name = one.connection_name
         gate = self.world.database.gate(statement, name, after=self.random.random() < 0.5)
         try:

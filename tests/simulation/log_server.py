@@ -275,6 +275,9 @@ class LogServer:
         self.streams[_bytes(to)] = self.streams.pop(_bytes(name))
         return 1
 
+    def _del(self, *names: Any) -> int:
+        return self._unlink(*names)
+
     def _unlink(self, *names: Any) -> int:
         return sum(self.streams.pop(_bytes(name), None) is not None for name in names)
 

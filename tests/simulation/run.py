@@ -54,7 +54,7 @@ def run_seed(seed: int) -> Run:
     with told_to(world), sizes:
         try:
             loop.run_until_complete(_live(world, chance, seed))
-            _check_errors(loop)
+            check_errors(loop)
             Judge(world).judge()
         except (Exception, StuckError) as failure:  # noqa: BLE001 - the run's result
             run.failure = failure
@@ -63,7 +63,8 @@ def run_seed(seed: int) -> Run:
     return run
 
 
-def _check_errors(loop: SimulatedLoop) -> None:
+def check_errors(loop: SimulatedLoop) -> None:
+    """Raise where an error was not taken."""
     gc.collect()  # tasks tell of errors that nobody took when they are collected
     if loop.errors:
         raise broken("nothing vanishes", "an error was not taken:", loop.errors[0])
@@ -102,7 +103,7 @@ async def _live(world: World, chance: random.Random, seed: int) -> None:
                 "nothing vanishes", "unanswered:", unanswered(), "undecided:", _waiting(world),
                 "not lapsed:", _overdue(world), "wait still:", _parked(world),
             ) from None  # fmt: skip
-        await _leave(world, calm=not faults.kinds)
+        await leave(world, calm=not faults.kinds)
     finally:
         await world.end()
 
@@ -113,7 +114,7 @@ def _check_ended_well(world: World) -> None:
             one.task.result()
 
 
-async def _leave(world: World, *, calm: bool) -> None:
+async def leave(world: World, *, calm: bool) -> None:
     """Everybody stops cleanly; where nothing went wrong nobody owns anything then."""
     running = [one for one in world.participants if one.running and not one.process.frozen]
     for one in running:

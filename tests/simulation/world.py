@@ -40,6 +40,13 @@ SETTINGS = WorkerSettings(
     lease_seconds=1.5, block_ms=1000, claim_seconds=0.4, backoff_seconds_max=0.5
 )
 
+STATEMENTS = (
+    "BEGIN", "COMMIT", "flush_small", "fence", "COPY spent", "COPY posted", "lock_workers",
+    "owners", "append_lent_flush", "change_owner", "look_at_shards", "ownership", "accounts_by_id",
+    "other_stripes", "spent_by_id", "move_positions", "resolve_holds", "find_flush",
+)  # fmt: skip
+"""At which a worker may be frozen."""
+
 
 def id_of(text: str) -> bytes:
     return uuid.UUID(text).bytes
@@ -96,6 +103,22 @@ class Participant:
     def connection_name(self) -> str:
         """What its connections are called in Postgres."""
         return f"engine {uuid.UUID(bytes=self.id)}"
+
+    statements = STATEMENTS
+
+    @property
+    def owned(self) -> set[int]:
+        """The shards that it has, as far as it knows."""
+        return set(self.worker.owned)
+
+    def owner_of(self, shard: int) -> bytes:
+        """The worker that owns a shard."""
+        return self.world.owner_of(shard)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to stop."""
+        return bool(self.worker.stopping)
 
     def clock(self) -> int:
         """Microseconds since 1970, by its own clock."""

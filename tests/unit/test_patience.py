@@ -13,6 +13,7 @@ from engine.patience import TICK_SECONDS, Patience, within
 
 BUSY_SECONDS = 1.0
 LIMIT_SECONDS = 0.35
+TURNS_MAX = 100
 
 BY_EACH_LOOP = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 
@@ -53,7 +54,7 @@ def test_an_answer_in_several_pieces_came_in_time_too(run: Run) -> None:
                 asyncio.get_running_loop().call_soon(be_busy)
                 return await reader.readexactly(len(answer))
         finally:
-            await sending
+            sending.cancel()
             writer.close()
             theirs.close()
 
@@ -65,15 +66,21 @@ def test_an_answer_in_several_pieces_came_in_time_too(run: Run) -> None:
 def test_what_never_comes_is_given_up(run: Run, busy_seconds: float) -> None:
     async def wait() -> None:
         loop = asyncio.get_running_loop()
+        never = loop.create_future()
+        turns = 0
 
         def turn() -> None:
+            nonlocal turns
+            turns += 1
             be_busy(busy_seconds)
+            if turns == TURNS_MAX and not never.done():
+                never.set_exception(AssertionError("it is not given up"))
             loop.call_later(0.01, turn)
 
         turn()
         with pytest.raises(TimeoutError):
             async with within(LIMIT_SECONDS):
-                await loop.create_future()
+                await never
 
     run(wait())
 

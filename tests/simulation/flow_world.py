@@ -1,0 +1,411 @@
+"""Flow workers beside the ledger's, and everybody around them: senders, partners, people.
+
+All of it misbehaves by the seed. Senders send twice, by the wrong stream, too early and too late,
+and again until they are answered; partners do it and do not say so, hang, raise, forget items;
+people decide twice, void by hand and resume. What is answered is held against what is committed in
+the very moment.
+"""
+
+import asyncio
+import itertools
+import random
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from engine.flows.definition import Flow
+from engine.flows.journal import Row
+from engine.flows.money import Spent, nobody_id, unpack
+from engine.flows.store import FlowStore, row_of, spent_of
+from engine.flows.streams import FlowStreams, flow_stream
+from engine.flows.worker import FlowWorker
+from engine.ledger.nouns import Transfer, TransferFlags, shard_of
+from tests.flow_programs import Programs
+from tests.simulation.connection import Connector
+from tests.simulation.log_client import LogClient
+from tests.simulation.loop import Process
+from tests.simulation.statements_flows import flows_spent
+from tests.simulation.world import PREFIX, Participant, World
+
+SECONDS: Final = {
+    "1s": 0.1, "10s": 0.4, "1m": 0.6, "30m": 1.5, "1h": 2.0, "2h": 3.0,
+}  # fmt: skip
+"""How long what is written takes in this world."""
+
+FLOW_STATEMENTS: Final = (
+    "BEGIN", "COMMIT", "flows_fence", "flows_add_flows", "flows_add_steps", "flows_set_open",
+    "flows_add_messages", "flows_lock_workers", "flows_change_owner", "flows_sequence",
+    "flows_look", "flows_load", "flows_journals", "flows_signals", "flows_messages", "flows_spent",
+    "flows_find_flush", "flows_due",
+)  # fmt: skip
+
+REPLY: Final = f"{PREFIX}:answers:outside"
+
+
+class FlowParticipant(Participant):
+    """One flow worker in a process of its own."""
+
+    statements = FLOW_STATEMENTS
+    worker: FlowWorker  # type: ignore[assignment]
+
+    def __init__(self, world: "FlowWorld", name: str) -> None:
+        self.world = world
+        self.process = Process(name)
+        self.shards = None
+        self.skew = 0.0
+        self.id = world.random.getrandbits(128).to_bytes(16, "big")
+        world.names[f"flows {uuid.UUID(bytes=self.id)}"] = name
+        world.names[str(uuid.UUID(bytes=self.id))] = name
+        connect = Connector(world.database, world.network)
+        self.worker = FlowWorker(
+            FlowStore("postgresql://memory", self.id, connect),
+            FlowStreams(
+                "redis://memory",
+                PREFIX,
+                f"flows-{self.id.hex()}",
+                lambda _: LogClient(world.log, world.network),
+            ),
+            world.database.shard_count,
+            {"partner": world.partner, "look": world.partner},
+            world.settings.lease_seconds,
+        )
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def connection_name(self) -> str:
+        return f"engine flows {uuid.UUID(bytes=self.id)}"
+
+    @property
+    def owned(self) -> set[int]:
+        snapshot = self.world.database.snapshot()
+        rows = self.world.database.tables["flows.owners"].all(snapshot)
+        return {row["shard"] for row in rows if row["worker"] == self.id}
+
+    def owner_of(self, shard: int) -> bytes:
+        return self.id if shard in self.owned else b""
+
+    @property
+    def stopping(self) -> bool:
+        return self.worker.stopping.is_set()
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """An attempt of a call as its partner saw it."""
+
+    flow: bytes
+    seq: tuple[bytes, int]
+    key: bytes
+    function: str = "partner"
+
+
+class FlowWorld(World):
+    """A world with one definition, mostly a drawn one, and some flows of it.
+
+    Args:
+        seed: As of any world.
+        shard_count: Of the ledger.
+        flow: The definition, where it is not drawn.
+    """
+
+    def __init__(self, seed: int | None, shard_count: int, flow: Flow | None = None) -> None:
+        super().__init__(seed, shard_count)
+        self.chance = random.Random(f"flows {seed}")
+        self.table = (flow or Programs(self.chance, seconds=SECONDS).draw()).table()
+        self.log.on_add.append(self._flow_added)
+        self.faults: list[str] = []
+        """What was told or sent and does not rest on anything."""
+        self.called: list[tuple[Attempt, str]] = []
+        self.arrived: list[tuple[int, bytes, dict[str, Any]]] = []
+        """Signals by the stream of their flow's shard, and when they were added to it."""
+        self.decided: dict[str, tuple[bytes, int, str, str]] = {}
+        """By message, the flow, review, answer and author of a decision that was taken."""
+        self.cancelled: dict[bytes, str] = {}
+        self._asking: dict[str, Any] = {}
+        self._waiting: dict[str, asyncio.Future[list[str]]] = {}
+        self._requests: dict[bytes, bytes] = {}
+        self._read_commits = 0
+        self._numbers = itertools.count(1)
+        self.clients: list[LogClient] = []
+
+    def flow_participant(self, name: str) -> FlowParticipant:
+        """Another flow worker, started."""
+        made = FlowParticipant(self, name)
+        self.participants.append(made)
+        made.start()
+        return made
+
+    def define(self) -> None:
+        """The definition as it stands in its table."""
+        accounts = {name: self.accounts_by_name[name] for name in self.table.account_names}
+        row = {
+            "definition": 1,
+            "name": self.table.name,
+            "version": 1,
+            "source": self.table.source.decode(),
+            "accounts": msgspec.json.encode(accounts).decode(),
+        }
+        made = self.database.begin(None)
+        self.database.put("flows.definitions", row, made)
+        self.database.commit(made, "define")
+
+    accounts_by_name: dict[str, str]
+
+    # What is asked from outside.
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        """All rows of a table of flows that are committed now."""
+        return list(self.database.tables[f"flows.{table}"].all(self.database.snapshot()))
+
+    async def ask(self, kind: str, items: list[dict[str, Any]], **fields: Any) -> list[str]:
+        """Send starts or signals again and again until they are answered."""
+        client = LogClient(self.log, self.network)
+        flow = uuid.UUID(items[0].get("id") or items[0]["flow"]).bytes
+        try:
+            while True:
+                request = f"q{next(self._numbers)}"
+                home = shard_of(flow, self.database.shard_count)
+                if self.chance.random() < 0.15:
+                    home = self.chance.randrange(self.database.shard_count)
+                future = self._waiting[request] = asyncio.get_running_loop().create_future()
+                self._asking[request] = (kind, items)
+                words = {"json": msgspec.json.encode(items), "reply": REPLY, "request": request}
+                pairs = [word for pair in (words | fields).items() for word in pair]
+                try:
+                    name = flow_stream(PREFIX, kind, home)
+                    await client.execute_command("XADD", name, "*", *pairs)
+                    async with asyncio.timeout(self.chance.choice([0.5, 2.0, 6.0])):
+                        return await future
+                except TimeoutError:
+                    continue
+                except Exception as error:
+                    if (
+                        not isinstance(error, ConnectionError)
+                        and "redis" not in type(error).__module__
+                    ):
+                        raise
+                    await asyncio.sleep(0.2)
+        finally:
+            await client.aclose()
+
+    def _flow_added(self, name: bytes, _id: Any, fields: list[bytes]) -> None:
+        by_name = dict(zip(fields[::2], fields[1::2], strict=True))
+        if name == REPLY.encode():
+            self._hear(by_name)
+        elif b":transfers:" in name and b"bin" in by_name:
+            self._check_asked(by_name[b"bin"])
+        elif b":signals:" in name:
+            for signal in msgspec.json.decode(by_name[b"json"]):
+                flow = uuid.UUID(signal["flow"]).bytes
+                home = shard_of(flow, self.database.shard_count)
+                if name == flow_stream(PREFIX, "signals", home).encode():
+                    self.arrived.append((self.database.clock(), flow, signal))
+
+    def _hear(self, fields: Mapping[bytes, bytes]) -> None:
+        request = fields[b"request"].decode()
+        kind, items = self._asking[request]
+        outcomes = msgspec.json.decode(fields.get(b"outcomes", b"[]"))
+        self.trace("answered", request, outcomes, fields.get(b"error", b"").decode())
+        if len(outcomes) != len(items):
+            self.faults.append(f"{request} is answered {outcomes} {fields.get(b'error')!r}")
+        snapshot = self.database.snapshot()
+        for item, outcome in zip(items, outcomes, strict=False):
+            if outcome not in {"created", "exists", "decided"}:
+                continue
+            if kind == "flows":
+                key: Any = uuid.UUID(item["id"]).bytes
+                table, index = "flows.flows", "flows.flows_pkey"
+            else:
+                key = (uuid.UUID(item["flow"]).bytes, item["name"], item["message_id"])
+                table, index = "flows.inbox", "flows.inbox_pkey"
+            if self.database.tables[table].one(snapshot, index, key) is None:
+                self.faults.append(f"{request} is answered {outcome}, and nothing is committed")
+        future = self._waiting.get(request)
+        if future is not None and not future.done():
+            future.set_result(outcomes)
+
+    def _check_asked(self, packed: bytes) -> None:
+        """Whatever flow workers send to the ledger was asked for by a committed row."""
+        for commit in self.database.commits[self._read_commits :]:
+            for table, row in commit.made:
+                if table == "flows.steps" and row["request"] and len(row["request"]) % 128 == 0:
+                    for place, leg in enumerate(unpack(row["request"])):
+                        self._requests[leg.id] = row["request"][128 * place : 128 * place + 128]
+        self._read_commits = len(self.database.commits)
+        for place, leg in enumerate(unpack(packed)):
+            known = self._requests.get(leg.id)
+            piece = packed[128 * place : 128 * place + 128]
+            is_burn = leg.debit_account_id == nobody_id(leg.id)
+            if known is None or (known != piece and not is_burn):
+                self.faults.append(f"transfer {leg.id.hex()[:8]} was sent, and no row asks for it")
+
+    # Partners.
+
+    async def partner(self, items: list[Any]) -> Any:
+        """Does it once a key; says so, or not, or too late, or of some alone."""
+        told = []
+        for item in items:
+            before = [
+                truth
+                for attempt, truth in self.called
+                if attempt.key == item.key and truth in {"done", "refused"}
+            ]
+            truth = (
+                before[0] if before else self.chance.choice(["done", "done", "refused", "again"])
+            )
+            attempt = Attempt(item.flow, (item.key, item.attempt), item.key)
+            self.called.append((attempt, truth))
+            told.append(truth if self.chance.random() < 0.8 else "unknown")
+        await asyncio.sleep(self.chance.choice([0.001, 0.001, 0.05, 0.3, 2.0]))
+        trouble = self.chance.random()
+        if trouble < 0.1:
+            raise RuntimeError("the partner hung up")
+        if trouble < 0.2:
+            return told[:-1]
+        return None if trouble < 0.25 else told
+
+    # Senders.
+
+    async def live(self, flow: str, amount: int) -> None:
+        """Start a flow, and send what it may wait for."""
+        draw = self.chance
+        tasks = [asyncio.ensure_future(self._start(flow, amount))]
+        for name, events in self.table.signals.items():
+            event = draw.choice(sorted(events))
+            waits = [s for s in self.table.steps if s.kind == "wait" and s.signal == name]
+            least = int(any(not step.within for step in waits))
+            for copy in range(draw.choice([least, 1, 1, 1, 2])):
+                delay = draw.random() * draw.choice([0.1, 1.0, 3.0, 12.0])
+                task = self._signal(flow, name, event, f"{name} {copy}", delay)
+                tasks.append(asyncio.ensure_future(task))
+        if draw.random() < 0.2:
+            tasks.append(asyncio.ensure_future(self._cancel(flow, draw.random() * 4)))
+        await asyncio.gather(*tasks)
+
+    async def _start(self, flow: str, amount: int) -> None:
+        draw = self.chance
+        await asyncio.sleep(draw.random())
+        written = {"payer": self.accounts_by_name["payer"], "payee": self.accounts_by_name["payee"]}
+        item = {"id": flow, "amount": amount, "part": 3} | written
+        for _ in range(draw.choice([1, 1, 2])):
+            [outcome] = await self.ask("flows", [item], flow="drawn", by="starter")
+            if outcome not in {"created", "exists"}:
+                self.faults.append(f"a start is answered {outcome}")
+
+    async def _signal(self, flow: str, name: str, event: str, message: str, delay: float) -> None:
+        await asyncio.sleep(delay)
+        signal = {"flow": flow, "name": name, "event": event, "message_id": message}
+        for _ in range(self.chance.choice([1, 1, 2])):
+            [outcome] = await self.ask("signals", [signal])
+            if outcome not in {"created", "exists", "flow_ended"}:
+                self.faults.append(f"a signal is answered {outcome}")
+            if outcome == "flow_ended":
+                return
+        [outcome] = await self.ask("signals", [signal | {"event": "another"}])
+        if outcome not in {"exists_with_different_event", "flow_ended"}:
+            self.faults.append(f"another event under a known message is answered {outcome}")
+
+    async def _cancel(self, flow: str, delay: float) -> None:
+        await asyncio.sleep(delay)
+        outcome = await self.say(flow, ":cancel", "", by="somebody")
+        if outcome != "flow_not_found":
+            self.cancelled[uuid.UUID(flow).bytes] = outcome
+
+    async def say(self, flow: str, name: str, event: str, **body: Any) -> str:
+        """Ask something of a flow."""
+        message = f"m{next(self._numbers)}"
+        written = {"flow": flow, "name": name, "event": event, "message_id": message, "body": body}
+        [outcome] = await self.ask("signals", [written])
+        if outcome == "decided":
+            key = (uuid.UUID(flow).bytes, body["seq"], event, body["by"])
+            self.decided[message] = key
+        return outcome
+
+    # People.
+
+    async def see_to_reviews(self) -> None:
+        """Decide what is asked, and see to what has stopped, for ever."""
+        while True:
+            await asyncio.sleep(self.chance.choice([0.2, 0.6, 1.5]))
+            if not self.database.up:
+                continue
+            for review in self.rows("reviews"):
+                if review["ended_at"] is None and self.chance.random() < 0.6:
+                    await self._decide(review)
+            for row in self.last_rows().values():
+                if row.state == "stopped":
+                    await self._resume(row.flow)
+
+    async def _decide(self, review: Mapping[str, Any]) -> None:
+        flow, answers = str(uuid.UUID(bytes=review["flow"])), sorted(review["answers"])
+        signals = [r for r in self.rows("inbox") if r["flow"] == review["flow"]]
+        seen = max((r["number"] for r in signals if not r["name"].startswith(":")), default=0)
+        people = self.chance.sample(["starter", "ann", "ben"], self.chance.choice([1, 1, 2]))
+        acts = [
+            self.say(
+                flow, ":decide", self.chance.choice(answers), by=by, seq=review["seq"], seen=seen
+            )
+            for by in people
+        ]
+        outcomes = await asyncio.gather(*acts)
+        if dict(zip(people, outcomes, strict=True)).get("starter") == "decided":
+            self.faults.append(f"review {flow} was decided by who started the flow")
+        if outcomes.count("decided") > 1:
+            self.faults.append(f"review {flow} {review['seq']} was decided twice")
+
+    async def _resume(self, flow: bytes) -> None:
+        """Void by hand what a stopped flow has left open, and let it go on."""
+        for hold in self.open_holds().values():
+            if hold.user_data_128 == flow:
+                voided = {
+                    "id": str(uuid.UUID(int=self.chance.getrandbits(128))),
+                    "pending_id": str(uuid.UUID(bytes=hold.id)),
+                    "flags": [TransferFlags.void_pending_transfer.name],
+                }
+                home = shard_of(hold.debit_account_id, self.database.shard_count)
+                if self.log.up:
+                    await self.send(home, [voided], f"hand{next(self._numbers)}")
+        await self.say(str(uuid.UUID(bytes=flow)), ":resume", "", by="ann")
+
+    # What is there.
+
+    def journals(self) -> dict[bytes, list[Row]]:
+        """By flow, its rows in order."""
+        found: dict[bytes, list[Row]] = {row["id"]: [] for row in self.rows("flows")}
+        for row in sorted(self.rows("steps"), key=lambda row: (row["flow"], row["seq"])):
+            found.setdefault(row["flow"], []).append(row_of(row))
+        return found
+
+    def last_rows(self) -> dict[bytes, Row]:
+        """By flow, its newest row."""
+        return {flow: rows[-1] for flow, rows in self.journals().items() if rows}
+
+    def spent(self) -> dict[bytes, Spent]:
+        """What the ledger has, by id."""
+        snapshot = self.database.snapshot()
+
+        class Reading:
+            one = staticmethod(
+                lambda table, index, key: self.database.tables[table].one(snapshot, index, key)
+            )
+
+        ids = [row["id"] for row in self.database.tables["spent"].all(snapshot)]
+        reading = flows_spent(Reading(), ids)
+        try:
+            reading.send(None)
+        except StopIteration as ended:
+            return {row["id"]: spent_of(row) for row in ended.value}
+        raise AssertionError("a read in memory waits for nothing")
+
+    def open_holds(self) -> dict[bytes, Transfer]:
+        """Holds that are neither posted nor voided, by id."""
+        snapshot = self.database.snapshot()
+        resolved = {r["hold_id"] for r in self.database.tables["resolutions"].all(snapshot)}
+        return {
+            found.transfer.id: found.transfer
+            for found in self.spent().values()
+            if found.transfer is not None
+            and found.transfer.flags & TransferFlags.pending
+            and found.transfer.id not in resolved
+        }
