@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.workload import SHARDS, Accounts
 from engine.book.book import Book
-from engine.book.columns import AccountRow
+from engine.book.columns import AccountColumns
 from engine.book.postings import post_decisions
 from engine.deciding.batch import Batch
 from engine.deciding.decider import Decider
@@ -37,21 +37,21 @@ def new_book(accounts: Accounts, numbers: Sequence[int], *, limited: bool = Fals
     """
     book = Book(range(SHARDS), 0, SHARDS, len(accounts.ids))
     limit = int(AccountFlags.debits_must_not_exceed_credits) if limited else 0
-    nothing = (0, 0, 0, 0)
+    count = len(accounts.ids)
+    none, counters = np.zeros(count, np.int64), np.zeros((4, count), np.int64)
     book.add_accounts(
-        AccountRow(
-            id=one,
-            number=numbers[place],
-            shard=int(accounts.shards[place]),
-            ledger=1,
-            code=1,
-            flags=0 if place < SHARDS else limit,
-            closed=False,
-            version=0,
-            own=nothing,
-            others=nothing,
+        AccountColumns(
+            accounts.ids,
+            np.array(numbers),
+            accounts.shards,
+            none + 1,
+            none + 1,
+            np.where(np.arange(count) < SHARDS, 0, limit),
+            none.astype(bool),
+            none,
+            counters,
+            counters,
         )
-        for place, one in enumerate(accounts.ids.tolist())
     )
     return book
 

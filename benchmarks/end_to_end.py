@@ -18,9 +18,11 @@ import asyncio
 import statistics
 
 from benchmarks import stages
+from benchmarks.against import compare
 from benchmarks.baseline import copy_bare, make_flushes
+from benchmarks.program import measured
 from benchmarks.report import Result, Row, Size, note, run
-from benchmarks.serving import WORKERS_BEST, cpu_seconds, funded
+from benchmarks.serving import WORKERS_BEST, CpuTimes, funded
 from benchmarks.workload import make_accounts, uniform
 
 SIZES = {
@@ -36,27 +38,24 @@ def run_once(options: argparse.Namespace) -> tuple[Row, list[str], list[Row]]:
     accounts = make_accounts(options.accounts)
     transfers = uniform(accounts, options.transfers)
     with funded(accounts, options.workers, stages=options.stages) as (ledger, engine):
-        pids = {
-            "engine": engine.pid,
-            "postgres": ledger.servers.postgres.pid,
-            "valkey": ledger.servers.valkey.pid,
-        }
-        before = {name: cpu_seconds(pid) for name, pid in pids.items()}
+        cpu = CpuTimes(ledger, engine)
         sent, faults = ledger.send(transfers)
-        cpu = {name: cpu_seconds(pid) - before[name] for name, pid in pids.items()}
-        cpu["producer"] = sent.cpu_seconds
+        costs = cpu.per_transfer(options.transfers)
+        costs["producer_cpu_us"] = round(sent.cpu_seconds / options.transfers * 1e6, 2)
         engine.end()
         faults += ledger.audit()
-        flushes = make_flushes(accounts, transfers.rows, options.workers)
-        bare = asyncio.run(copy_bare(ledger.dsn, flushes))
+        bare = None
+        if measured().is_this:
+            flushes = make_flushes(accounts, transfers.rows, options.workers)
+            bare = asyncio.run(copy_bare(ledger.dsn, flushes))
     row = {
         "transfers": options.transfers,
         "workers": options.workers,
         "seconds": round(sent.seconds, 3),
         "transfers_per_second": round(options.transfers / sent.seconds),
-        "bare_copy_transfers_per_second": round(options.transfers / bare),
-        "ratio": round(bare / sent.seconds, 3),
-        **{f"{name}_cpu_us": round(cpu[name] / options.transfers * 1e6, 2) for name in cpu},
+        "bare_copy_transfers_per_second": round(options.transfers / bare) if bare else None,
+        "ratio": round(bare / sent.seconds, 3) if bare else None,
+        **costs,
     }
     return row, faults, stages.table(engine.stages, options.transfers)
 
@@ -67,12 +66,13 @@ def measure(options: argparse.Namespace) -> Result:
     details = {}
     for turn in range(options.rounds):
         row, found, costs = run_once(options)
-        note(f"round {turn + 1}: {row['transfers_per_second']:,}/s, {row['ratio']} of bare COPY")
+        beside = f", {row['ratio']} of bare COPY" if row["ratio"] else ""
+        note(f"round {turn + 1}: {row['transfers_per_second']:,}/s{beside}")
         rows.append(row)
         faults += found
         details = {"Microseconds a transfer in the engine's process": costs} if costs else {}
     names = ("transfers_per_second", "bare_copy_transfers_per_second", "ratio")
-    summary = {name: statistics.median(row[name] for row in rows) for name in names}
+    summary = {name: statistics.median(row[name] for row in rows) for name in names if row[name]}
     return Result(rows, faults, summary, details)
 
 
@@ -81,7 +81,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    run(__doc__, measure, SIZES, add_options, arguments)
+    run(__doc__, measure, SIZES, add_options, arguments, compare)
 
 
 if __name__ == "__main__":

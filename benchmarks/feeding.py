@@ -22,7 +22,7 @@ from benchmarks.workload import BATCH, Accounts, Transfers
 from engine.ledger.nouns import stream_name
 from engine.wire.layout import Rows
 
-BLOCK_MS = 60_000
+BLOCK_MS = 180_000
 """For so long a producer waits for an answer; then it gives up."""
 
 

@@ -33,12 +33,16 @@ class Result(NamedTuple):
     """More tables, by title."""
 
 
+Measure = Callable[[argparse.Namespace], Result]
+
+
 def run(
     document: str,
-    measure: Callable[[argparse.Namespace], Result],
+    measure: Measure,
     sizes: Mapping[str, Size],
     more: Callable[[argparse.ArgumentParser], None] = lambda _: None,
     arguments: list[str] | None = None,
+    compare: Callable[[Measure, argparse.Namespace], Result] | None = None,
 ) -> None:
     """Parse the options, measure, print; exit 1 when the result does not add up.
 
@@ -48,6 +52,7 @@ def run(
         sizes: By option, how much it is by default and with --quick.
         more: Adds options of its own.
         arguments: Those of the command line unless given.
+        compare: Measures beside another commit, where the benchmark can.
     """
     title = document.split("\n", maxsplit=1)[0]
     parser = argparse.ArgumentParser(
@@ -58,12 +63,18 @@ def run(
         parser.add_argument(f"--{name}", type=int, help=text)
     parser.add_argument("--quick", action="store_true", help="less of everything")
     parser.add_argument("--json", action="store_true", help="end in one line of JSON")
+    if compare is not None:
+        parser.add_argument("--against", metavar="COMMIT", help="beside it, in alternation")
+        parser.add_argument("--turns", type=int, default=3, help="how often each then (3)")
     more(parser)
     options = parser.parse_args(arguments)
     for name, size in sizes.items():
         if getattr(options, name) is None:
             setattr(options, name, size.quick if options.quick else size.default)
-    result = measure(options)
+    if compare is not None and options.against is not None:
+        result = compare(measure, options)
+    else:
+        result = measure(options)
     console = Console(stderr=options.json, highlight=False, width=None if _on_terminal() else 160)
     for name, rows in {title: result.rows, **result.details}.items():
         if rows:

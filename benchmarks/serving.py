@@ -5,16 +5,16 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from benchmarks.auditing import audit
 from benchmarks.feeding import Sent, faults_of, send
+from benchmarks.program import measured
 from benchmarks.stages import BEGIN_SIGNAL
 from benchmarks.workload import SHARDS, Accounts, Transfers, create_accounts, fund
 from engine.servers import Servers
@@ -65,6 +65,8 @@ class Engine:
         self._process = process
         self._with_clocks = with_clocks
         self.pid = process.pid
+        self.metrics: str | None = None
+        """Where it serves metrics, if it does."""
         self.stages: dict[str, Any] = {}
         """What the stages cost, once it has ended."""
 
@@ -72,6 +74,11 @@ class Engine:
         """Count the cost of the stages, where it is measured, from now on."""
         if self._with_clocks:
             self._process.send_signal(BEGIN_SIGNAL)
+
+    def kill(self) -> None:
+        """SIGKILL: nobody is told."""
+        self._process.kill()
+        self._process.wait()
 
     def end(self) -> None:
         """Stop it, and take what it measured. Does nothing when it has ended."""
@@ -94,34 +101,53 @@ def new_ledger(
         tempfile.TemporaryDirectory(prefix="bench-") as directory,
         Servers(Path(directory), postgres_settings=postgres_settings) as servers,
     ):
-        asyncio.run(migrate(servers.postgres.dsn, SHARDS))
+        if measured().is_this:
+            asyncio.run(migrate(servers.postgres.dsn, SHARDS))
+        else:
+            environment = {"ENGINE_POSTGRES_DSN": servers.postgres.dsn}
+            measured().run(["init", "--shards", str(SHARDS)], environment)
         asyncio.run(create_accounts(servers.postgres.dsn, accounts))
         yield Ledger(servers, accounts, [])
 
 
 @contextmanager
-def running_engine(ledger: Ledger, workers: int, *, stages: bool = False) -> Iterator[Engine]:
+def running_engine(
+    ledger: Ledger,
+    workers: int,
+    *,
+    stages: bool = False,
+    redis_url: str | None = None,
+    log: IO[str] | None = None,
+    words: Sequence[str] = ("--log-level", "warning"),
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Engine]:
     """The engine over a ledger, ready, until the block ends.
 
     Args:
         ledger: The servers.
         workers: In its one process.
         stages: Measure what each stage costs.
+        redis_url: How it reaches Redis, where not as the ledger says.
+        log: Gets what it logs, where not standard error.
+        words: More options of `engine worker`.
+        environment: Of it.
     """
+    url = redis_url or ledger.url
     module = "benchmarks.stages" if stages else "engine.commands.main"
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, "worker", "--json",
-         "--workers", str(workers), "--log-level", "warning"],
-        env={**os.environ, "ENGINE_POSTGRES_DSN": ledger.dsn, "ENGINE_REDIS_URL": ledger.url},
-        stdout=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
+    servers = {"ENGINE_POSTGRES_DSN": ledger.dsn, "ENGINE_REDIS_URL": url}
+    process = measured().start(
+        ["worker", "--json", "--workers", str(workers), *words],
+        {**servers, **environment},
+        module,
+        log,
+    )
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
         if "ready" not in line:
             raise SystemExit(f"the engine did not start: {line!r}")
         engine = Engine(process, with_clocks=stages)
+        engine.metrics = json.loads(line)["metrics"]
         yield engine
         engine.end()
     finally:
@@ -143,6 +169,33 @@ def funded(
             raise SystemExit(f"the accounts were not funded: {faults}")
         engine.begin()
         yield ledger, engine
+
+
+class CpuTimes:
+    """What the processes have used since it was made, in microseconds a transfer.
+
+    Args:
+        ledger: The servers.
+        engine: The engine over them.
+    """
+
+    def __init__(self, ledger: Ledger, engine: Engine) -> None:
+        self._pids = {
+            "engine": engine.pid,
+            "postgres": ledger.servers.postgres.pid,
+            "valkey": ledger.servers.valkey.pid,
+        }
+        self._before = self._seconds()
+
+    def _seconds(self) -> dict[str, float]:
+        return {name: cpu_seconds(pid) for name, pid in self._pids.items()}
+
+    def per_transfer(self, transfers: int) -> dict[str, float]:
+        """By process, as columns of a row."""
+        return {
+            f"{name}_cpu_us": round((seconds - self._before[name]) / transfers * 1e6, 2)
+            for name, seconds in self._seconds().items()
+        }
 
 
 def resident_mb(pid: int) -> dict[str, int]:

@@ -29,7 +29,9 @@ STAGES = {
         "engine.deciding.decider:Decider.advance",
         "engine.deciding.decider:Decider.supply",
         "engine.deciding.decider:Decider.finish_batch",
+        "engine.deciding.few:decide_few",
     ],
+    "book": ["engine.book.book:Book.note_decision"],
     "look up": [
         "engine.store.worker_store:WorkerStore.load_accounts",
         "engine.store.worker_store:WorkerStore.load_records",
@@ -41,7 +43,13 @@ STAGES = {
         "engine.store.flush_copies:copies_of",
         "engine.store.small_flush:small_arguments",
     ],
+    "digest": [
+        "engine.book.content:content_of",
+        "engine.book.content:digest_of",
+        "engine.book.content:first_used",
+    ],
     "flush": ["engine.store.worker_store:WorkerStore.flush"],
+    "report": ["engine.worker.pipeline:Pipeline._finish_flush"],
     "answer": [
         "engine.wire.answers:encode_answer",
         "engine.streams.streams:Streams.answer",

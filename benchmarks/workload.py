@@ -163,6 +163,14 @@ def holds(accounts: Accounts, count: int, seed: int = 6, lag_max: int = 20_000) 
     return made._replace(moved=np.where(moves, rows["amount_low"].astype(np.int64), 0))
 
 
+def random_ids(accounts: Accounts, count: int, seed: int = 9) -> Transfers:
+    """The plain ones with ids of chance alone, as uuid4 has them."""
+    made = uniform(accounts, count, seed)
+    raw = np.random.default_rng(seed).integers(0, 256, (count, 16), dtype=np.uint8)
+    made.rows["id"] = raw.view("V16").ravel()
+    return made
+
+
 def declined(accounts: Accounts, count: int, seed: int = 8) -> Transfers:
     """1% ask for more than there is, anywhere among the others."""
     made = uniform(accounts, count, seed)

@@ -10,6 +10,7 @@ Each on fresh servers, by bin batches in a closed loop, after the accounts got t
   debits or credits it.
 - holds: 30% hold an amount, 30% post or void such a hold up to 20,000 transfers later.
 - declined: 1% ask for more than the account has.
+- random ids: uuid4 instead of uuid7.
 
 Example: python -m benchmarks.workloads --workers 1
 """
@@ -19,8 +20,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks import workload
+from benchmarks.against import compare
 from benchmarks.report import Result, Size, note, run
-from benchmarks.serving import WORKERS_BEST, funded
+from benchmarks.serving import WORKERS_BEST, CpuTimes, funded
 from benchmarks.workload import Draw, make_accounts
 
 SIZES = {
@@ -37,6 +39,7 @@ WORKLOADS: Mapping[str, tuple[int, Draw]] = {
     "hot, both ways": (1, workload.hot_both),
     "holds": (1, workload.holds),
     "declined": (1, workload.declined),
+    "random ids": (1, workload.random_ids),
     "plain again": (1, workload.uniform),
 }
 
@@ -50,8 +53,10 @@ def measure(options: argparse.Namespace) -> Result:
             continue
         accounts = make_accounts(options.accounts * times)
         transfers = draw(accounts, options.transfers)
-        with funded(accounts, options.workers) as (ledger, _):
+        with funded(accounts, options.workers) as (ledger, engine):
+            cpu = CpuTimes(ledger, engine)
             sent, found = ledger.send(transfers)
+            costs = cpu.per_transfer(options.transfers)
             faults += [f"{name}: {fault}" for fault in found + ledger.audit()]
         rows.append(
             {
@@ -60,6 +65,7 @@ def measure(options: argparse.Namespace) -> Result:
                 "workers": options.workers,
                 "transfers": options.transfers,
                 "transfers_per_second": round(options.transfers / sent.seconds),
+                **costs,
             }
         )
         note(f"{name}: {rows[-1]['transfers_per_second']:,}/s")
@@ -75,7 +81,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    run(__doc__, measure, SIZES, add_options, arguments)
+    run(__doc__, measure, SIZES, add_options, arguments, compare)
 
 
 if __name__ == "__main__":

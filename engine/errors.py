@@ -5,8 +5,10 @@
       ConfigurationError          fix the configuration
         ServerError
       TryAgainError               try again; by itself, a worker does
+        OutcomeUnknownError       what was sent may take effect: ask again with the same ids
+          WaitsForThawError
+          CommitInDoubtError
         BackpressureError
-        CommitInDoubtError
         ClockError
         FirstCameAnotherError     decide again, from the entries
           ChainMovedError
@@ -55,12 +57,16 @@ class OutcomeUnknownError(TryAgainError):
     """It was sent, and what became of it is not known: ask again with the same ids."""
 
 
+class WaitsForThawError(OutcomeUnknownError):
+    """Something is frozen that it needs, which the message says: it is decided after the thaw."""
+
+
+class CommitInDoubtError(OutcomeUnknownError):
+    """The connection was lost during COMMIT, or it was not answered in time: done, or not."""
+
+
 class BackpressureError(TryAgainError):
     """The backlog is over its configured size; nothing was sent."""
-
-
-class CommitInDoubtError(TryAgainError):
-    """The connection was lost during COMMIT: done or not, nobody knows."""
 
 
 class ClockError(TryAgainError):

@@ -18,7 +18,10 @@ OWNER_VARIABLE: Final = "ENGINE_OWNER_DSN"
 REDIS_VARIABLE: Final = "ENGINE_REDIS_URL"
 DATA_VARIABLE: Final = "ENGINE_DATA"
 PREFIX_VARIABLE: Final = "ENGINE_PREFIX"
+HEADS_VARIABLE: Final = "ENGINE_LOG_HEADS"
+"""Whether workers log the ends of their chains each minute: 1 for yes."""
 LOG_LEVEL_VARIABLE: Final = "ENGINE_LOG_LEVEL"
+TRACES_VARIABLE: Final = "ENGINE_TRACES"
 
 DATA_DIRECTORY: Final = Path(".engine")
 """Where `engine up` keeps its data."""
@@ -72,6 +75,24 @@ class ClientSettings(msgspec.Struct, frozen=True):
 def read_variable(name: str) -> str | None:
     """What a variable of the environment says; None where it is not set, or empty."""
     return os.environ.get(name) or None
+
+
+def traced_share() -> float:
+    """Which share of all flushes is traced, as the environment says; 0 where it says nothing.
+
+    Raises:
+        ConfigurationError: It is no number from 0 to 1.
+    """
+    given = read_variable(TRACES_VARIABLE)
+    try:
+        share = float(given or 0)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ConfigurationError(
+            f"{TRACES_VARIABLE} is {given!r}: give the share of flushes to trace, as 0.01"
+        )
+    return share
 
 
 def stream_prefix(given: str | None = None) -> str:

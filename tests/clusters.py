@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ NODE_TIMEOUT_MS = 60_000
 """Failing over is the tests' to do, not that of a busy machine."""
 
 
+MIGRATE_MS_MAX = 5000
+
 PASSWORD = "of-all-nodes"
 
 
@@ -30,10 +33,11 @@ class Cluster:
 
     def __init__(self, directory: Path) -> None:
         self.nodes = [self._node(directory / str(at)) for at in range(4)]
+        self._moved: dict[int, ValkeyServer] = {}
 
     @staticmethod
     def _node(directory: Path) -> ValkeyServer:
-        directory.mkdir()
+        directory.mkdir(parents=True)
         settings = {
             "cluster-enabled": "yes",
             "cluster-port": str(choose_port(directory / "bus", None)),
@@ -48,8 +52,44 @@ class Cluster:
         return f"redis+cluster://:{PASSWORD}@{','.join(hosts)}"
 
     def primary_of(self, key: str) -> ValkeyServer:
-        """The node that holds a key at first."""
-        return self.nodes[slot_of(key.encode()) * 3 // SLOT_COUNT]
+        """The node that holds a key, as long as none fails over."""
+        slot = slot_of(key.encode())
+        return self._moved.get(slot, self.nodes[slot * 3 // SLOT_COUNT])
+
+    async def move(self, key: str, target: ValkeyServer, seconds: float = 0.0) -> None:
+        """Move the slot of a key to another node, as an operator does.
+
+        Args:
+            key: Whatever else is in its slot moves too.
+            target: Where to.
+            seconds: For so long it is on its way: who asks for what is not there is told to ASK.
+        """
+        slot, source = slot_of(key.encode()), self.primary_of(key)
+        from_id = (await ask(source, "CLUSTER", "MYID")).decode()
+        to_id = (await ask(target, "CLUSTER", "MYID")).decode()
+        await ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", from_id)
+        await ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", to_id)
+        await asyncio.sleep(seconds / 2)
+        to = "127.0.0.1", _port(target), "", 0, MIGRATE_MS_MAX, "AUTH", PASSWORD, "KEYS"
+        while keys := await ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 100):
+            await ask(source, "MIGRATE", *to, *keys)
+        await asyncio.sleep(seconds / 2)
+        # What was made there meanwhile goes too; after that whoever makes any is told to ASK.
+        while keys := await ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 100):
+            await ask(source, "MIGRATE", *to, *keys)
+        await ask(target, "CLUSTER", "SETSLOT", slot, "NODE", to_id)
+        await ask(source, "CLUSTER", "SETSLOT", slot, "NODE", to_id)
+        self._moved[slot] = target
+
+    async def redirections(self) -> Counter[str]:
+        """How often all nodes together said ASK and MOVED."""
+        said: Counter[str] = Counter()
+        for node in self.nodes[:3]:
+            for line in (await ask(node, "INFO", "errorstats")).decode().splitlines():
+                name, _, count = line.removeprefix("errorstat_").partition(":count=")
+                if name in {"ASK", "MOVED"}:
+                    said[name] += int(count)
+        return said
 
     async def start(self) -> None:
         for node in self.nodes:

@@ -66,6 +66,12 @@ class Desk:
         await until(enough, f"{count} answers", seconds_max)
         return await self.answered()
 
+    async def ask(self, **more: Any) -> None:
+        """Send a transfer from A to B, and have it answered."""
+        before = len(await self.answered())
+        await self.send([transfer(**more)])
+        await self.answers(before + 1)
+
     async def answered(self) -> list[list[str]]:
         """All answers so far."""
         found: list[Any] = await self.redis.xrange(self.reply)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import redis.asyncio
+from redis.asyncio.cluster import ClusterNode
 
 from engine.settings import WorkerSettings
 from engine.store.migrate import migrate
@@ -19,6 +20,8 @@ from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
 from engine.worker.worker import Worker
 from tests.bounds import CONDITION_SECONDS_MAX
+
+OF_CLUSTERS = "redis+cluster://"
 
 
 def clock() -> int:
@@ -84,10 +87,9 @@ class Ledger:
             for task in done:
                 await task
 
-    def redis(self) -> redis.asyncio.Redis:
-        """A plain client of the streams' server."""
-        # How long a test waits it says itself.
-        return redis.asyncio.Redis.from_url(self.redis_url, socket_timeout=None)
+    def redis(self) -> Any:
+        """A plain client of the streams' server, or of their cluster."""
+        return redis_at(self.redis_url)
 
     async def sql(self, query: str, *args: Any) -> list[asyncpg.Record]:
         """Rows of one query, on a connection of its own."""
@@ -97,6 +99,19 @@ class Ledger:
         finally:
             await connection.close()
         return rows
+
+
+def redis_at(url: str) -> Any:
+    """A plain client of a Redis, or of a cluster. How long a test waits it says itself."""
+    if not url.startswith(OF_CLUSTERS):
+        return redis.asyncio.Redis.from_url(url, socket_timeout=None)
+    userinfo, _, nodes = url.removeprefix(OF_CLUSTERS).rpartition("@")
+    places = [node.rpartition(":") for node in nodes.split(",")]
+    return redis.asyncio.RedisCluster(
+        startup_nodes=[ClusterNode(host, int(port)) for host, _, port in places],
+        password=userinfo.rpartition(":")[2] or None,
+        socket_timeout=None,
+    )
 
 
 async def ready(

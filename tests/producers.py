@@ -10,14 +10,18 @@ import random
 import uuid
 from typing import Any
 
-import redis.asyncio
 import redis.exceptions
 
 from tests.ledgers import Ledger
 
 ACCOUNTS = 40
 RESEND_SECONDS = 2.0
-AWAY = (redis.exceptions.RedisError, OSError, TimeoutError)
+AWAY = (
+    redis.exceptions.RedisError,
+    redis.exceptions.RedisClusterException,
+    OSError,
+    TimeoutError,
+)
 
 
 class Producers:

@@ -9,7 +9,7 @@ DOWNLOAD_SECONDS_MAX: Final = 300.0
 """Guards against hanging."""
 
 
-class NoPromtoolError(Exception):
+class NoPackageError(Exception):
     """There is none, and none can be had here; says why."""
 
 
@@ -17,22 +17,27 @@ def find_promtool(directory: Path) -> str:
     """The program; taken out of the package into a directory where none is installed.
 
     Raises:
-        NoPromtoolError: This is no Debian, or its packages are out of reach.
+        NoPackageError: This is no Debian, or its packages are out of reach.
     """
     found = shutil.which("promtool")
     if found is not None:
         return found
     try:
-        _run(["apt-get", "download", "prometheus"], directory)
-    except NoPromtoolError:
-        _run(["apt-get", "update"], directory)
-        _run(["apt-get", "download", "prometheus"], directory)
+        run(["apt-get", "download", "prometheus"], directory)
+    except NoPackageError:
+        run(["apt-get", "update"], directory)
+        run(["apt-get", "download", "prometheus"], directory)
     [package] = directory.glob("prometheus_*.deb")
-    _run(["dpkg-deb", "-x", str(package), "."], directory)
+    run(["dpkg-deb", "-x", str(package), "."], directory)
     return str(directory / "usr" / "bin" / "promtool")
 
 
-def _run(command: list[str], directory: Path) -> None:
+def run(command: list[str], directory: Path) -> str:
+    """What a command of Debian's says.
+
+    Raises:
+        NoPackageError: It is not there, or ends otherwise than well.
+    """
     try:
         ended = subprocess.run(
             command,
@@ -43,6 +48,7 @@ def _run(command: list[str], directory: Path) -> None:
             timeout=DOWNLOAD_SECONDS_MAX,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise NoPromtoolError(str(error)) from error
+        raise NoPackageError(str(error)) from error
     if ended.returncode != 0:
-        raise NoPromtoolError(f"{' '.join(command)}: {ended.stderr.strip()}")
+        raise NoPackageError(f"{' '.join(command)}: {ended.stderr.strip()}")
+    return ended.stdout

@@ -97,6 +97,11 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
 
+    async def point_at(self, url: str) -> None:
+        """Lead to the server of another DSN or address from now on; whoever is connected is cut."""
+        self._host, self._port = _place_of(url)
+        await self.end()
+
     @staticmethod
     def _refuse(data: bytes, refusal: str) -> bytes:
         commands = hiredis.Reader()
@@ -204,9 +209,7 @@ class Proxy:
 async def proxied(url: str) -> AsyncIterator[tuple[Proxy, str]]:
     """A proxy before the server of a DSN or an address, and the same through it."""
     parts = urlsplit(url)
-    assert parts.hostname is not None
-    assert parts.port is not None
-    proxy = Proxy(parts.hostname, parts.port)
+    proxy = Proxy(*_place_of(url))
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     userinfo, at, _ = parts.netloc.rpartition("@")
@@ -216,3 +219,10 @@ async def proxied(url: str) -> AsyncIterator[tuple[Proxy, str]]:
     finally:
         server.close()
         await proxy.end()
+
+
+def _place_of(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    return parts.hostname, parts.port

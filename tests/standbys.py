@@ -13,6 +13,7 @@ from engine.servers import PostgresServer, Servers
 from engine.servers.binaries import find_postgres
 from engine.servers.identity import choose_identity
 from engine.servers.process import run_program
+from tests.bounds import CONDITION_SECONDS_MAX
 from tests.ledgers import until
 
 NAME = "standby"
@@ -49,34 +50,49 @@ def paired(directory: Path) -> Iterator[Pair]:
     """A primary and its standby, both running."""
     with Servers(directory / "primary", postgres_settings=SETTINGS) as servers:
         primary = servers.postgres
-        standby = PostgresServer(
-            directory / "standby", settings={**SETTINGS, "wal_retrieve_retry_interval": "50ms"}
-        )
-        standby.directory.mkdir(mode=0o700)
-        shutil.copy(primary.directory / "password", standby.directory / "password")
-        _copy(primary, standby.directory / "data")
-        asyncio.run(_ask(primary, NAME))
+        standby = copy_of(primary, directory / "standby")
+        asyncio.run(set_confirming(primary, standby))
         try:
             standby.start()
             yield Pair(servers, standby)
         finally:
-            asyncio.run(_ask(primary, ""))
+            asyncio.run(set_confirming(primary, None))
             standby.stop("immediate")
 
 
-def _copy(primary: PostgresServer, data: Path) -> None:
+def copy_of(primary: PostgresServer, directory: Path) -> PostgresServer:
+    """A standby of a running primary, not yet started."""
+    standby = PostgresServer(
+        directory, settings={**SETTINGS, "wal_retrieve_retry_interval": "50ms"}
+    )
+    directory.mkdir(mode=0o700)
+    shutil.copy(primary.directory / "password", directory / "password")
     binaries = find_postgres()
     run_as, _ = choose_identity(binaries / "postgres", primary.directory / "data")
     source = ["-d", f"{primary.dsn}?application_name={NAME}"]
-    backup = [str(binaries / "pg_basebackup"), *source, "-D", str(data), "-R", "-c", "fast"]
-    run_program(backup, run_as=run_as)
+    to = ["-D", str(directory / "data"), "-R", "-c", "fast"]
+    run_program([str(binaries / "pg_basebackup"), *source, *to], run_as=run_as)
+    return standby
 
 
-async def _ask(primary: PostgresServer, names: str) -> None:
-    """Whom the primary asks for confirmation from now on."""
+async def set_confirming(primary: PostgresServer, standby: PostgresServer | None) -> None:
+    """Whether the primary asks its standby to confirm each commit from now on."""
+    name = NAME if standby is not None else ""
     connection = await asyncpg.connect(primary.dsn)
     try:
-        await connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
+        await connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")
         await connection.execute("SELECT pg_reload_conf()")
     finally:
         connection.terminate()
+
+
+async def promote(standby: PostgresServer) -> None:
+    """Let a standby take writes, and wait until it does."""
+    connection = await asyncpg.connect(standby.dsn)
+    try:
+        promoted = await connection.fetchval(
+            "SELECT pg_promote(true, $1)", round(CONDITION_SECONDS_MAX)
+        )
+    finally:
+        connection.terminate()
+    assert promoted, "the standby was not promoted"

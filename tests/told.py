@@ -7,7 +7,7 @@ import shlex
 import subprocess
 from collections.abc import AsyncIterator
 
-from engine.commands.health import Status
+from engine.operating.health import Status
 from engine.settings import WorkerSettings
 from engine.worker.worker import Worker
 from tests.bounds import PROCESS_SECONDS_MAX
@@ -36,7 +36,23 @@ async def run(
     command = [*program, *words[1:]] if words[0] == "shards" else [*program, *words]
     if shell is not None:
         command = ["bash", "-c", f"{shlex.join(command)} {shell}"]
-    process = await asyncio.create_subprocess_exec(
+    process = await _start(ledger, command, environment)
+    out, err = await asyncio.wait_for(process.communicate(given.encode()), PROCESS_SECONDS_MAX)
+    assert process.returncode is not None
+    ended = Ended(process.returncode, out, err)
+    assert "Traceback" not in ended.err, ended.err
+    return ended
+
+
+async def start(ledger: Ledger, *words: str, **environment: str) -> asyncio.subprocess.Process:
+    """The program `engine` over a ledger, under way."""
+    return await _start(ledger, [*ENGINE, *words], environment)
+
+
+async def _start(
+    ledger: Ledger, command: list[str], environment: dict[str, str]
+) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
         *command,
         env={
             **ENVIRONMENT,
@@ -49,11 +65,6 @@ async def run(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(given.encode()), PROCESS_SECONDS_MAX)
-    assert process.returncode is not None
-    ended = Ended(process.returncode, out, err)
-    assert "Traceback" not in ended.err, ended.err
-    return ended
 
 
 async def people(ledger: Ledger) -> Ledger:

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from engine.book.book import Book
-from engine.book.columns import AccountRow, Decision, Postings
+from engine.book.columns import NO_ACCOUNTS, AccountColumns, Decision, Postings
 from engine.book.counter_bounds import LARGE, NEAR_OVERFLOW
 from engine.book.postings import RUN_POSTINGS_MAX, post_decisions
 from engine.deciding.batch import Batch
@@ -227,17 +227,30 @@ class ByRules:
         }
 
 
+def new_accounts(rows: Sequence[tuple[bytes, int, int, int, int, int]]) -> AccountColumns:
+    """Accounts to which nothing was posted: id, number, shard, ledger, code and flags of each."""
+    if not rows:
+        return NO_ACCOUNTS
+    ids, *columns = zip(*rows, strict=True)
+    number, shard, ledger, code, flags = (np.array(column, np.int64) for column in columns)
+    none, counters = np.zeros(len(rows), np.int64), np.zeros((4, len(rows)), np.int64)
+    return AccountColumns(
+        np.frombuffer(b"".join(ids), "V16"),
+        *(number, shard, ledger, code, flags),
+        none.astype(bool),
+        none,
+        counters,
+        counters,
+    )
+
+
 class ByColumns:
     """A book over a ledger in memory that commits each flush when the next one is sent."""
 
     def __init__(self, accounts: Sequence[Account], book: Book | None = None) -> None:
         self.rows = {
-            a.id: AccountRow(
-                a.id, a.number, a.number % SHARDS, a.ledger, a.code, a.flags,
-                closed=False, version=0, own=(0, 0, 0, 0), others=(0, 0, 0, 0),
-            )
-            for a in accounts
-        }  # fmt: skip
+            a.id: (a.id, a.number, a.number % SHARDS, a.ledger, a.code, a.flags) for a in accounts
+        }
         self.frozen: set[int] = set()
         self.book = book or Book(range(SHARDS), 0, SHARDS, capacity=8)
         self.time = START
@@ -353,7 +366,7 @@ class ByColumns:
 
     def _look_up(self, deciding: Decider) -> Decider:
         while (needs := deciding.advance()) is not None:
-            accounts = [self.rows[a] for a in needs.accounts if a in self.rows]
+            accounts = new_accounts([self.rows[a] for a in needs.accounts if a in self.rows])
             found = [self.committed[one] for one in needs.ids if one in self.committed]
             deciding.supply(Found(accounts=accounts, ids=needs.ids, records=found))
         assert not deciding.locks

@@ -3,7 +3,8 @@
 Accounts have slots; a column is an array over slots. Each account is written through one
 stripe: that of its home where the worker owns it, else that of the worker's writing shard.
 `own` are the counters of that stripe, `others` the sums over all other stripes as they were
-last read, which can only under-estimate what there is to spend.
+last read, which can only under-estimate what there is to spend. Of an account that is at home
+elsewhere `others` is what its home stripe said: it shows whether a counter is near its end.
 
 Everything here rests on the worker's unbroken chain of flushes: after a flush that failed
 the whole book is thrown away.
@@ -15,7 +16,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from engine.book.columns import AccountRow, Decision
+from engine.book.columns import AccountColumns, Decision
 from engine.book.counter_bounds import LARGE, NEAR_OVERFLOW
 from engine.book.id_table import IdTable, Slots, Words, words_of
 from engine.book.open_holds import OpenHolds
@@ -84,30 +85,28 @@ class Book:
         """The slots of accounts; -1 for those that are not in the book."""
         return self._table.find(words)
 
-    def add_accounts(self, rows: Iterable[AccountRow]) -> None:
+    def add_accounts(self, accounts: AccountColumns) -> None:
         """Bring in accounts as Postgres has them, except those that are here already."""
-        new = list(rows)
-        if not new:
-            return
-        words = words_of(np.frombuffer(b"".join(row.id for row in new), "V16"))
+        words = words_of(accounts.ids)
         absent = self._table.find(words) < 0
-        new = [row for row, wanted in zip(new, absent, strict=True) if wanted]
-        if not new:
+        if not absent.all():
+            accounts, words = accounts.part(absent), words[absent]
+        if not len(words):
             return
-        slots = self._table.add(words[absent])
+        slots = self._table.add(words)
         self._grow(self._table.count)
-        self.number[slots] = [row.number for row in new]
-        self.home[slots] = [row.shard for row in new]
-        self.ledger[slots] = [row.ledger for row in new]
-        self.code[slots] = [row.code for row in new]
-        self.flags[slots] = [row.flags for row in new]
-        self.closed[slots] = [row.closed for row in new]
-        self.mine[slots] = self.owned[self.home[slots]]
-        shard = np.where(self.mine[slots], self.home[slots], self.writing_shard)
-        self.stripe[slots] = self.number[slots] * STRIPES_PER_ACCOUNT + shard
-        self.version[slots] = [row.version for row in new]
-        self.own[:, slots] = np.array([row.own for row in new], np.int64).T
-        self.others[:, slots] = np.array([row.others for row in new], np.int64).T
+        self.number[slots] = accounts.number
+        self.home[slots] = accounts.shard
+        self.ledger[slots] = accounts.ledger
+        self.code[slots] = accounts.code
+        self.flags[slots] = accounts.flags
+        self.closed[slots] = accounts.closed
+        self.mine[slots] = self.owned[accounts.shard]
+        shard = np.where(self.mine[slots], accounts.shard, self.writing_shard)
+        self.stripe[slots] = accounts.number * STRIPES_PER_ACCOUNT + shard
+        self.version[slots] = accounts.version
+        self.own[:, slots] = accounts.own
+        self.others[:, slots] = accounts.others
         self.mark_near_overflow(slots)
 
     def _grow(self, count: int) -> None:

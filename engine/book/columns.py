@@ -1,7 +1,7 @@
 """What is decided and written, in columns: spent ids, legs, postings."""
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -82,24 +82,39 @@ NO_POSTINGS: Final = Postings(
 )
 
 
-class AccountRow(msgspec.Struct, frozen=True, gc=False):
-    """An account as Postgres has it."""
+class AccountColumns(NamedTuple):
+    """Accounts as Postgres has them, a column each."""
 
-    id: bytes
-    number: int
-    shard: int
-    ledger: int
-    code: int
-    flags: int
-    closed: bool
-    version: int
-    """Of the stripe that it is written through here."""
-    own: Sequence[int]
-    """The four counters of that stripe."""
-    others: Sequence[int]
-    """The sums over its other stripes."""
+    ids: npt.NDArray[np.void]
+    number: npt.NDArray[np.int64]
+    shard: npt.NDArray[np.int64]
+    ledger: npt.NDArray[np.int64]
+    code: npt.NDArray[np.int64]
+    flags: npt.NDArray[np.int64]
+    closed: npt.NDArray[np.bool_]
+    version: npt.NDArray[np.int64]
+    """Of the stripe that each is written through here."""
+    own: npt.NDArray[np.int64]
+    """The four counters of that stripe, shape (4, n)."""
+    others: npt.NDArray[np.int64]
+    """The sums over other stripes: over all of them where it is written at home here, else what
+    its home says alone."""
     others_time: int = 0
-    """When the newest of those was written; what is decided on them is later."""
+    """When the newest of those at home was written; what is decided on them is later."""
+
+    def part(self, places: npt.NDArray[Any]) -> "AccountColumns":
+        """Some of them."""
+        columns = {name: getattr(self, name)[..., places] for name in self._fields[:-1]}
+        return self._replace(**columns)
+
+
+NO_ACCOUNTS: Final = AccountColumns(
+    np.empty(0, "V16"),
+    *(_NO_NUMBERS,) * 5,
+    np.empty(0, bool),
+    _NO_NUMBERS,
+    *(np.empty((4, 0), np.int64),) * 2,
+)
 
 
 class Refusals(msgspec.Struct, frozen=True, gc=False):

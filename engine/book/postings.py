@@ -50,6 +50,8 @@ def post_decisions(book: Book, decisions: Sequence[Decision]) -> Postings:
     for kind in range(4):
         if deltas[kind].any():
             changes[kind] = deltas[kind, order]
+            if len(ends) == count:
+                continue  # Each is a run by itself: the book has what is after it.
             sums = np.cumsum(changes[kind])
             counters[kind] -= sums[last] - sums[ends - 1]
     book.mark_near_overflow(slots)

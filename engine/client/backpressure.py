@@ -5,9 +5,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from engine.client.patience import Patience
 from engine.errors import BackpressureError
 from engine.ledger.nouns import stream_name
+from engine.patience import Patience
 from engine.settings import WhenFull
 from engine.streams.connection import pack_command
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from engine.client.backpressure import Backpressure
 from engine.client.delivery import Delivery
 from engine.client.entry import OutgoingEntry
-from engine.client.patience import Patience
 from engine.client.routes import Places, Routes, cut
 from engine.errors import EngineError, OutcomeUnknownError, TryAgainError
+from engine.patience import Patience
 from engine.wire.layout import Rows
 
 PARTS_IN_FLIGHT_MAX: Final = 4

@@ -1,6 +1,5 @@
 """What a producer calls: transfers out, outcomes back, and looking things up."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
@@ -26,13 +25,14 @@ from engine.client.inputs import (
     parse_transfers,
     peek_home,
 )
-from engine.client.patience import Patience
 from engine.client.resends import ids_in_doubt, resend
 from engine.client.routes import Routes
-from engine.errors import InputError, TryAgainError
+from engine.client.unanswered import explain_unanswered
+from engine.errors import InputError, OutcomeUnknownError, TryAgainError
 from engine.ledger.freezes import WaitingForThaw
 from engine.ledger.nouns import TransferFlags
 from engine.ledger.outcomes import AccountOutcome, Outcome
+from engine.patience import Patience, within
 from engine.store.client_store import ClientStore
 from engine.store.lookups import Account, Posting, StoredTransfer
 from engine.wire.layout import Rows, transfers_to_rows
@@ -119,19 +119,24 @@ class Client:
         Raises:
             InputError: It cannot be read; nothing was sent.
             BackpressureError: Too much waits to be decided; nothing was sent.
+            WaitsForThawError: Something is frozen that it needs: it will be decided.
             OutcomeUnknownError: No outcome within the time limit; it may still be created.
                 Sending it again with the same id is safe, and tells.
             TryAgainError: It was not sent.
         """
         deadline = self._patience.time() + self._timeout_seconds
-        if isinstance(transfer, dict) and (home := peek_home(transfer)) is not None:
-            batcher = self._batchers[home & (self._routes.shard_count - 1)]
-            return await batcher.add({**transfer}, deadline)
-        parsed = parse_transfer(transfer)
-        shard = self._routes.shard(parsed.debit_account_id, parsed.pending_id)
-        if parsed.flags & _LINKED:  # In a shared entry it would be linked to a stranger's.
-            return OUTCOMES[(await self._calls.deliver(shard, transfers_to_rows([parsed])))[0]]
-        return await self._batchers[shard].add(parsed, deadline)
+        try:
+            if isinstance(transfer, dict) and (home := peek_home(transfer)) is not None:
+                batcher = self._batchers[home & (self._routes.shard_count - 1)]
+                return await batcher.add({**transfer}, deadline)
+            parsed = parse_transfer(transfer)
+            shard = self._routes.shard(parsed.debit_account_id, parsed.pending_id)
+            if parsed.flags & _LINKED:  # In a shared entry it would be linked to a stranger's.
+                return OUTCOMES[(await self._calls.deliver(shard, transfers_to_rows([parsed])))[0]]
+            return await self._batchers[shard].add(parsed, deadline)
+        except OutcomeUnknownError as error:
+            ids = [parse_transfer(transfer).id]
+            raise await explain_unanswered(self._store, ids, error) from error
 
     @overload
     async def create_transfers(
@@ -168,12 +173,17 @@ class Client:
         Raises:
             InputError: A transfer cannot be read, or a chain is too long; nothing was sent.
             BackpressureError: Too much waits to be decided; nothing was sent.
+            WaitsForThawError: As above, of some of them.
             OutcomeUnknownError: Not all outcomes came within the time limit; what was sent may
                 still be created. Sending all again with the same ids is safe, and tells.
             TryAgainError: Nothing was sent, or the rest was not.
         """
         rows = parse_transfers(transfers)
-        outcomes = await self._calls.send(rows, ordered=ordered, by_shard=by_shard)
+        try:
+            outcomes = await self._calls.send(rows, ordered=ordered, by_shard=by_shard)
+        except OutcomeUnknownError as error:
+            ids = rows["id"].tolist()
+            raise await explain_unanswered(self._store, ids, error) from error
         if isinstance(transfers, np.ndarray):
             return outcomes
         return [OUTCOMES[number] for number in outcomes.tolist()]
@@ -255,7 +265,7 @@ class Client:
             TryAgainError: Redis is out of reach.
         """
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with within(self._timeout_seconds):
                 return await self._backpressure.backlog()
         except TimeoutError as error:
             raise TryAgainError("Redis did not tell the lengths of the streams in time") from error

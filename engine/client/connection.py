@@ -9,9 +9,9 @@ from engine.addresses import find_addresses
 from engine.client.backpressure import Backpressure
 from engine.client.client import Client
 from engine.client.delivery import Delivery
-from engine.client.patience import Patience
 from engine.client.routes import Routes
 from engine.errors import ConfigurationError
+from engine.patience import Patience
 from engine.settings import ClientSettings, WhenFull, stream_prefix
 from engine.store.client_store import ClientStore
 

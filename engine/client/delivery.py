@@ -18,7 +18,6 @@ from engine.client.background import Background
 from engine.client.backpressure import Backpressure
 from engine.client.entry import OutgoingEntry
 from engine.client.listener import Listener
-from engine.client.patience import Patience
 from engine.client.reconnecting import ReconnectingConnection, back_off
 from engine.client.routes import Routes
 from engine.errors import (
@@ -29,6 +28,7 @@ from engine.errors import (
     TryAgainError,
 )
 from engine.ledger.nouns import stream_name
+from engine.patience import Patience
 from engine.streams.connection import pack_command
 from engine.streams.refusals import LostError, NotNowError
 from engine.streams.server_checks import check_streams_belong
@@ -117,6 +117,7 @@ class Delivery:
         except BaseException:
             self._listener.abort()
             raise
+        self._patience.start()
         self._background.start(self._listener.run())
         self._background.start(self._writer.keep())
         self._background.start(self._keep_time_limits())
@@ -125,6 +126,7 @@ class Delivery:
     async def close(self) -> None:
         """Let go of all that is under way; what becomes of it can be looked up."""
         await self._background.stop()
+        self._patience.stop()
         self._end_all("the client was closed before the answer came")
         self._listener.abort()
         self._writer.close(pack_command(b"UNLINK", self._reply))
@@ -258,8 +260,11 @@ class Delivery:
     # Time limits, lost entries, lost connections.
 
     async def _keep_time_limits(self) -> None:
+        ticked = asyncio.Event()
+        self._patience.on_tick = ticked.set
         while True:
-            await self._patience.tick()
+            await ticked.wait()
+            ticked.clear()
             now = self._patience.time()
             oldest: dict[int, OutgoingEntry] = {}
             for outgoing in list(self._under_way.values()):

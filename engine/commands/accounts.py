@@ -9,7 +9,6 @@ import typer
 
 from engine.client import connect
 from engine.client.inputs import parse_accounts
-from engine.commands.account_names import find_accounts
 from engine.commands.addresses import (
     Data,
     PostgresDsn,
@@ -28,9 +27,10 @@ from engine.commands.screen import (
     run_loop,
 )
 from engine.commands.sources import File, Source
-from engine.commands.words import printable
 from engine.errors import InputError
 from engine.ledger.nouns import NewAccount
+from engine.operating.account_names import find_accounts
+from engine.operating.phrases import printable
 from engine.servers import Addresses
 from engine.store.reports import AccountReport, BalanceReport, open_reports
 from engine.wire.csv_rows import read_row

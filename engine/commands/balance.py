@@ -6,10 +6,10 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
-from engine.commands.account_names import find_accounts
 from engine.commands.addresses import Data, PostgresDsn, find_postgres
 from engine.commands.screen import LIMIT_MAX, Json, out, print_json_lines, print_table, run_loop
-from engine.commands.words import printable
+from engine.operating.account_names import find_accounts
+from engine.operating.phrases import printable
 from engine.store.reports import (
     TIME_MAX,
     AccountReport,

@@ -13,11 +13,13 @@ import anyio
 import structlog
 import typer
 
+from engine.commands.program import discard_output
 from engine.flows.worker import FlowWorker
 from engine.ledger.nouns import SHARD_COUNT_MAX
+from engine.operating.head_log import HeadLog
 from engine.operating.outages import OutageRecorder
 from engine.servers import Addresses
-from engine.settings import stream_prefix
+from engine.settings import HEADS_VARIABLE, read_variable, stream_prefix, traced_share
 from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
 from engine.worker.worker import Worker
@@ -41,20 +43,18 @@ MetricsAddress: TypeAlias = Annotated[
 ]
 
 
-def parse_listen(text: str | None) -> tuple[str, int] | None:
+def parse_listen(text: str, option: str) -> tuple[str, int]:
     """Read `HOST:PORT`, or `[::1]:PORT`.
 
     Raises:
         BadParameter: When it is written in another way.
     """
-    if text is None:
-        return None
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not (colon and host and port.isascii() and port.isdecimal() and int(port) < 2**16):
         raise typer.BadParameter(
             f"{text!r}: write where to listen as HOST:PORT, as 127.0.0.1:9464",
-            param_hint="--metrics",
+            param_hint=option,
         )
     return host, int(port)
 
@@ -134,6 +134,11 @@ class Crew:
         self._recorders = [
             OutageRecorder(worker, addresses.postgres_dsn) for worker in self._workers
         ]
+        self._head_logs = [
+            HeadLog(worker, addresses.postgres_dsn)
+            for worker in self._workers
+            if read_variable(HEADS_VARIABLE) == "1"
+        ]
         self._everybody: list[Worker | FlowWorker] = [*self._workers, *others]
 
     def stop(self) -> None:
@@ -155,13 +160,19 @@ class Crew:
         Raises:
             ConfigurationError, InvariantBroken: As `Worker.run`.
         """
-        async with self._serve_metrics(), anyio.create_task_group() as announcing:
+        async with (
+            self._send_traces(),
+            self._serve_metrics(),
+            anyio.create_task_group() as announcing,
+        ):
             announcing.start_soon(self._announce, on_ready)
             async with anyio.create_task_group() as working:
                 for worker in self._everybody:
                     working.start_soon(worker.run)
                 for recorder in self._recorders:
                     announcing.start_soon(recorder.run)
+                for head_log in self._head_logs:
+                    announcing.start_soon(head_log.run)
             announcing.cancel_scope.cancel()
 
     @contextlib.asynccontextmanager
@@ -182,6 +193,21 @@ class Crew:
                 yield
                 measuring.cancel_scope.cancel()
 
+    @contextlib.asynccontextmanager
+    async def _send_traces(self) -> AsyncIterator[None]:
+        share = traced_share()
+        if not share:
+            yield
+            return
+        from engine.operating.traces import open_traces  # noqa: PLC0415 - as above
+
+        # The last spans are sent when it ends, which may take a while.
+        with open_traces(share) as traces:
+            for worker in self._workers:
+                traces.follow(worker)
+            _log.info("flushes_traced", share=share)
+            yield
+
     async def _announce(self, on_ready: Callable[[], None]) -> None:
         try:
             async with asyncio.timeout(2):
@@ -192,7 +218,11 @@ class Crew:
                 reason="another worker has them: until it stops, or its lease ends",
             )
             await self._all_ready()
-        on_ready()
+        try:
+            on_ready()
+        except (OSError, SystemExit) as error:  # the latter where a console finds its pipe broken
+            _log.warning("not_announced", reason=str(error))
+            discard_output()
 
     async def _all_ready(self) -> None:
         for worker in self._everybody:

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from engine.client import Client
-from engine.commands.account_names import new_id
 from engine.commands.demo_load import LEDGER
 from engine.commands.flow_worker import make_worker
 from engine.commands.screen import out, print_table
@@ -15,6 +14,7 @@ from engine.errors import InvariantBroken
 from engine.flows import Account, Amount, Flow, Input
 from engine.flows.calls import Item
 from engine.flows.client import FlowClient, connect_flows
+from engine.operating.account_names import new_id
 from engine.servers import Addresses
 from engine.settings import stream_prefix
 from engine.store.reports import Reports

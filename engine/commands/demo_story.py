@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from engine.client import Client
-from engine.commands.account_names import new_id
 from engine.commands.demo_load import LEDGER
 from engine.commands.screen import out, print_table
 from engine.errors import InvariantBroken
 from engine.ledger.outcomes import Outcome
+from engine.operating.account_names import new_id
 from engine.store.reports import Reports
 from engine.wire.fields import uuid_of, uuid_text
 

@@ -1,19 +1,15 @@
 """`engine freeze`, `thaw`, `freezes`: stop buttons."""
 
-from typing import Annotated, Any, Final, Literal, TypeAlias
-from uuid import UUID
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 import typer
 
-from engine.commands.account_names import find_accounts
 from engine.commands.addresses import Data, PostgresDsn, find_postgres
 from engine.commands.screen import Json, out, print_json, print_json_lines, run_loop
-from engine.ledger.freezes import FREEZE_KINDS, FreezeKind
+from engine.errors import InputError
+from engine.operating.freeze_acts import check_words, find_frozen, read_kind
 from engine.store.freezes import FreezeAct, Frozen, read_frozen, set_freeze
-from engine.store.reports import open_reports
-
-_MOST: Final = {"ledger": 2**32 - 1, "code": 2**16 - 1}
 
 Kind: TypeAlias = Annotated[
     str, typer.Argument(metavar="account|ledger|code|shard", help="What kind of thing it is.")
@@ -101,16 +97,20 @@ def _act(
     *,
     json: bool,
 ) -> None:
-    if kind not in FREEZE_KINDS:
-        raise typer.BadParameter(f"{kind!r} is none of {', '.join(FREEZE_KINDS)}")
-    of_kind = FREEZE_KINDS[FREEZE_KINDS.index(kind)]
-    for option, text, most in (("--by", by, 200), ("--reason", reason, 1000)):
-        if not 0 < len(text.strip()) <= len(text) <= most:
-            raise typer.BadParameter(f"give 1 to {most} characters", param_hint=option)
+    try:
+        of_kind = read_kind(kind)
+        check_words(by, reason)
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from None
     dsn = find_postgres(postgres_dsn, data)
 
     async def do() -> tuple[FreezeAct, int]:
-        name = await _name(dsn, of_kind, what)
+        try:
+            name = await find_frozen(dsn, of_kind, what)
+        except InputError as error:
+            if of_kind == "account":
+                raise
+            raise typer.BadParameter(str(error)) from None
         asked = FreezeAct(act, of_kind, name, by, reason, decline)
         return asked, await set_freeze(dsn, asked)
 
@@ -120,17 +120,3 @@ def _act(
     else:
         done = "is frozen" if act == "freeze" else "is thawed"
         out.print(f"{kind} {asked.what} {done}", style="green")
-
-
-async def _name(dsn: str, kind: FreezeKind, what: str) -> str:
-    """What is meant, as the ledger writes it."""
-    async with open_reports(dsn) as reports:
-        if kind == "account":
-            [account] = await find_accounts(reports, [what])
-            return str(UUID(account.id))
-        most = _MOST.get(kind, 0)
-        if kind == "shard":
-            most = len(await reports.shards()) - 1
-    if not what.isdecimal() or not what.isascii() or not int(kind != "shard") <= int(what) <= most:
-        raise typer.BadParameter(f"{what!r} is no {kind}: give a number up to {most}")
-    return str(int(what))

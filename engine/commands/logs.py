@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, TypeAlias
 
 import typer
 
+from engine.commands.log_writer import LogWriter
 from engine.settings import LOG_LEVEL_VARIABLE, LOG_LEVELS, read_variable
 
 LEVEL_OF_COMMANDS: Final = "warning"
@@ -68,5 +69,13 @@ def configure_logs(level: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()],
         ),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(_destination()),
     )
+
+
+def _destination() -> Any:
+    """Standard error, by a thread of its own; whatever stands in its place, as in tests, itself."""
+    try:
+        return LogWriter(sys.stderr.fileno())
+    except (AttributeError, OSError):
+        return sys.stderr

@@ -55,6 +55,13 @@ COMMANDS: Final = {
         "engine.commands.freezes:freezes",
         "List what is frozen, by whom and why, and what waits for it.",
     ),
+    "top": Command(
+        "engine.commands.top:top",
+        "Watch shards and workers, rates, lag, latency, and what happened.",
+    ),
+    "console": Command(
+        "engine.commands.console:console", "Serve a console for browsers, until Ctrl-C or TERM."
+    ),
     "flows": Command(
         "engine.commands.flow_schedules:flows_app", "Money movement in several steps."
     ),

@@ -52,7 +52,7 @@ async def prepare(servers: Servers, shards: int | None) -> tuple[Addresses, int]
     owner_dsn = servers.postgres.dsn
     _, count = await make_ledger(owner_dsn, shards)
     password = servers.postgres.engine_password
-    login = Login(ENGINE_ROLE, password, ("engine", "creator"), looks=True)
+    login = Login(ENGINE_ROLE, password, ("engine", "creator", "reader"), looks=True)
     await apply_roles(owner_dsn, logins=[login])
     addresses = Addresses(servers.postgres.engine_dsn, servers.valkey.url)
     servers.leave_word(addresses)

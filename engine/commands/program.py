@@ -18,8 +18,11 @@ from typer.core import TyperGroup
 
 import engine
 from engine.commands.ends import FAILED, UNKNOWN
-from engine.commands.words import printable
 from engine.errors import EngineError, InvariantBroken, OutcomeUnknownError
+from engine.operating.phrases import printable
+
+FIRST_FREE_DESCRIPTOR: Final = 3
+"""After standard input, output and errors."""
 
 _LOG_LEVEL: Final = "ENGINE_LOG_LEVEL"
 """As `engine.settings` has it, which is not imported for help."""
@@ -110,6 +113,7 @@ def load_command(command: Command) -> Any:
 
 def run_program(program: typer.Typer) -> NoReturn:
     """Run a program to its exit: whatever went wrong is one clear line, and a code."""
+    _take_the_first_descriptors()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # It was closed before we began.
             nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end
@@ -119,6 +123,13 @@ def run_program(program: typer.Typer) -> NoReturn:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     sys.exit(_exit_code(program))
+
+
+def _take_the_first_descriptors() -> None:
+    """Where standard input, output or errors are closed no socket may get their places."""
+    while (taken := os.open(os.devnull, os.O_RDWR)) < FIRST_FREE_DESCRIPTOR:
+        pass
+    os.close(taken)
 
 
 def _exit_code(program: typer.Typer) -> int:
@@ -139,7 +150,7 @@ def _exit_code(program: typer.Typer) -> int:
 def _tell(error: BaseException) -> int:
     """Say in a line what happened; returns the exit code."""
     if isinstance(error, BrokenPipeError):
-        _discard_output()
+        discard_output()
         return FAILED
     with contextlib.suppress(OSError):
         for text in _words(error):
@@ -147,7 +158,7 @@ def _tell(error: BaseException) -> int:
             lines = "\n".join(map(printable, text.splitlines()))
             typer.secho(lines, fg=typer.colors.RED, err=True)
     if isinstance(error, OSError):
-        _discard_output()
+        discard_output()
     return UNKNOWN if isinstance(error, OutcomeUnknownError) else FAILED
 
 
@@ -168,7 +179,7 @@ def _words(error: BaseException) -> Iterator[str]:
         )
 
 
-def _discard_output() -> None:
+def discard_output() -> None:
     """Nobody reads it, or it has no place: at its end the interpreter shall not try again."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     with contextlib.suppress(OSError, ValueError):

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from engine.commands.logs import configure_by_default
-from engine.commands.words import printable
+from engine.operating.phrases import printable
 
 T = TypeVar("T")
 

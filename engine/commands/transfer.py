@@ -8,12 +8,12 @@ import typer
 
 from engine.addresses import mask_options
 from engine.client import connect
-from engine.commands.account_names import find_accounts, new_id, parse_id
 from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
 from engine.commands.screen import Json, err, out, print_json, run_loop
 from engine.errors import OutcomeUnknownError
 from engine.ledger.nouns import AMOUNT_MAX, TransferFlags
 from engine.ledger.outcomes import SPENDS_ID, Outcome
+from engine.operating.account_names import find_accounts, new_id, parse_id
 from engine.servers import Addresses
 from engine.store.reports import open_reports
 from engine.wire.fields import uuid_text

@@ -66,7 +66,7 @@ def up(
     Example: engine up --data ./ledger
     """
     configure_logs(log_level)
-    listen = parse_listen(metrics)
+    listen = None if metrics is None else parse_listen(metrics, "--metrics")
     directory = data_directory(data)
     given = [name for name in (POSTGRES_VARIABLE, REDIS_VARIABLE) if read_variable(name)]
     if given:

@@ -39,6 +39,14 @@ def verify(
             help="With --chain: hold it to what `engine chain --json` printed before.",
         ),
     ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            "--processes",
+            min=1,
+            help="With --chain: how many read it; else one a core if it is long.",
+        ),
+    ] = None,
     streams: Annotated[
         bool, typer.Option("--streams/--no-streams", help="Compare with the streams in Redis too.")
     ] = True,
@@ -57,7 +65,7 @@ def verify(
         raise typer.BadParameter("--heads is compared with the chain: give --chain with it")
     if chain:
         kept = None if heads is None else read_kept(heads)
-        report = run_loop(_verify_chain(find_postgres(postgres_dsn, data), kept))
+        report = run_loop(_verify_chain(find_postgres(postgres_dsn, data), kept, processes))
     elif streams:
         dsn, url = find_addresses(postgres_dsn, redis_url, data)
         report = run_loop(run_verify(dsn, url, hidden=False))
@@ -70,8 +78,17 @@ def verify(
     raise typer.Exit(0 if report.passed else 1)
 
 
-async def _verify_chain(postgres_dsn: str, kept: Heads | None) -> Report:
-    report = await verify_chain(postgres_dsn, kept)
+async def _verify_chain(postgres_dsn: str, kept: Heads | None, processes: int | None) -> Report:
+    with progress_bar("Reading accounts and links", None) as bar:
+        before = 0
+
+        def on_progress(done: int, total: int, title: str) -> None:
+            nonlocal before
+            bar.relabel(f"of {total:,} flushes: {title}")
+            bar.advance(done - before)
+            before = done
+
+        report = await verify_chain(postgres_dsn, kept, on_progress, processes)
     await record_verification(postgres_dsn, report)
     return report
 

@@ -6,8 +6,8 @@ import typer
 
 from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
 from engine.commands.screen import Json, out, print_json, run_loop
-from engine.commands.words import describe_seconds, printable
 from engine.operating.lives import Life
+from engine.operating.phrases import describe_seconds, printable
 from engine.operating.where import find
 from engine.settings import stream_prefix
 

@@ -55,7 +55,7 @@ def worker(
     configure_logs(log_level)
     addresses = find_addresses(postgres_dsn, redis_url, data)
     others = [] if flows is None else [make_worker(addresses, functions_of(flows))]
-    listen = parse_listen(metrics)
+    listen = None if metrics is None else parse_listen(metrics, "--metrics")
     run_busy_loop(_work(addresses, parse_shards(shards), workers, listen, others, json=json))
 
 

@@ -9,7 +9,9 @@ last. Two bounds keep every counter within its 64 bits all the same:
   would drive two stripes further apart.
 - What could bring a counter past `UNLOCKED_MAX` locks the owners of all shards, whose books are
   then loaded anew. So a book that does not know of it is nowhere near the end of a counter. That
-  a counter would pass its end is said only under those locks.
+  a counter would pass its end is said only under those locks. Whoever does not own the home knows
+  of its stripe and of its own alone: all others together stay below 2^61, so what is past 2^62 in
+  all is past `UNLOCKED_MAX` at home, and what is not known to be past it stays below 2^62.
 
 Looked at once all is decided, whatever decided it; what is refused brings nothing.
 """

@@ -142,12 +142,13 @@ class Decider:
     def supply(self, found: Found) -> None:
         """Take in what was looked up; ids of which nothing was found are free."""
         self._book.add_accounts(found.accounts)
+        met = len(found.accounts.ids) > 0
         if found.refreshed:
             others = np.array(found.others, np.int64).T
             self._book.refresh_others(np.array(found.refreshed, np.int64), others)
         learnt = self._knowledge.learn(found.ids, found.records)
         # That an id is free changes nothing of a draft, which was decided as if it were.
-        if learnt or found.accounts or found.refreshed or self._draft is None:
+        if learnt or met or found.refreshed or self._draft is None:
             self._sorted = self._draft = None
 
     def _ask_ids(self, wanted: set[bytes]) -> Missing | None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from engine.book.columns import AccountRow
+from engine.book.columns import NO_ACCOUNTS, AccountColumns
 from engine.ledger.page import IdRecord
 
 
@@ -21,7 +21,7 @@ class Missing(NamedTuple):
 class Found(NamedTuple):
     """What was found of what was missing."""
 
-    accounts: Sequence[AccountRow] = ()
+    accounts: AccountColumns = NO_ACCOUNTS
     """Those that exist."""
     refreshed: Sequence[int] = ()
     """Numbers of accounts whose other stripes were read anew."""

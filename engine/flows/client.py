@@ -18,6 +18,7 @@ from engine.flows.store import uuid_bytes
 from engine.flows.streams import FlowStreams, flow_stream
 from engine.flows.table import Table, read_table
 from engine.ledger.nouns import shard_of
+from engine.patience import within
 from engine.store.driver import connect
 from engine.store.driver_errors import translated
 from engine.store.statements import statement
@@ -164,7 +165,7 @@ class FlowClient:
             if isinstance(taken, EngineError):
                 raise taken
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with within(self._timeout_seconds):
                 for piece, future in waited:
                     for place, outcome in zip(piece, await future, strict=True):
                         outcomes[place] = outcome

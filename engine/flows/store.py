@@ -1,6 +1,5 @@
 """The flows in Postgres, as a flow worker uses them: loads, flushes, ownership."""
 
-import asyncio
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 from uuid import UUID
@@ -15,6 +14,7 @@ from engine.flows.ownership import FlowConnections, FlowOwnership
 from engine.flows.schedules import SCHEDULES_MAX, Schedule
 from engine.ledger.nouns import ID_ZERO, Transfer
 from engine.ledger.outcomes import Outcome
+from engine.patience import within
 from engine.store.commit import commit_and_settle
 from engine.store.connections import Connect
 from engine.store.driver import STATEMENT_SECONDS_MAX, connect
@@ -158,7 +158,7 @@ class FlowStore:
         with translated(), connections.waiting():
             await connection.execute("BEGIN")
             try:
-                async with asyncio.timeout(STATEMENT_SECONDS_MAX):
+                async with within(STATEMENT_SECONDS_MAX):
                     fence = (self.worker, sequence, number, "flush", now, len(flush.rows))
                     [row] = await connections.write("flows_fence", *fence)
                     await write_flush(connections, flush, number, now, shard_count)

@@ -7,7 +7,7 @@ waits for it. So of findings that are equally urgent the cause comes first.
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from engine.operating import server_rules, shard_rules
+from engine.operating import server_rules, shard_rules, worker_rules
 from engine.operating.facts import Facts
 from engine.operating.findings import Finding, Severity, Verdicts
 
@@ -29,10 +29,13 @@ RULES: Final[tuple[Rule, ...]] = (
     shard_rules.sequences_are_behind,
     shard_rules.streams_are_older,
     shard_rules.clocks_differ,
-    shard_rules.workers_are_blocked,
+    worker_rules.workers_say_they_wait,
+    worker_rules.workers_are_blocked,
+    worker_rules.commits_are_slow,
     shard_rules.shards_have_no_worker,
-    shard_rules.owners_are_dead,
+    worker_rules.owners_are_dead,
     server_rules.transaction_ids_run_out,
+    shard_rules.shards_are_lopsided,
     shard_rules.entries_wait,
     shard_rules.holds_are_overdue,
     server_rules.migrations_differ,
@@ -42,9 +45,8 @@ RULES: Final[tuple[Rule, ...]] = (
     shard_rules.a_backlog_grows,
     server_rules.transactions_are_open,
     server_rules.connections_run_out,
-    shard_rules.shards_are_lopsided,
-    shard_rules.flushes_are_locked,
-    shard_rules.workers_are_drained,
+    worker_rules.flushes_are_locked,
+    worker_rules.workers_are_drained,
     server_rules.nobody_verifies,
 )
 

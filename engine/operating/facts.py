@@ -5,22 +5,27 @@ import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from shutil import disk_usage
+from typing import Final
 
 import msgspec
 
 from engine.addresses import without_password
 from engine.errors import EngineError
 from engine.ledger.nouns import Position
-from engine.store.inspection import open_inspection
+from engine.operating.hot_accounts import HotAccount, find_hot_account
+from engine.store.inspection import Inspection, open_inspection
 from engine.store.migrate import migrations
 from engine.store.reports import ServerReport, ShardReport
 from engine.store.server_facts import ServerFacts, TransactionFacts, WorkerFacts
 from engine.streams.inspection import RedisFacts, StreamsInspection
-from engine.streams.strays import find_strays
 from engine.streams.streams import StreamEnds, Waiting
 
 TRANSACTION_SECONDS_MIN = 60.0
 """A transaction that is open for longer is a fact."""
+WAITS_LOOKS: Final = 10
+WAITS_LOOK_SECONDS: Final = 0.05
+WAITS_WORTH_SECONDS: Final = 0.25
+"""A commit that took longer is worth to see what it waits for."""
 
 
 class Disk(msgspec.Struct, frozen=True):
@@ -50,6 +55,8 @@ class Facts(msgspec.Struct, kw_only=True):
     """Of each node."""
     waiting: Mapping[int, Waiting] = {}
     ends: Mapping[int, StreamEnds] = {}
+    hot_accounts: Mapping[int, HotAccount] = {}
+    """Of the busiest shard, where entries wait in it."""
     strays: Mapping[str, int] = {}
     """Streams of transfers that no worker reads, and how long they are."""
     postgres_skew_seconds: float | None = None
@@ -85,11 +92,22 @@ async def _ask_postgres(facts: Facts, dsn: str) -> None:
             facts.server = await inspection.server_facts()
             facts.postgres_skew_seconds = _skew(facts.server.clock, began)
             facts.report = await inspection.server()
-            facts.workers = await inspection.worker_facts()
+            facts.workers = await _ask_workers(inspection)
             facts.shards = await inspection.shards()
             facts.transactions = await inspection.transaction_facts(TRANSACTION_SECONDS_MIN)
     except EngineError as error:
         facts.postgres_error = str(error)
+
+
+async def _ask_workers(inspection: Inspection) -> list[WorkerFacts]:
+    """All workers; where commits are slow, looked at until it is seen what they wait for."""
+    workers = await inspection.worker_facts()
+    for _ in range(WAITS_LOOKS):
+        if all(w.waits_for is not None or w.commit_seconds < WAITS_WORTH_SECONDS for w in workers):
+            break
+        await asyncio.sleep(WAITS_LOOK_SECONDS)
+        workers = await inspection.worker_facts()
+    return workers
 
 
 async def _ask_redis(facts: Facts, url: str, prefix: str) -> None:
@@ -115,7 +133,11 @@ async def _ask_streams(facts: Facts, url: str, prefix: str) -> None:
         frozen = {shard.shard for shard in facts.shards if shard.frozen_by}
         facts.waiting = without_age(await streams.waiting(positions), frozen)
         facts.ends = await streams.ends(list(positions))
-        facts.strays = await find_strays(url, prefix, len(positions))
+        facts.strays = await streams.strays(len(positions))
+        busiest = max(facts.shards, key=lambda shard: shard.transfers_per_second).shard
+        if facts.waiting[busiest].entries:
+            hot = await find_hot_account(streams, busiest, positions[busiest])
+            facts.hot_accounts = {} if hot is None else {busiest: hot}
     except EngineError as error:
         facts.redis_error = str(error)
     finally:

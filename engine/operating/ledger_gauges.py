@@ -1,11 +1,15 @@
 """Gauges of the whole ledger, set from the facts of `doctor`; every process tells the same."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Gauge
 
 from engine.operating.doctor import judge
 from engine.operating.facts import Facts
+
+TRANSACTION_AGE_MAX: Final = 2_147_483_648
+"""At which Postgres has stopped to take writes."""
 
 
 class LedgerGauges:
@@ -46,7 +50,12 @@ class LedgerGauges:
         self._memory_max = gauge("engine_redis_memory_max_bytes", "0 for no limit")
         self._database = gauge("engine_database_bytes", "Size of the ledger's database")
         self._xids = gauge("engine_transaction_age", "Of the oldest transaction id")
-        self._lease = gauge("engine_lease_seconds_min", "Left of the shortest living lease")
+        self._lease = gauge("engine_lease_seconds", "Left of a living worker's lease", ["worker"])
+        self._pause = gauge(
+            "engine_handover_pause_seconds",
+            "The longest that a shard stood still while it was moved, of the last 10 minutes",
+        )
+        self._fill = gauge("engine_bound_fill_ratio", "Of what there may be at most", ["bound"])
 
     def set_facts(self, facts: Facts) -> None:
         """Take over what was found out about the ledger."""
@@ -72,7 +81,11 @@ class LedgerGauges:
         if facts.redis:
             infos = [node.info for node in facts.redis]
             self._memory.set(sum(int(info.get("used_memory", 0)) for info in infos))
+            self._fill.labels("redis_memory").set(_fill_of_memory(facts))
             self._memory_max.set(sum(int(info.get("maxmemory", 0)) for info in infos))
+        if facts.disks:
+            fullest = min(disk.free_bytes / max(disk.total_bytes, 1) for disk in facts.disks)
+            self._fill.labels("disk").set(1 - fullest)
         self._set_server(facts)
 
     def _set_server(self, facts: Facts) -> None:
@@ -85,4 +98,16 @@ class LedgerGauges:
         self._xids.set(server.transaction_age)
         alive = [worker for worker in facts.workers if worker.alive]
         self._alive.set(len(alive))
-        self._lease.set(min((worker.lease_seconds_left for worker in alive), default=0))
+        self._lease.clear()
+        for worker in alive:
+            self._lease.labels(worker.worker[:8]).set(worker.lease_seconds_left)
+        self._pause.set(server.pause_seconds)
+        self._fill.labels("connections").set(server.connections / server.connections_max)
+        self._fill.labels("transaction_ids").set(server.transaction_age / TRANSACTION_AGE_MAX)
+
+
+def _fill_of_memory(facts: Facts) -> float:
+    """Of the fullest node of Redis; 0 where it has no limit."""
+    infos = [node.info for node in facts.redis]
+    limits = [(int(i.get("used_memory", 0)), int(i.get("maxmemory", 0))) for i in infos]
+    return max((used / most for used, most in limits if most), default=0.0)

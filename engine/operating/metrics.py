@@ -17,6 +17,7 @@ from engine.ledger.outcomes import Outcome
 from engine.operating.facts import gather
 from engine.operating.histogram import CountedHistogram
 from engine.operating.ledger_gauges import LedgerGauges
+from engine.operating.lost_commits import LostCommits
 from engine.worker.flush_report import FlushReport
 from engine.worker.worker import Worker
 
@@ -81,6 +82,9 @@ class Metrics:
             self._flushes.labels(kind)
         self._entries = self._counter("engine_entries", "Entries of streams that were decided")
         self._postings = self._counter("engine_postings", "Postings written")
+        self._imbalance = self._gauge(
+            "engine_imbalance", "The sum of all amounts that were posted here: 0"
+        )
         self._expiries = self._counter("engine_hold_expiries", "Holds that expired")
         self._letters = self._counter("engine_dead_letters", "Entries that could not be read")
         self._redos = self._counter(
@@ -112,6 +116,7 @@ class Metrics:
         self._flushes.labels(report.kind).inc()
         self._entries.inc(report.entries)
         self._postings.inc(report.postings)
+        self._imbalance.inc(report.imbalance)
         self._expiries.inc(report.expiries)
         self._letters.inc(report.dead_letters)
         self._redos.inc(report.conflicts)
@@ -139,9 +144,11 @@ class Metrics:
         owned = self._gauge("engine_owned_shards", "Shards that workers of this process own")
         owned.set_function(lambda: sum(len(worker.owned) for worker in self._workers))
         fill = self._gauge(
-            "engine_inbox_fill_ratio", "Of the fullest inbox here: transfers of those allowed"
+            "engine_worker_fill_ratio", "Of the fullest worker here: of what it may hold", ["bound"]
         )
-        fill.set_function(self._inbox_fill)
+        fill.labels("inbox").set_function(self._inbox_fill)
+        fill.labels("accounts").set_function(self._accounts_fill)
+        self.registry.register(LostCommits(self._workers))
         self._late = Histogram(
             "engine_event_loop_lag_seconds",
             "By how much the event loop of this process is late",
@@ -153,6 +160,9 @@ class Metrics:
         return max(
             (w.inbox_transfers / w.settings.inbox_transfers_max for w in self._workers), default=0.0
         )
+
+    def _accounts_fill(self) -> float:
+        return max((w.accounts / w.settings.accounts_max for w in self._workers), default=0.0)
 
     def hear_end(self, error: EngineError) -> None:
         """Count a session that ended."""

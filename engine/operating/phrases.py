@@ -1,4 +1,4 @@
-"""How durations, sizes and shards are written for people."""
+"""How names, durations, sizes, numbers and shards are written for people, on any terminal."""
 
 from collections.abc import Iterable
 
@@ -25,6 +25,11 @@ def describe_seconds(seconds: float) -> str:
     return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"
 
 
+def describe_latency(seconds: float) -> str:
+    """A short time in milliseconds, a long one as one would say it."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 2 else describe_seconds(seconds)
+
+
 def describe_bytes(size: float) -> str:
     """A size in the unit that one would say it in."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
@@ -32,3 +37,18 @@ def describe_bytes(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+def printable(text: str) -> str:
+    """The text with what would steer a terminal written out: escapes, newlines, bidi marks."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
+def describe_count(number: int, thing: str, things: str | None = None) -> str:
+    """So many things; `things` where they are no `thing` with an s."""
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"

@@ -1,21 +1,15 @@
-"""Rules about the ledger, its shards and workers: what is right, who works, what waits."""
+"""Rules about the ledger and its shards: what is right, what has no worker, what waits."""
 
-from collections.abc import Iterable
 from typing import Final
 
 from engine.operating.facts import Facts
 from engine.operating.findings import Verdict, Verdicts
-from engine.operating.phrases import describe_seconds, describe_shards
+from engine.operating.phrases import describe_count, describe_seconds, describe_shards
 from engine.store.reports import ShardReport
-from engine.store.server_facts import WorkerFacts
 
 WAITING_SECONDS_MAX: Final = 30.0
 SKEW_SECONDS_WARNING: Final = 1.0
 SKEW_SECONDS_URGENT: Final = 10.0
-BLOCKED_SECONDS_WARNING: Final = 1.0
-BLOCKED_SECONDS_URGENT: Final = 5.0
-LOCKED_FLUSHES_MAX: Final = 600
-"""A minute, of one worker: ten a second."""
 LOAD_SHARE_MAX: Final = 0.5
 """Of all transfers, through one shard, where there are several shards with work."""
 LOAD_MIN: Final = 1000.0
@@ -109,20 +103,6 @@ def streams_are_older(facts: Facts) -> Verdicts:
         )
 
 
-def workers_are_blocked(facts: Facts) -> Verdicts:
-    """Somebody's transaction stands in the way."""
-    for held in facts.transactions:
-        waited = held.blocks_seconds or 0
-        if waited < BLOCKED_SECONDS_WARNING or held.is_living_worker:
-            continue
-        yield Verdict(
-            "urgent" if waited > BLOCKED_SECONDS_URGENT else "warning",
-            f"a worker has been waiting for {describe_seconds(waited)} for a lock of process "
-            f"{held.pid} of Postgres ({held.application or 'no name'}, {held.state})",
-            f"psql '{facts.postgres_address}' -c 'SELECT pg_terminate_backend({held.pid})'",
-        )
-
-
 def shards_have_no_worker(facts: Facts) -> Verdicts:
     """What is sent to them waits."""
     free = [s.shard for s in facts.shards if s.worker is None and s.target is None]
@@ -133,7 +113,9 @@ def shards_have_no_worker(facts: Facts) -> Verdicts:
     some = "all shards" if len(free) == len(facts.shards) else f"shards {names}"
     option = "" if len(free) == len(facts.shards) else f" --shards {names}"
     if alive and all(worker.drained for worker in alive):
-        why = f"{some} have no worker: the {_count(len(alive), 'living worker')} were drained"
+        why = (
+            f"{some} have no worker: the {describe_count(len(alive), 'living worker')} were drained"
+        )
         yield Verdict("urgent", f"{why} and take none by themselves", "engine worker")
     elif alive and all(worker.drained or worker.is_listed for worker in alive):
         why = f"{some} have no worker: those that live were told to work on others"
@@ -146,64 +128,34 @@ def shards_have_no_worker(facts: Facts) -> Verdicts:
         )
 
 
-def owners_are_dead(facts: Facts) -> Verdicts:
-    """Their leases are over and nobody has taken their shards."""
-    lost: dict[str, list[ShardReport]] = {}
-    for shard in facts.shards:
-        if shard.worker is not None and not shard.alive:
-            lost.setdefault(shard.worker, []).append(shard)
-    for shards in lost.values():
-        names = describe_shards(shard.shard for shard in shards)
-        since = describe_seconds(max(shards[0].expired_seconds or 0, 0))
-        yield Verdict(
-            "urgent",
-            f"the worker of shards {names} is dead or frozen (process {shards[0].process} on "
-            f"{shards[0].host}): its lease ended {since} ago, and nobody takes them over",
-            f"engine worker --shards {names}",
-        )
-
-
-def workers_are_drained(facts: Facts) -> Verdicts:
-    """They take no shards by themselves."""
-    drained = [worker for worker in facts.workers if worker.alive and worker.drained]
-    if drained and any(s.worker is not None for s in facts.shards):
-        yield Verdict(
-            "note",
-            f"{_count(len(drained), 'worker')} drained: {_names(drained)}. They take no shards "
-            "until they are started anew",
-            "shards status",
-        )
-
-
 def entries_wait(facts: Facts) -> Verdicts:
     """A shard is behind although its worker lives."""
-    late = [
+    late = _late(facts)
+    if not late:
+        return
+    seconds = max(facts.waiting[s.shard].oldest_seconds or 0 for s in late)
+    entries = sum(facts.waiting[s.shard].entries for s in late)
+    decided = sum(s.transfers_per_second for s in late)
+    if decided:
+        why = f"{decided:,.0f} transfers a second are decided; more workers would decide more"
+    else:
+        why = "its worker decides nothing: see its log"
+    yield Verdict(
+        "urgent",
+        f"shards {describe_shards(s.shard for s in late)} are behind: {entries:,} entries wait, "
+        f"the oldest for {describe_seconds(seconds)}; {why}",
+        "engine worker" if decided else "engine events --since 10m",
+    )
+
+
+def _late(facts: Facts) -> list[ShardReport]:
+    return [
         s
         for s in facts.shards
         if s.alive
         and s.shard in facts.waiting
         and (facts.waiting[s.shard].oldest_seconds or 0) > WAITING_SECONDS_MAX
     ]
-    if not late:
-        return
-    seconds = max(facts.waiting[s.shard].oldest_seconds or 0 for s in late)
-    entries = sum(facts.waiting[s.shard].entries for s in late)
-    names = describe_shards(s.shard for s in late)
-    owners = {s.worker for s in late}
-    waits = sorted({w.waits_for for w in facts.workers if w.worker in owners and w.waits_for})
-    decided = sum(s.transfers_per_second for s in late)
-    if waits:
-        why = f"its worker waits within Postgres: {', '.join(waits)}"
-    elif decided:
-        why = f"{decided:,.0f} transfers a second are decided; more workers would decide more"
-    else:
-        why = "its worker decides nothing: see its log"
-    yield Verdict(
-        "urgent",
-        f"shards {names} are behind: {entries:,} entries wait, the oldest for "
-        f"{describe_seconds(seconds)}; {why}",
-        "engine worker" if decided and not waits else "engine events --since 10m",
-    )
 
 
 def a_backlog_grows(facts: Facts) -> Verdicts:
@@ -231,8 +183,8 @@ def letters_are_open(facts: Facts) -> Verdicts:
         newest = facts.server.letter_newest
         yield Verdict(
             "warning",
-            f"{_count(facts.server.letters_open, 'dead letter')} that nobody dealt with: requests "
-            "that could not be read",
+            f"{describe_count(facts.server.letters_open, 'dead letter')} that nobody dealt with: "
+            "requests that could not be read",
             f"engine letters show {newest}",
         )
 
@@ -242,43 +194,27 @@ def nobody_reads_streams(facts: Facts) -> Verdicts:
     for name, entries in sorted(facts.strays.items()):
         yield Verdict(
             "warning",
-            f"nobody reads the stream {name} with {_count(entries, 'entry', 'entries')}: the "
-            f"ledger has shards 0 to {len(facts.shards) - 1}",
+            f"nobody reads the stream {name} with {describe_count(entries, 'entry', 'entries')}: "
+            f"the ledger has shards 0 to {len(facts.shards) - 1}",
             f"redis-cli -u '{facts.redis_address}' xrange '{name}' - + count 10",
         )
 
 
 def shards_are_lopsided(facts: Facts) -> Verdicts:
-    """One shard, or one account in it, takes most of the load."""
+    """One shard, or one account in it, takes most of the load; urgent where it is behind."""
     total = sum(s.transfers_per_second for s in facts.shards)
     if len(facts.shards) < 2 or total < LOAD_MIN:
         return
     most = max(facts.shards, key=lambda s: s.transfers_per_second)
-    if most.transfers_per_second > LOAD_SHARE_MAX * total:
-        yield Verdict(
-            "note",
-            f"{most.transfers_per_second / total:.0%} of all transfers go through shard "
-            f"{most.shard}: a hot account? One worker decides all of them",
-            "shards plan --out plan.json",
-        )
-
-
-def flushes_are_locked(facts: Facts) -> Verdicts:
-    """Transfers that need the accounts of several workers make them wait for each other."""
-    by_worker = {s.worker: s.locked_flushes for s in facts.shards if s.worker is not None}
-    many = {worker: count for worker, count in by_worker.items() if count > LOCKED_FLUSHES_MAX}
-    if many:
-        yield Verdict(
-            "note",
-            f"{max(many.values()):,} locked flushes within a minute of one worker: accounts that "
-            "often meet are with different workers",
-            "shards plan --out plan.json",
-        )
-
-
-def _count(number: int, thing: str, things: str | None = None) -> str:
-    return f"{number:,} {thing if number == 1 else things or thing + 's'}"
-
-
-def _names(workers: Iterable[WorkerFacts]) -> str:
-    return ", ".join(f"process {worker.process} on {worker.host}" for worker in workers)
+    if most.transfers_per_second <= LOAD_SHARE_MAX * total:
+        return
+    hot = facts.hot_accounts.get(most.shard)
+    whose = "" if hot is None else f", {hot.share:.0%} of them out of account {hot.account}"
+    is_late = most in _late(facts)
+    behind = " and it is behind" if is_late else ""
+    yield Verdict(
+        "urgent" if is_late else "note",
+        f"{most.transfers_per_second / total:.0%} of all transfers go through shard "
+        f"{most.shard}{behind}{whose}: one worker decides them, which should have no other shards",
+        "shards plan --out plan.json",
+    )

@@ -14,6 +14,7 @@ from engine.errors import CommitInDoubtError, TryAgainError
 from engine.ledger.freezes import WaitingForThaw
 from engine.ledger.nouns import ID_ZERO, NewAccount
 from engine.ledger.outcomes import Outcome
+from engine.patience import within
 from engine.store.driver import connect
 from engine.store.driver_errors import is_connection_lost, translated
 from engine.store.lookups import (
@@ -33,6 +34,11 @@ CONNECTIONS_MAX: Final = 4
 
 RETRY_SECONDS: Final = 0.05
 """Between attempts to reach a Postgres that is away."""
+
+_IN_DOUBT: Final = (
+    "while it created the accounts: they are there, or none is; create the same again, and those "
+    "that are there are answered `exists`"
+)
 
 _T = TypeVar("_T")
 
@@ -61,7 +67,7 @@ class ClientStore:
         """Do something that is safe to repeat, again while Postgres is away, within the limit."""
         trouble = ""
         try:
-            async with asyncio.timeout(self._seconds_max), self._free:
+            async with within(self._seconds_max), self._free:
                 while True:
                     try:
                         return await self._on_connection(work)
@@ -81,7 +87,7 @@ class ClientStore:
         while self._idle and (connection is None or connection.is_closed()):
             connection = self._idle.pop()
         if connection is None or connection.is_closed():
-            connection = await connect(self._dsn, "engine client")
+            connection = await connect(self._dsn, "engine client", statement_seconds_max=None)
         try:
             with translated():
                 result = await work(connection)
@@ -126,10 +132,13 @@ class ClientStore:
             The ids created now, and all of `ids` that exist, as they were created.
 
         Raises:
-            TryAgainError: Postgres is out of reach; whether they were created may be unknown.
+            CommitInDoubtError: Whether they were created is not known.
+            TryAgainError: Postgres is out of reach; none was created.
         """
         # Sorted, so that two calls with the same ids queue and never deadlock.
         new = sorted(wanted, key=lambda account: account.id)
+
+        is_in_doubt = False
 
         async def work(
             connection: asyncpg.Connection,
@@ -149,18 +158,25 @@ class ClientStore:
             )
             # The next statement: it sees what others committed while we waited for them.
             rows = await connection.fetch(statement("client_accounts"), list(set(ids)))
+            nonlocal is_in_doubt
+            is_in_doubt = True
             try:
                 await transaction.commit()
             except Exception as error:
                 if is_connection_lost(error):
-                    raise CommitInDoubtError(
-                        "Postgres was lost while it created the accounts; create the same again "
-                        "to see which are there"
-                    ) from error
+                    raise CommitInDoubtError(f"Postgres was lost {_IN_DOUBT}") from error
+                is_in_doubt = False
                 raise
             return created, rows
 
-        created, rows = await self._call("create the accounts", work)
+        try:
+            created, rows = await self._call("create the accounts", work)
+        except CommitInDoubtError:
+            raise
+        except TryAgainError as error:
+            if is_in_doubt:
+                raise CommitInDoubtError(f"Postgres did not answer {_IN_DOUBT}") from error
+            raise
         return {row["id"] for row in created}, {row["id"]: new_account_of(row) for row in rows}
 
     async def lookup_accounts(self, ids: Sequence[bytes]) -> list[Account]:

@@ -36,6 +36,7 @@ import asyncpg
 import structlog
 
 from engine.errors import TryAgainError
+from engine.patience import Patience, within
 from engine.store.connections import Connections
 from engine.store.driver_errors import is_connection_lost
 
@@ -83,7 +84,9 @@ async def commit_and_settle(
         if not is_connection_lost(error):
             raise
         _log.warning("commit_of_unknown_fate", sequence=sequence, reason=str(error))
-        if not await _settle(connections, connection, pid, sequence, number):
+        is_committed = await _settle(connections, connection, pid, sequence, number)
+        connections.lost_commits["committed" if is_committed else "aborted"] += 1
+        if not is_committed:
             raise TryAgainError(f"flush {sequence} was not committed: {error}") from error
         await connections.open()
         return None
@@ -128,20 +131,30 @@ async def _wait_for(
     what: str,
 ) -> None:
     """Until it is over: answered, refused, or cut where nobody will answer it."""
-    loop = asyncio.get_running_loop()
-    began = said = answered = loop.time()
-    while not (await asyncio.wait([committing], timeout=ASK_SECONDS))[0]:
-        try:
-            is_at_work = await _is_at_work(connections, connection)
-            answered = loop.time()
-        except TryAgainError:
-            is_at_work = loop.time() - answered < SETTLE_SECONDS_MAX
-        if not is_at_work:
-            _log.warning("commit_unanswered", what=what, seconds=round(loop.time() - began, 1))
-            connection.terminate()
-        elif loop.time() - said >= SLOW_SECONDS:
-            said = loop.time()
-            _log.warning("commit_waits", what=what, seconds=round(loop.time() - began, 1))
+    said = answered = 0.0
+    with Patience() as patience:
+        while not await _is_over(committing):
+            try:
+                is_at_work = await _is_at_work(connections, connection)
+                answered = patience.time()
+            except TryAgainError:
+                is_at_work = patience.time() - answered < SETTLE_SECONDS_MAX
+            if committing.done():
+                return  # Its answer came while we asked.
+            if not is_at_work:
+                _log.warning("commit_unanswered", what=what, seconds=round(patience.time(), 1))
+                connection.terminate()
+            elif patience.time() - said >= SLOW_SECONDS:
+                said = patience.time()
+                _log.warning("commit_waits", what=what, seconds=round(said, 1))
+
+
+async def _is_over(committing: "asyncio.Future[Any]") -> bool:
+    """Whether there is an answer within `ASK_SECONDS`."""
+    with contextlib.suppress(TimeoutError):
+        async with within(ASK_SECONDS):
+            await asyncio.wait([committing])
+    return committing.done()
 
 
 async def _is_at_work(connections: Connections, connection: asyncpg.Connection) -> bool:
@@ -186,26 +199,26 @@ async def _settle(
     standby as the lost COMMIT may not have done.
     """
     lost.terminate()
-    deadline = asyncio.get_running_loop().time() + SETTLE_SECONDS_MAX
-    while asyncio.get_running_loop().time() < deadline:
-        try:
-            fresh = await connections.connect()
+    with Patience() as patience:
+        while patience.time() < SETTLE_SECONDS_MAX:
             try:
-                while await connections.ask(fresh, "end_backend", pid, connections.name):  # noqa: ASYNC110 - it ends when it ends
-                    await asyncio.sleep(0.01)
-                committed: bool = await connections.ask(
-                    fresh, "find_flush", connections.worker, sequence, number
-                )
-            finally:
-                fresh.terminate()
-            if committed:
-                await _confirm(connections)
-        except Exception as error:
-            if not isinstance(error, TryAgainError) and not is_connection_lost(error):
-                raise
-            await asyncio.sleep(0.05)
-        else:
-            return committed
+                fresh = await connections.connect()
+                try:
+                    while await connections.ask(fresh, "end_backend", pid, connections.name):  # noqa: ASYNC110 - it ends when it ends
+                        await asyncio.sleep(0.01)
+                    committed: bool = await connections.ask(
+                        fresh, "find_flush", connections.worker, sequence, number
+                    )
+                finally:
+                    fresh.terminate()
+                if committed:
+                    await _confirm(connections)
+            except Exception as error:
+                if not isinstance(error, TryAgainError) and not is_connection_lost(error):
+                    raise
+                await asyncio.sleep(0.05)
+            else:
+                return committed
     raise TryAgainError(
         f"Postgres stayed away for {SETTLE_SECONDS_MAX:.0f} s after a COMMIT; flush {sequence} "
         "is of unknown fate and is not answered",
@@ -214,7 +227,7 @@ async def _settle(
 
 async def _confirm(connections: Connections) -> None:
     # Without a time limit, as all that commits.
-    fresh = await connections.connect(statement_seconds_max=None)
+    fresh = await connections.connect()
     try:
         await commit_own(connections, fresh)
     finally:

@@ -5,7 +5,7 @@ The one that watches keeps the worker alive and hears of shards, however long a 
 
 import asyncio
 import contextlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -13,6 +13,7 @@ from uuid import UUID
 import asyncpg
 
 from engine.errors import TryAgainError
+from engine.patience import within
 from engine.store.address import where_of
 from engine.store.driver import STATEMENT_SECONDS_MAX, connect
 from engine.store.driver_errors import translated
@@ -40,6 +41,8 @@ class Connections:
     def __init__(self, dsn: str, worker: bytes, connect: Connect = connect) -> None:
         self.worker = worker
         self.name = f"engine {UUID(bytes=worker)}"
+        self.lost_commits: Counter[str] = Counter()
+        """Commits whose answer was lost, by what had become of them."""
         """Of the connection that writes, as `pg_stat_activity` shows it."""
         self.where = where_of(dsn)
         """Host and port, for messages."""
@@ -59,10 +62,9 @@ class Connections:
     async def open(self) -> None:
         """Connect, again where a connection was lost. Raises as `connect`."""
         if self._writer is None or self._writer.is_closed():
-            # Without a time limit of its own, since none may end what commits.
-            self._writer = await self.connect(statement_seconds_max=None)
+            self._writer = await self.connect()
         if self._reader is None or self._reader.is_closed():
-            self._reader = await self._connect(self._dsn, f"{self.name} reading")
+            self._reader = await self._open(f"{self.name} reading")
         if self._watcher is None or self._watcher.is_closed():
             self._watcher = await self._listen()
             self.changed.set()
@@ -70,10 +72,11 @@ class Connections:
     async def _listen(self) -> asyncpg.Connection:
         """A connection that watches. It is nobody's before it hears: others may be watching."""
         # What it writes is worth nothing later on: a standby that is away does not end a lease.
-        watcher = await self._connect(self._dsn, f"{self.name} watching", synchronous=False)
+        watcher = await self._open(f"{self.name} watching", synchronous=False)
         try:
             with translated(self.where):
-                await watcher.add_listener(SHARDS_CHANNEL, self._hear)
+                async with bounded("beginning to listen"):
+                    await watcher.add_listener(SHARDS_CHANNEL, self._hear)
         except BaseException:
             watcher.terminate()
             raise
@@ -97,12 +100,14 @@ class Connections:
     def _hear(self, *_: object) -> None:
         self.changed.set()
 
-    async def connect(
-        self, *, statement_seconds_max: float | None = STATEMENT_SECONDS_MAX
-    ) -> asyncpg.Connection:
+    async def connect(self) -> asyncpg.Connection:
         """Another connection by the name of the one that writes."""
+        return await self._open(self.name)
+
+    async def _open(self, name: str, *, synchronous: bool = True) -> asyncpg.Connection:
+        # The driver's own limit counts time in which we were busy, and none may end what commits.
         return await self._connect(
-            self._dsn, self.name, statement_seconds_max=statement_seconds_max
+            self._dsn, name, statement_seconds_max=None, synchronous=synchronous
         )
 
     def drop(self) -> None:
@@ -191,7 +196,7 @@ async def bounded(what: str) -> AsyncIterator[None]:
         TimeoutError: It took over `STATEMENT_SECONDS_MAX`.
     """
     try:
-        async with asyncio.timeout(STATEMENT_SECONDS_MAX):
+        async with within(STATEMENT_SECONDS_MAX):
             yield
     except TimeoutError as error:
         raise TimeoutError(f"{what} took over {STATEMENT_SECONDS_MAX:.0f} s") from error

@@ -1,6 +1,5 @@
 """Connecting to Postgres: what is set, and what is asked of the server before it is used."""
 
-import asyncio
 import socket
 import ssl
 import struct
@@ -10,6 +9,7 @@ from typing import Final
 import asyncpg
 
 from engine.errors import ConfigurationError, TryAgainError
+from engine.patience import within
 from engine.store.address import CONNECT_SECONDS_MAX, Address, read_address, where_of
 from engine.store.driver_errors import LOCK_SECONDS_MAX, translated
 
@@ -103,7 +103,7 @@ async def connect(
     )
     try:
         with translated(where_of(dsn)):
-            async with asyncio.timeout(CONNECT_SECONDS_MAX):
+            async with within(CONNECT_SECONDS_MAX):
                 await _check_server(connection, commit)
                 await connection.set_type_codec(
                     "uuid", schema="pg_catalog", encoder=_same, decoder=_same, format="binary"
@@ -150,12 +150,13 @@ async def _connect(
     """Connect; a server of a version before is not told what it does not know."""
     while True:
         try:
-            return await asyncpg.connect(
-                **address.arguments,
-                timeout=address.connect_seconds_max,
-                command_timeout=statement_seconds_max,
-                server_settings=wanted,
-            )
+            async with within(address.connect_seconds_max):
+                return await asyncpg.connect(
+                    **address.arguments,
+                    timeout=None,
+                    command_timeout=statement_seconds_max,
+                    server_settings=wanted,
+                )
         except asyncpg.UndefinedObjectError as error:
             unknown = [name for name in _COMMON_SINCE if name in wanted and name in str(error)]
             if not unknown:

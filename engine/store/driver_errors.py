@@ -117,9 +117,13 @@ def _trouble(error: Exception) -> EngineError | None:
         kind = (error.sqlstate or "")[:2]
         if kind in _SERVER_CLASSES:
             return TryAgainError(f"Postgres cannot do it now: {error.args[0]}")
-        if kind in _VALUE_CLASSES:
-            return RefusedError(f"Postgres does not take it: {error.args[0]}")
-    elif isinstance(error, asyncpg.DataError | UnicodeError | OverflowError):
+        if kind in _SCHEMA_CLASSES and not _is_of_a_strangers_function(error):
+            return ConfigurationError(
+                f"the ledger is not as this program knows it: {error.args[0]}; undo what was "
+                "changed in its schema, or run `engine init`"
+            )
+        return RefusedError(f"Postgres does not take it: {error.args[0]}")
+    if isinstance(error, asyncpg.DataError | UnicodeError | OverflowError):
         # The driver's own, before anything is sent.
         return RefusedError(f"Postgres does not take it: {error}")
     return None
@@ -131,12 +135,18 @@ _SERVER_CLASSES: Final = {
     "XX",  # its own defect, or damaged data
 }
 
-_VALUE_CLASSES: Final = {
-    "22",  # data: out of range, not in the encoding
-    "23",  # integrity: a check, a foreign key, NULL
-    "54",  # a limit of Postgres, as the length of an index entry
-    "P0",  # raised by a trigger
-}
+_SCHEMA_CLASSES: Final = {
+    "0A",  # not supported, as of a table with a rule
+    "2B", "2F", "3D", "3F", "42",  # names, types, privileges
+}  # fmt: skip
+"""All others are of what is written, whatever a stranger's trigger calls them: a value out of
+range (22), a check (23), a limit (54), what a trigger raises (P0, or anything)."""
+
+
+def _is_of_a_strangers_function(error: Exception) -> bool:
+    """Whether it was raised by a function that is none of the ledger's, as of a trigger."""
+    context = getattr(error, "context", None) or ""
+    return "PL/pgSQL function " in context and "PL/pgSQL function ledger." not in context
 
 
 def _reason(error: Exception) -> str:
@@ -146,6 +156,8 @@ def _reason(error: Exception) -> str:
 
 
 def _misconfigured(error: Exception, where: str) -> EngineError | None:
+    if _is_of_a_strangers_function(error):
+        return None
     if isinstance(
         error,
         asyncpg.UndefinedTableError

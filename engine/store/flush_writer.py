@@ -11,7 +11,7 @@ import asyncpg
 from msgspec.structs import astuple, replace
 
 from engine.book.content import Letter, content_of, digest_of, first_used
-from engine.errors import TryAgainError
+from engine.errors import ConfigurationError, TryAgainError
 from engine.store.assumptions import check_assumptions
 from engine.store.commit import commit_and_settle
 from engine.store.connections import Connections, bounded
@@ -19,8 +19,9 @@ from engine.store.copy import send_copy
 from engine.store.driver_errors import translated
 from engine.store.flush_copies import FLUSH_SHIFT, copies_of
 from engine.store.rows import DeadLetter, Flush
+from engine.store.single_flush import Seal, is_single, write_single
 from engine.store.small_flush import is_small, small_arguments
-from engine.store.waiting_rows import write_waiting
+from engine.store.waiting_rows import parked_of, write_waiting
 
 LOCK_ROUNDS_MAX: Final = 20
 
@@ -35,9 +36,12 @@ def prepare(flush: Flush) -> None:
 def _digest_of(flush: Flush) -> bytes:
     """Of all that is written: its dead letters are those that are not there already."""
     letters = [Letter(*astuple(letter)) for letter in flush.dead_letters]
-    return digest_of(
-        content_of(flush.decided, flush.posted, flush.positions, flush.resolved_until, letters)
+    content = content_of(
+        flush.decided, flush.posted, flush.positions, flush.resolved_until, letters
     )
+    if flush.waiting or flush.released:
+        content = content._replace(parked=parked_of(flush.waiting), released=flush.released)
+    return digest_of(content)
 
 
 GENERATION_STEP: Final = 4
@@ -53,6 +57,16 @@ class FlushWriter:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
+        self._newest_number = 0
+
+    def _check_number(self, number: int) -> None:
+        """Raises ConfigurationError where numbers went back: rows would be out of their order."""
+        if number < self._newest_number:
+            raise ConfigurationError(
+                "the sequence ledger.flush_numbers went back, as where somebody restarted it: "
+                f"it gave {number} after {self._newest_number}; set it on"
+            )
+        self._newest_number = number
 
     async def write_flush(self, flush: Flush) -> int:
         """As `WorkerStore.flush`."""
@@ -113,9 +127,14 @@ class FlushWriter:
         return next_number
 
     async def _write_small(self, connection: asyncpg.Connection, flush: Flush) -> int:
-        arguments = small_arguments(self._connections.worker, flush, flush.number << FLUSH_SHIFT)
-        arguments += [flush.digest or _digest_of(flush), first_used(flush.posted)]
-        written = connection.fetchval(self._connections.text("flush_small"), *arguments)
+        self._check_number(flush.number)
+        seal = Seal(flush.digest or _digest_of(flush), first_used(flush.posted))
+        if is_single(flush):
+            written = write_single(self._connections, flush, seal)
+        else:
+            base = flush.number << FLUSH_SHIFT
+            arguments = [*small_arguments(self._connections.worker, flush, base), *seal]
+            written = connection.fetchval(self._connections.text("flush_small"), *arguments)
         number: int | None = await commit_and_settle(
             self._connections, flush.sequence, flush.number, written
         )
@@ -123,6 +142,7 @@ class FlushWriter:
 
     async def _write(self, connection: asyncpg.Connection, flush: Flush) -> int:
         """All but the COMMIT; returns the number for the next flush."""
+        self._check_number(flush.number)
         if flush.dead_letters:
             flush.dead_letters = await self._new_letters(flush.dead_letters)
             flush.digest = None

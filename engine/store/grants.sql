@@ -30,7 +30,8 @@ GRANT INSERT ON
 GRANT UPDATE (closed) ON ledger.accounts TO :engine;
 GRANT UPDATE (worker) ON ledger.owners, flows.owners TO :engine;
 GRANT UPDATE (expires_at, drained, waits_for, waits_since, waits_until) ON ledger.heartbeats TO :engine;
-GRANT UPDATE (worker, transfers_per_second, measured_at) ON ledger.loads TO :engine;
+GRANT UPDATE (worker, transfers_per_second, answer_seconds, commit_seconds, measured_at) ON ledger.loads
+    TO :engine;
 GRANT UPDATE (state, why, paused_at, released_at, claimed_at, ready_at, ended_at) ON ledger.moves
     TO :engine;
 GRANT UPDATE (state, why, ended_at) ON ledger.plans TO :engine;
@@ -55,12 +56,15 @@ GRANT USAGE ON SCHEMA ledger, flows TO :reader;
 GRANT SELECT ON
     ledger.accounts, ledger.balances, ledger.dead_letters, ledger.declined, ledger.flushes,
     ledger.frozen, ledger.holds, ledger.letters, ledger.outcomes, ledger.postings, ledger.settings, ledger.shards,
-    ledger.transfers, ledger.waits, ledger.workers, flows.current, flows.unknown, flows.unmatched
+    ledger.transfers, ledger.waits, ledger.workers,
+    ledger.applied_plans, ledger.decisions, ledger.freeze_acts, ledger.leases, ledger.letter_history,
+    ledger.owner_changes, ledger.recorded_events, ledger.shard_loads, ledger.shard_moves,
+    ledger.shard_owners, ledger.shard_progress, ledger.verify_runs, ledger.versions, flows.current, flows.unknown, flows.unmatched
     TO :reader;
 GRANT EXECUTE ON FUNCTION
     ledger.flush_of_entry(integer, integer, bigint, bigint),
-    ledger.history(uuid, integer, timestamptz, bigint), ledger.postings_of(uuid),
-    ledger.why_declined(uuid),
+    ledger.history(uuid, integer, timestamptz, bigint), ledger.hold_counts(double precision),
+    ledger.postings_of(uuid), ledger.why_declined(uuid),
     -- Those that views are made of; they read nothing.
     ledger.legs_of(ledger.posted), ledger.little_endian(bytea, integer, integer),
     ledger.saturated(numeric), ledger.transfer_flags(integer), ledger.unsigned(bigint),

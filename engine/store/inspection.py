@@ -148,8 +148,22 @@ class Event(msgspec.Struct, frozen=True):
     shards: list[int] | None
 
 
+class ChainHead(msgspec.Struct, frozen=True):
+    """The end of a worker's chain."""
+
+    ledger: str
+    worker: str
+    sequence: int
+    link: str | None
+
+
 class Inspection(Reports):
     """Questions to one connection; use `open_inspection`."""
+
+    async def chain_head(self, worker: bytes) -> ChainHead | None:
+        """The end of a worker's chain; None before its first row."""
+        found = await self._rows(ChainHead, "chain_head", worker)
+        return found[0] if found else None
 
     # One id.
 

@@ -8,7 +8,7 @@ and their positions are those that it knows.
 import asyncio
 import os
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -20,7 +20,7 @@ from engine.store.commit import commit_and_settle
 from engine.store.connections import Connections, bounded
 from engine.store.driver_errors import translated
 from engine.store.records import mark_of, owned_of
-from engine.store.rows import OwnershipChange, ShardProgress
+from engine.store.rows import OwnershipChange, ShardLoad, ShardProgress
 from shards.placement import Holding, LiveWorker, OpenMove
 
 NOBODY: Final = ID_ZERO
@@ -68,10 +68,11 @@ class Ownership:
         """Be alive no more: what it still owns may be taken at once."""
         await self._connections.watch("expire_worker", self._connections.worker)
 
-    async def record_loads(self, rates: Mapping[int, float]) -> None:
-        """Write down what is decided of each shard. Units: transfers a second."""
-        me = self._connections.worker
-        await self._connections.watch("record_loads", me, list(rates), list(rates.values()))
+    async def record_loads(self, loads: Sequence[ShardLoad], commit_seconds: float) -> None:
+        """Write down what was decided lately of each shard, and how long a commit took at most."""
+        shards, rates, answers = ([load[place] for load in loads] for place in range(3))
+        arguments = (self._connections.worker, shards, rates, answers, commit_seconds)
+        await self._connections.watch("record_loads", *arguments)
 
     async def terminate_blockers(self) -> None:
         """Where a write has been waiting: end the backends of frozen workers that it waits for."""

@@ -4,18 +4,19 @@ Rows that the engine did not write are read too: what cannot be used is left out
 declined, so that it stops what names it and nothing else.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 from typing import Final
 from uuid import UUID
 
 import asyncpg
+import numpy as np
 
-from engine.book.columns import AccountRow
+from engine.book.columns import NO_ACCOUNTS, AccountColumns
+from engine.book.counter_bounds import UNLOCKED_MAX
 from engine.ledger.freezes import Freeze, FreezeMark
 from engine.ledger.nouns import (
     COUNTER_MAX,
     ID_ZERO,
-    AccountFlags,
     Position,
     Transfer,
     TransferFlags,
@@ -27,51 +28,59 @@ from engine.store.rows import ShardProgress, Waiter
 ACCOUNT_NUMBER_MAX: Final = 2**52 - 1
 """`accounts_number_usable` says the same."""
 
-_FLAGS: Final = {(): 0} | {(str(flag.name),): int(flag) for flag in AccountFlags}
 
-
-def accounts_of(rows: Iterable[asyncpg.Record]) -> tuple[list[AccountRow], dict[bytes, str]]:
+def accounts_of(
+    rows: Sequence[asyncpg.Record], owned: Collection[int]
+) -> tuple[AccountColumns, dict[bytes, str]]:
     """Of `accounts_by_id`.
 
     Returns:
         The accounts, and why those cannot be used that are left out: by their ids.
     """
-    accounts, unusable = [], {}
-    for row in rows:
-        why = _why_unusable(row)
-        if why:
-            unusable[row["id"]] = why
-        else:
-            accounts.append(_account_of(row))
-    return accounts, unusable
-
-
-def _why_unusable(row: asyncpg.Record) -> str:
-    if not 1 <= row["number"] <= ACCOUNT_NUMBER_MAX:
-        return f"its number is {row['number']}"
-    flags = row["flags"]
-    if len(flags) > 1 or (flags and not isinstance(flags[0], str)) or tuple(flags) not in _FLAGS:
-        return f"its flags are {flags}"
-    for own, others in zip(row["own"], row["others"], strict=True):
-        if not 0 <= own + others <= COUNTER_MAX:
-            return f"a counter of it, over all its stripes, is {own + others}"
-    return ""
-
-
-def _account_of(row: asyncpg.Record) -> AccountRow:
-    return AccountRow(
-        row["id"],
-        row["number"],
-        row["shard"],
-        row["ledger"],
-        row["code"],
-        _FLAGS[tuple(row["flags"])],
-        row["closed"],
-        row["version"],
-        row["own"],
-        row["others"],
-        row["others_time"] or 0,
+    if not rows:
+        return NO_ACCOUNTS, {}
+    columns = list(zip(*(row.values() for row in rows), strict=True))
+    ids, closed, times = columns[0], columns[6], columns[16]
+    number, shard, ledger, code, flags, version = (
+        np.array(columns[place], np.int64) for place in (1, 2, 3, 4, 5, 7)
     )
+    counters = np.array(columns[8:16], np.int64)
+    accounts = AccountColumns(
+        np.frombuffer(b"".join(ids), "V16"),
+        *(number, shard, ledger, code, flags),
+        np.array(closed, bool),
+        version,
+        counters[:4],
+        counters[4:],
+        max(filter(None, times), default=0),
+    )
+    unusable = _find_unusable(accounts, owned)
+    if not unusable:
+        return accounts, {}
+    usable = np.ones(len(rows), bool)
+    usable[list(unusable)] = False
+    return accounts.part(usable), {ids[place]: why for place, why in unusable.items()}
+
+
+def _find_unusable(accounts: AccountColumns, owned: Collection[int]) -> dict[int, str]:
+    """Places of accounts that cannot be used, and why."""
+    numbered = (accounts.number >= 1) & (accounts.number <= ACCOUNT_NUMBER_MAX)
+    sums = accounts.own + accounts.others
+    wrapped = ((accounts.own ^ sums) & (accounts.others ^ sums)) < 0
+    # Stripes away from home are never below zero and all together small: so far the home may be.
+    lowest = np.where(np.isin(accounts.shard, list(owned)), 0, -UNLOCKED_MAX)
+    counted = ~(wrapped | (sums < lowest)).any(axis=0)
+    why = {}
+    for place in np.flatnonzero(~(numbered & (accounts.flags >= 0) & counted)).tolist():
+        if not numbered[place]:
+            why[place] = f"its number is {accounts.number[place]}"
+        elif accounts.flags[place] < 0:
+            why[place] = "its flags are none that accounts have"
+        else:
+            own, others = accounts.own[:, place].tolist(), accounts.others[:, place].tolist()
+            totals = [here + away for here, away in zip(own, others, strict=True)]
+            why[place] = f"its counters, over its stripes, are {totals}"
+    return why
 
 
 def record_of(row: asyncpg.Record) -> IdRecord:

@@ -17,6 +17,9 @@ from engine.store.statements import statement
 OVERDUE_SECONDS: Final = 2.0
 """A hold that is unresolved so long after its time is overdue."""
 
+PACE_SECONDS: Final = 10.0
+"""Over how long rates and latency are taken."""
+
 TIME_MAX: Final = 4_102_444_800 * 1_000_000
 """The year 2100, in microseconds since 1970: after every posting."""
 
@@ -30,6 +33,7 @@ class ServerReport(msgspec.Struct, frozen=True):
     shard_count: int
     migration: int
     dead_letters: int
+    """Those that nobody dealt with."""
     holds_overdue: int
     holds_pending: int
     """Those with a timeout that wait to be resolved; 100,000 means that many or more."""
@@ -59,6 +63,8 @@ class ShardReport(msgspec.Struct, frozen=True):
     """By whom it is frozen and why: its stream is not read."""
     parked: int = 0
     """Entries of it that wait for a thaw, off its stream."""
+    answer_seconds: float | None = None
+    """The slowest answer lately; None where there was none."""
 
 
 class WorkerReport(msgspec.Struct, frozen=True):
@@ -78,6 +84,8 @@ class WorkerReport(msgspec.Struct, frozen=True):
     """What it said that it waits for, without a lease; None where it works, or is dead."""
     waits_seconds: float | None
     last_flush_at: str | None
+    in_postgres: str | None = None
+    """What its connection waits for within Postgres, at this moment."""
 
     @property
     def state(self) -> Literal["alive", "waiting", "dead"]:
@@ -149,6 +157,44 @@ class PostingReport(msgspec.Struct, frozen=True):
     number: int
 
 
+class Pace(msgspec.Struct, frozen=True):
+    """How fast flushes were decided in the last seconds."""
+
+    created_per_second: float
+    declined_per_second: float
+    flushes_per_second: float
+    locked_per_second: float
+    decided_seconds_median: float | None
+    """From when Redis took an entry until it was decided, of the newest of each flush and shard."""
+    decided_seconds_p99: float | None
+
+
+class PaceSecond(msgspec.Struct, frozen=True):
+    """What was decided within a second."""
+
+    ago: int
+    """0 for the one that is not over, 1 for the one before."""
+    created: int
+    declined: int
+
+
+class PlanReport(msgspec.Struct, frozen=True):
+    """A plan that was applied, and how far its moves got."""
+
+    plan: str
+    applied_by: str
+    state: str
+    """applying, done, failed or aborted."""
+    began_at: str
+    ended_at: str | None
+    why: str | None
+    moving: int
+    moved: int
+    not_moved: int
+    pause_seconds_max: float | None
+    """How long a shard stood still at most."""
+
+
 class Reports:
     """Questions to one connection; use `open_reports`."""
 
@@ -165,6 +211,19 @@ class Reports:
         """Postgres and the ledger as a whole."""
         [report] = await self._rows(ServerReport, "report_server", OVERDUE_SECONDS)
         return report
+
+    async def pace(self) -> Pace:
+        """How fast it goes."""
+        [pace] = await self._rows(Pace, "report_pace", PACE_SECONDS)
+        return pace
+
+    async def pace_by_second(self, seconds: float) -> list[PaceSecond]:
+        """What was decided in each of the last seconds, the oldest first."""
+        return await self._rows(PaceSecond, "report_pace_by_second", seconds)
+
+    async def plans(self, limit: int) -> list[PlanReport]:
+        """The plans that were applied last, the newest first."""
+        return await self._rows(PlanReport, "report_plans", limit)
 
     async def shards(self) -> list[ShardReport]:
         """All shards, in their order."""

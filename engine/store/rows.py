@@ -1,7 +1,7 @@
 """What goes into and comes out of the store: positions, dead letters, flushes."""
 
 from collections.abc import Collection, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -58,6 +58,15 @@ class OwnershipChange(msgspec.Struct):
     """What is frozen, as of the same moment."""
     written: int
     """The last number before it that no freeze or thaw took."""
+
+
+class ShardLoad(NamedTuple):
+    """What its owner decided of a shard, between two heartbeats."""
+
+    shard: int
+    transfers_per_second: float
+    answer_seconds: float
+    """The slowest answer, from when Redis took the entry; 0 where there was none."""
 
 
 class DeadLetter(msgspec.Struct, frozen=True):

@@ -35,6 +35,8 @@ class ServerFacts(msgspec.Struct, frozen=True):
     newest_account: int
     letters_open: int
     letter_newest: str | None
+    pause_seconds: float
+    """The longest that a shard stood still while it was moved, of the last 10 minutes."""
     verified_seconds_ago: float | None
     verified_passed: bool | None
     verified_failed: list[str] | None
@@ -54,6 +56,14 @@ class WorkerFacts(msgspec.Struct, frozen=True):
     shards: int
     waits_for: str | None
     """What its connection waits for within Postgres, at this moment."""
+    waits_seconds: float = 0.0
+    """For how long the statement that waits has run."""
+    commit_seconds: float = 0.0
+    """The slowest commit lately, as it measured."""
+    says: str | None = None
+    """Why it cannot work, as it said a moment ago; it lives then, without a lease."""
+    says_seconds: float = 0.0
+    """Since when."""
 
 
 class TransactionFacts(msgspec.Struct, frozen=True):

@@ -40,7 +40,7 @@ async def connect_reader(
 
 @contextlib.asynccontextmanager
 async def snapshot(
-    dsn: str, settings: Mapping[str, str] = MappingProxyType({})
+    dsn: str, settings: Mapping[str, str] = MappingProxyType({}), exported: str | None = None
 ) -> AsyncIterator[asyncpg.Connection]:
     """One snapshot of the ledger: all that is read in the block is of one moment.
 
@@ -49,6 +49,7 @@ async def snapshot(
     Args:
         dsn: `postgresql://...`
         settings: Of the session, in addition to those of every reader.
+        exported: The snapshot of another transaction, which is still open; None for one of its own.
 
     Raises:
         TryAgainError: The server cannot be reached, or the connection is lost.
@@ -58,11 +59,19 @@ async def snapshot(
     try:
         with translated(where_of(dsn)):
             async with connection.transaction(isolation="repeatable_read", readonly=True):
+                if exported is not None:
+                    await connection.execute(f"SET TRANSACTION SNAPSHOT '{exported}'")
                 yield connection
             await connection.close()
     except BaseException:
         connection.terminate()
         raise
+
+
+async def export_snapshot(connection: asyncpg.Connection) -> str:
+    """The name by which others may read this snapshot, as long as it is open."""
+    name: str = await connection.fetchval("SELECT pg_export_snapshot()")
+    return name
 
 
 async def read_damaged(connection: asyncpg.Connection, query: str, *args: Any) -> list[Any]:

@@ -6,11 +6,20 @@ entry, from 1.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from engine.book.content import Parked
 from engine.ledger.freezes import Freeze
 from engine.ledger.nouns import Position
 from engine.store.connections import Connections
 from engine.store.records import freeze_of, waiter_of
 from engine.store.rows import Flush, Waiter
+
+
+def parked_of(waiting: Iterable[Waiter]) -> list[Parked]:
+    """Entries that wait, as the chain has them."""
+    return [
+        Parked(w.shard, w.position, w.original, w.freeze, w.size, w.ids, w.digest, w.fields)
+        for w in waiting
+    ]
 
 
 async def write_waiting(connections: Connections, flush: Flush) -> None:

@@ -1,12 +1,13 @@
 """The ledger in Postgres, as a worker uses it: loads, flushes, locked flushes, ownership."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 from uuid import UUID
 
 import structlog
 
-from engine.book.columns import AccountRow
+from engine.book.columns import AccountColumns
 from engine.ledger.page import IdRecord
 from engine.store.commit import commit_own
 from engine.store.connections import Connect, Connections
@@ -43,6 +44,11 @@ class WorkerStore:
         self._unusable: set[bytes] = set()
         """Accounts of which it was said that they cannot be used."""
 
+    @property
+    def lost_commits(self) -> Counter[str]:
+        """Commits whose answer was lost, by what had become of them."""
+        return self._connections.lost_commits
+
     async def open(self) -> None:
         """Connect, again where a connection was lost. Raises as `connect`."""
         await self._connections.open()
@@ -73,21 +79,22 @@ class WorkerStore:
         writing_shard: int,
         *,
         locked: bool = False,
-    ) -> list[AccountRow]:
+    ) -> AccountColumns:
         """Accounts with their newest counters; those that do not exist are left out.
 
         So are those that cannot be used, which is logged once, and `engine verify` names them.
 
         Args:
             ids: Of accounts, 16 bytes each.
-            owned: Shards at home in which an account is written in its home stripe.
+            owned: Shards at home in which an account is written in its home stripe; what is
+                said of the other stripes is of all of them there, else of the home alone.
             writing_shard: Through whose stripes the others are credited.
             locked: Read within the locked flush that is under way.
         """
         rows = await self._connections.read(
             "accounts_by_id", ids, list(owned), writing_shard, locked=locked
         )
-        accounts, unusable = accounts_of(rows)
+        accounts, unusable = accounts_of(rows, owned)
         for account_id, why in unusable.items():
             if account_id not in self._unusable and len(self._unusable) < UNUSABLE_LOGGED_MAX:
                 self._unusable.add(account_id)

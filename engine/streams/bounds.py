@@ -49,12 +49,13 @@ ANSWERS_SECONDS: Final = 3600
 # Waiting.
 
 CONNECT_SECONDS_MAX: Final = 5.0
-SILENT_SECONDS_MAX: Final = 10.0
+SILENT_SECONDS_MAX: Final = 30.0
 """How long a reply may be waited for while nothing comes; the time in which this process itself
-was busy does not count."""
+was busy does not count. Redis does one thing after the other, and is silent for 12 s while it
+writes an entry of 1 GiB to the AOF of a slow disk: whoever gave up then would begin all anew."""
 
-TICK_SECONDS: Final = 0.25
-"""How often the silence of a connection is counted."""
+LINK_SECONDS_MAX: Final = 10.0
+"""A link on which nothing that was sent arrives for so long is dead, as the system sees it."""
 
 RECONNECT_SECONDS: Final = 1.0
 """How often a node of a cluster that is away is tried again."""

@@ -19,9 +19,10 @@ from typing import Any, Final, TypeAlias, cast
 import hiredis
 
 from engine.errors import ConfigurationError, EngineError, TryAgainError
+from engine.patience import Patience, within
 from engine.streams.address import Address, parse_address
 from engine.streams.bounded_reader import BoundedReader
-from engine.streams.bounds import TICK_SECONDS
+from engine.streams.bounds import LINK_SECONDS_MAX
 from engine.streams.refusals import LostError, ReplyTooLongError, refusal_of
 
 OnReply: TypeAlias = Callable[[Any], None]
@@ -53,10 +54,11 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[OnReply] = deque()
         self._unsent: list[bytes] = []
-        self._silent_ticks = 0
-        self._ticker: asyncio.TimerHandle | None = None
-        self._idle_ticks_max = 0
-        self._silent_ticks_max = 0
+        self._patience = Patience(self._tick)
+        self._heard_at = 0.0
+        self._silent_seconds = 0.0
+        self._ping_seconds: float | None = None
+        self._silent_seconds_max = 0.0
         self._reply_bytes = 0
         self._reply_began_at = 0.0
         self.reply_bytes_max: int | None = None
@@ -89,7 +91,7 @@ class Connection(asyncio.Protocol):
         connection = cls(lambda: None, parser)
         unreachable = f"Redis at {address.place} is out of reach"
         try:
-            async with asyncio.timeout(address.connect_seconds_max):
+            async with within(address.connect_seconds_max):
                 await _open_transport(connection, address)
                 await connection._greet(address)
         except (OSError, TimeoutError) as error:
@@ -136,10 +138,9 @@ class Connection(asyncio.Protocol):
             on_reply(LostError(_LOST))
             return
         if not self._waiting:
-            self._silent_ticks = 0
+            self._patience.start()
+            self._hear()
         self._waiting.append(on_reply)
-        if self._ticker is None:
-            self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)
         if not self._unsent:
             self._loop.call_soon(self._flush)
         self._unsent.append(command)
@@ -163,26 +164,30 @@ class Connection(asyncio.Protocol):
     def silent_seconds(self) -> float:
         """For how long something has waited for a reply without anything coming.
 
-        It is counted by turns of the event loop: where this process was busy for a while, that
-        is one tick, and what came meanwhile is read before the next.
+        As found at the last tick: what came while this process was busy is read before the next.
         """
-        return self._silent_ticks * TICK_SECONDS if self._waiting else 0.0
+        return self._silent_seconds if self._waiting else 0.0
+
+    def _hear(self) -> None:
+        self._heard_at = self._patience.time()
+        self._silent_seconds = 0.0
 
     def _watch_idleness(self, address: Address) -> None:
         if address.ping_seconds:
-            self._idle_ticks_max = max(int(address.ping_seconds / TICK_SECONDS), 1)
-            self._silent_ticks_max = max(int(address.silent_seconds_max / TICK_SECONDS), 1)
-            self._ticker = self._ticker or self._loop.call_later(TICK_SECONDS, self._tick)
+            self._ping_seconds = address.ping_seconds
+            self._silent_seconds_max = address.silent_seconds_max
+            self._patience.start()
 
     def _tick(self) -> None:
-        self._ticker = None
-        if self.is_lost or not (self._waiting or self._idle_ticks_max):
+        if not (self._waiting or self._ping_seconds):
+            self._patience.stop()
             return
-        self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)
-        self._silent_ticks += 1
-        if not self._waiting and self._silent_ticks >= self._idle_ticks_max:
+        self._silent_seconds = self._patience.time() - self._heard_at
+        if self._ping_seconds is None:
+            return
+        if not self._waiting and self._silent_seconds >= self._ping_seconds:
             self.send(_PING, lambda _: None)
-        elif self._idle_ticks_max and self._silent_ticks > self._silent_ticks_max:
+        elif self._waiting and self._silent_seconds > self._silent_seconds_max:
             self.abort()
 
     def close(self) -> None:
@@ -206,7 +211,7 @@ class Connection(asyncio.Protocol):
         """Hand out the replies that are complete, in the order of the commands."""
         if self.is_lost or self._transport is None or self._transport.is_closing():
             return
-        self._silent_ticks = 0
+        self._hear()
         if self._reply_bytes == 0:
             self._reply_began_at = self._loop.time()
         self._reply_bytes += len(data)
@@ -234,9 +239,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell everyone who waits."""
         self.is_lost = True
-        if self._ticker is not None:
-            self._ticker.cancel()
-            self._ticker = None
+        self._patience.stop()
         reason = str(exc or "") or "closed"
         while self._waiting:
             self._waiting.popleft()(LostError(f"{_LOST}: {reason}"))
@@ -263,7 +266,11 @@ async def _open_transport(protocol: Connection, address: Address) -> None:
     [node] = address.nodes
     context = address.tls.context() if address.tls is not None else None
     transport, _ = await loop.create_connection(lambda: protocol, node.host, node.port, ssl=context)
+    link = transport.get_extra_info("socket")
+    if link is None:
+        return
     if address.keeps_alive:
-        link = transport.get_extra_info("socket")
-        if link is not None:
-            link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        milliseconds = int(LINK_SECONDS_MAX * 1000)
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)

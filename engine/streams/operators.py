@@ -8,7 +8,7 @@ import msgspec
 from engine.errors import EngineError
 from engine.ledger.nouns import Position, stream_name
 from engine.streams.reader import ONE_ENTRY_BYTES_MAX, Sending
-from engine.streams.refusals import ReplyTooLongError
+from engine.streams.refusals import CutOffError, ReplyTooLongError
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -58,6 +58,9 @@ async def read_waiting(
             waiting[shard] = Waiting(0, None, str(length))
             continue
         oldest = above or first
+        if isinstance(oldest, CutOffError):
+            waiting[shard] = Waiting(length, None, str(oldest))
+            continue
         if isinstance(oldest, ReplyTooLongError):
             waiting[shard] = Waiting(length, None)
         elif length and oldest and not isinstance(oldest, EngineError):

@@ -3,6 +3,10 @@
 One XREAD asks for all streams and fails as a whole: where one key is of another type, or one
 entry is of a gigabyte. Then the streams are read one by one, which shows whose fault it is; that
 one is named and the others are read.
+
+A connection that is lost in the middle of a read may be lost for what was read, as where Redis
+bounds what it keeps for a client. It is made again, and each stream read by itself: one for which
+it is lost again is named, and always read by itself until that goes well.
 """
 
 import asyncio
@@ -26,7 +30,14 @@ from engine.streams.bounds import (
     SINGLY_STREAMS_MAX,
 )
 from engine.streams.entries import Entry, StreamEndedError, take_entries
-from engine.streams.refusals import KeyRefusedError, LostError, NotNowError, ReplyTooLongError
+from engine.streams.refusals import (
+    CutOffError,
+    KeyRefusedError,
+    LostError,
+    NotNowError,
+    ReplyTooLongError,
+    UnblockedError,
+)
 from engine.streams.sender import Words
 
 SINGLY_READS: Final = 64
@@ -60,8 +71,8 @@ class Sending(Protocol):
     ) -> list[Any]:
         """As `send`, but that a connection was lost is a value too."""
 
-    async def send_apart(self, commands: Sequence[Words], reply_bytes_max: int) -> list[Any]:
-        """As `send`, of commands that may be sent again: one too long a reply is a value."""
+    async def send_apart(self, commands: Sequence[Words], reply_bytes_max: int | None) -> list[Any]:
+        """As `send`, of commands that may be sent again: what cannot be read is a value."""
 
     def close(self) -> None:
         """Cut the connection."""
@@ -90,6 +101,9 @@ class Reader:
         self._prefix = prefix
         self._count = READ_ENTRIES_FIRST
         self._singly = 0
+        self._suspects: set[int] = set()
+        self.is_made_again = False
+        """Whether a read made its connection again: it may lead to another Redis by now."""
         self._interrupted = asyncio.Event()
         self.client_id: int | None = None
         """By which another connection can end a read that waits."""
@@ -122,20 +136,22 @@ class Reader:
             TryAgainError: Redis is out of reach, or takes nothing now.
             ConfigurationError: It refuses all.
         """
+        self.is_made_again = False
+        await self.open()
+        if self._singly or not self._suspects.isdisjoint(positions):
+            self._singly = max(self._singly - 1, 0)
+            reading = await self._read_singly(positions)
+            if reading.entries or reading.faults or reading.large:
+                return reading
+            self._singly = 0
         try:
-            await self.open()
-            if self._singly:
-                self._singly -= 1
-                reading = await self._read_singly(positions)
-                if reading.entries or reading.faults or reading.large:
-                    return reading
-                self._singly = 0
             if self._sender.is_cluster:
                 return await self._read_cluster(positions, block_ms)
             return await self._read_together(positions, block_ms)
         except LostError:
             self._ask_for_less()
-            raise
+            self.is_made_again = True
+            return await self._read_singly(positions)
 
     async def _read_together(self, positions: Mapping[int, Position], block_ms: int) -> Reading:
         names = [stream_name(self._prefix, shard) for shard in positions]
@@ -150,6 +166,8 @@ class Reader:
             self._singly = 0 if self._count > 1 else SINGLY_READS
             self._ask_for_less()
             return await self._read_singly(positions)
+        if isinstance(reply, UnblockedError):
+            return Reading([], {}, set())
         if isinstance(reply, LostError | NotNowError):
             raise reply
         if isinstance(reply, EngineError):
@@ -163,11 +181,16 @@ class Reader:
         found: dict[int, Any] = {}
         faults: dict[int, EngineError] = {}
         large: set[int] = set()
-        shards = list(positions)
-        for start in range(0, len(shards), SINGLY_STREAMS_MAX):
-            piece = shards[start : start + SINGLY_STREAMS_MAX]
+        shards = [shard for shard in positions if shard not in self._suspects]
+        pieces = [
+            shards[start : start + SINGLY_STREAMS_MAX]
+            for start in range(0, len(shards), SINGLY_STREAMS_MAX)
+        ]
+        pieces += [[shard] for shard in positions if shard in self._suspects]
+        for piece in pieces:
             commands = [self._command(shard, positions[shard], 1) for shard in piece]
             replies = await self._sender.send_apart(commands, ONE_ENTRY_BYTES_MAX)
+            self._suspects.difference_update(piece)
             for shard, reply in zip(piece, replies, strict=True):
                 if isinstance(reply, ReplyTooLongError):
                     large.add(shard)
@@ -175,6 +198,9 @@ class Reader:
                     faults[shard] = reply
                 elif reply:
                     found[shard] = reply[0][1]
+                if isinstance(reply, CutOffError):
+                    self._suspects.add(shard)
+        await self.open()
         return self._taken(positions, found, faults, large)
 
     async def _read_cluster(self, positions: Mapping[int, Position], block_ms: int) -> Reading:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-import structlog
 
 from engine.errors import EngineError
 from engine.ledger.nouns import Position, stream_name
@@ -23,9 +22,7 @@ from engine.streams.bounds import (
 )
 from engine.streams.entries import Entry, entry_of, is_between, position_in_ended, position_of
 from engine.streams.reader import ONE_ENTRY_BYTES_MAX, Sending
-from engine.streams.refusals import KeyRefusedError, ReplyTooLongError
-
-_log = structlog.get_logger()
+from engine.streams.refusals import CutOffError, KeyRefusedError, ReplyTooLongError
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -106,7 +103,7 @@ class Recovery:
         """The position of the newest entry of a stream, if there is one."""
         reply: Any
         name = stream_name(self._prefix, shard)
-        [reply] = await self._large.send([("XREVRANGE", name, "+", "-", "COUNT", 1)])
+        [reply] = await self._large.send_apart([("XREVRANGE", name, "+", "-", "COUNT", 1)], None)
         if isinstance(reply, EngineError):
             raise reply
         for entry_id, _ in reply:
@@ -132,7 +129,7 @@ class Recovery:
         command = (
             "XRANGE", stream_name(self._prefix, shard), f"({position.entry_id}", "+", "COUNT", 1
         )  # fmt: skip
-        [reply] = await self._large.send([command])
+        [reply] = await self._large.send_apart([command], None)
         if isinstance(reply, EngineError):
             raise reply
         for entry_id, fields in reply:
@@ -144,8 +141,8 @@ class Recovery:
         [reply] = await self._sender.send_apart(
             [(*command, BELOW_ENTRIES_MAX)], READ_REPLY_BYTES_MAX
         )
-        if isinstance(reply, ReplyTooLongError):
-            [reply] = await self._large.send([(*command, 1)])
+        if isinstance(reply, ReplyTooLongError | CutOffError):
+            [reply] = await self._large.send_apart([(*command, 1)], None)
         if isinstance(reply, EngineError):
             raise reply
         rows: list[Any] = reply
@@ -183,7 +180,9 @@ class Recovery:
                     return True
                 raise renamed
             if renamed:
-                _log.error("stream_poisoned", stream=name, renamed=ended)
+                import structlog  # noqa: PLC0415 - who asks one question does not wait for it
+
+                structlog.get_logger().error("stream_poisoned", stream=name, renamed=ended)
                 return True
         raise KeyRefusedError(
             f"the ids of {name} have come to their end, and {ended} and all names before it are "
@@ -203,7 +202,7 @@ class Recovery:
                 ("XRANGE", name, after, "+", "COUNT", 1),
             ):
                 reply: Any
-                [reply] = await self._large.send([command])
+                [reply] = await self._large.send_apart([command], None)
                 if isinstance(reply, EngineError):
                     raise reply
                 if any(max(map(int, each.split(b"-"))) > ID_PART_MAX for each, _ in reply):

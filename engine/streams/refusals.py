@@ -29,11 +29,25 @@ class NotNowError(TryAgainError):
     """Redis does not take it now (it loads, fails over, is busy); it was not executed."""
 
 
+class UnblockedError(NotNowError):
+    """Somebody ended the wait of a read: there was nothing to read."""
+
+
 class KeyRefusedError(ConfigurationError, TryAgainError):
     """It concerns one key: somebody must mend that, and other keys are as before.
 
     Whoever waits for the key may try again by itself, so it is a TryAgainError too.
     """
+
+
+class CutOffError(KeyRefusedError):
+    """Whenever this is asked Redis ends the connection, and takes others."""
+
+    def __init__(self, lost: LostError) -> None:
+        super().__init__(
+            "whenever this stream is read Redis ends the connection, as where an entry is longer "
+            f"than its client-output-buffer-limit: {lost}"
+        )
 
 
 class ElsewhereError(ConfigurationError):
@@ -102,6 +116,8 @@ def refusal_of(message: str) -> EngineError:
         )
     if word in {"MOVED", "ASK"}:
         return ElsewhereError(message)
+    if word == "UNBLOCKED" and "client unblock" in says:
+        return UnblockedError(f"Redis ended a wait: {message}")
     if word in _NOT_NOW:
         return NotNowError(f"Redis takes nothing now: {message}")
     if word in _OF_ONE_KEY or any(words in says for words in _OF_ONE_KEY_SAYS):

@@ -1,21 +1,25 @@
 """Commands that go together and their replies, over a connection that is made when it is needed."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import hiredis
 
 from engine.errors import TryAgainError
+from engine.patience import TICK_SECONDS
 from engine.streams.address import Address, parse_address
-from engine.streams.bounds import TICK_SECONDS
 from engine.streams.cluster_connection import AnyConnection, open_connection
 from engine.streams.connection import Parser
-from engine.streams.refusals import LostError, ReplyTooLongError
+from engine.streams.refusals import CutOffError, LostError, ReplyTooLongError
 
 Words: TypeAlias = tuple[Any, ...]
 """A command and its arguments, as text, bytes or numbers."""
+
+LOSSES_MAX: Final = 3
+"""So often may the connection be lost: with others, and twice for one command alone."""
 
 
 class Sender:
@@ -98,29 +102,59 @@ class Sender:
         connection.reply_bytes_max = reply_bytes_max
         for place, command in enumerate(commands):
             connection.send(hiredis.pack_command(command), partial(take_reply, place))
-        while not done.done():
-            await asyncio.wait([done], timeout=TICK_SECONDS)
-            if not done.done() and connection.silent_seconds() > self._silent_seconds_max:
-                self.close()
-                raise TryAgainError(
-                    f"Redis at {self._address.place} does not answer for "
-                    f"{self._silent_seconds_max:g} s"
-                )
+        with self._impatient(connection, done):
+            await done
         return replies
 
-    async def send_apart(self, commands: Sequence[Words], reply_bytes_max: int) -> list[Any]:
+    @contextlib.contextmanager
+    def _impatient(self, connection: AnyConnection, done: asyncio.Future[None]) -> Iterator[None]:
+        """While in the block, a connection that is silent for too long is cut and given up."""
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle
+
+        def look() -> None:
+            nonlocal timer
+            timer = loop.call_later(TICK_SECONDS, look)
+            if connection.silent_seconds() > self._silent_seconds_max and not done.done():
+                done.set_exception(
+                    TryAgainError(
+                        f"Redis at {self._address.place} does not answer for "
+                        f"{self._silent_seconds_max:g} s"
+                    )
+                )
+                self.close()
+
+        timer = loop.call_later(TICK_SECONDS, look)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    async def send_apart(self, commands: Sequence[Words], reply_bytes_max: int | None) -> list[Any]:
         """As `send`, of commands that may be sent again: one too long a reply is a value.
 
-        Where a reply is too long the connection is cut, and what follows is asked for anew.
+        Where a reply is too long the connection is cut, and what follows is asked for anew. Where
+        it is lost each is asked by itself: one that it is lost for again is a CutOffError.
         """
         replies: list[Any] = []
+        losses = 0
         while len(replies) < len(commands):
-            for reply in await self.try_to_send(commands[len(replies) :], reply_bytes_max):
-                if isinstance(reply, LostError) and not isinstance(reply, ReplyTooLongError):
-                    if not replies or not isinstance(replies[-1], ReplyTooLongError):
-                        raise reply
+            rest = commands[len(replies) :]
+            lost = None
+            is_cut = False
+            for reply in await self.try_to_send(rest[:1] if losses else rest, reply_bytes_max):
+                if isinstance(reply, ReplyTooLongError):
+                    is_cut = True
+                elif isinstance(reply, LostError):
+                    lost = None if is_cut else reply
                     break
                 replies.append(reply)
+                losses = min(losses, 1)
+            if lost is not None:
+                losses += 1
+                if losses == LOSSES_MAX:
+                    replies.append(CutOffError(lost))
+                    losses = 1
         return replies
 
     def close(self) -> None:

@@ -1,13 +1,11 @@
 """Entries in streams that nobody reads, as of a producer that got a name wrong."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from engine.errors import EngineError
 from engine.ledger.nouns import SHARD_COUNT_MAX, stream_name
-from engine.streams.address import parse_address
-
-if TYPE_CHECKING:
-    from engine.streams.library import LibraryClient
+from engine.streams.reader import Sending
 
 SCAN_KEYS: Final = 1000
 """Keys that one step looks at."""
@@ -16,30 +14,23 @@ SCAN_STEPS_MAX: Final = 200
 """In a Redis with more keys only likely names are looked at."""
 
 
-async def find_strays(url: str, prefix: str, shard_count: int) -> dict[str, int]:
+async def find_strays(sender: Sending, prefix: str, shard_count: int) -> dict[str, int]:
     """By name, how many entries stand in streams beside those of the shards.
 
     Args:
-        url: As for `Streams`.
+        sender: Connected. On several nodes only likely names are looked at.
         prefix: Of the names of the streams.
         shard_count: Of the ledger.
 
     Raises:
-        ConfigurationError, TryAgainError: As `open_library`.
+        TryAgainError: Redis is out of reach.
     """
-    from engine.streams.library import open_library  # noqa: PLC0415 - who asks nothing loads nothing
-
-    address = parse_address(url)
-    async with open_library(address) as client:
-        names = set(_likely_names(prefix, shard_count))
-        if not address.is_cluster:
-            names |= await _scan_names(client, prefix)
-        names -= {stream_name(prefix, shard) for shard in range(shard_count)}
-        wanted = sorted(names)
-        asked = client.pipeline(transaction=False)
-        for name in wanted:
-            asked.xlen(name)
-        lengths = await asked.execute(raise_on_error=False)
+    names, are_all = (set(), False) if sender.is_cluster else await _scan_names(sender, prefix)
+    if not are_all:
+        names |= set(_likely_names(prefix, shard_count))
+    names -= {stream_name(prefix, shard) for shard in range(shard_count)}
+    wanted = sorted(names)
+    lengths = await sender.send([("XLEN", name) for name in wanted])
     return {
         name: length
         for name, length in zip(wanted, lengths, strict=True)
@@ -57,18 +48,22 @@ def _likely_names(prefix: str, shard_count: int) -> Iterator[str]:
         yield stream_name(prefix, shard)
 
 
-async def _scan_names(client: "LibraryClient", prefix: str) -> set[str]:
-    """All names that begin as those of the shards do, as far as a bounded look goes."""
+async def _scan_names(sender: Sending, prefix: str) -> tuple[set[str], bool]:
+    """Names that begin as those of the shards do; a bounded look says whether these are all."""
     pattern = "".join(f"\\{letter}" if letter in "*?[]\\^" else letter for letter in prefix)
     names: set[str] = set()
-    cursor = 0
+    words = ("MATCH", f"{pattern}:transfers*", "COUNT", SCAN_KEYS)
+    cursor = b"0"
     for _ in range(SCAN_STEPS_MAX):
-        cursor, found = await client.scan(cursor, f"{pattern}:transfers*", SCAN_KEYS)
+        [answer] = await sender.send([("SCAN", cursor, *words)])
+        if isinstance(answer, EngineError):  # It may be refused to this user.
+            break
+        cursor, found = answer
         # Streams whose ids came to their end are decided where they lie.
         names |= {_text(name) for name in found if "}:poisoned" not in _text(name)}
-        if cursor == 0:
-            break
-    return names
+        if cursor == b"0":
+            return names, True
+    return names, False
 
 
 def _text(name: bytes | str) -> str:

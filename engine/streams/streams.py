@@ -8,9 +8,7 @@ import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-import structlog
-
-from engine.errors import EngineError, TryAgainError
+from engine.errors import ConfigurationError, EngineError, TryAgainError
 from engine.ledger.nouns import Position, stream_name
 from engine.settings import PREFIX
 from engine.streams.address import parse_address
@@ -31,13 +29,12 @@ from engine.streams.operators import (
 )
 from engine.streams.reader import Reader, Reading, Sending
 from engine.streams.recovery import Look, Recovery
-from engine.streams.refusals import KeyRefusedError, NotNowError
+from engine.streams.refusals import KeyRefusedError, LostError, NotNowError
 from engine.streams.sender import Sender
 from engine.streams.server_checks import check_policy, claim_streams
+from engine.streams.strays import find_strays
 
 __all__ = ["Entry", "Look", "Reading", "StreamEnds", "Streams", "Waiting"]
-
-_log = structlog.get_logger()
 
 
 class Streams:
@@ -110,7 +107,9 @@ class Streams:
             await claim_streams(self._sender, self.prefix, self.ledger_id)
         except KeyRefusedError as error:
             # Somebody's key of that name: that the streams are read does not hang on it.
-            _log.warning("ledger_key_refused", reason=str(error))
+            import structlog  # noqa: PLC0415 - who asks one question does not wait for it
+
+            structlog.get_logger().warning("ledger_key_refused", reason=str(error))
 
     @property
     def _sender(self) -> Sending:
@@ -124,7 +123,17 @@ class Streams:
         """Read what follows `positions`; see `Reader.read`."""
         if self._reader is None or self._reading is None:
             raise TryAgainError("the streams are not open")
-        return await self._reader.read(positions, block_ms)
+        reading = await self._reader.read(positions, block_ms)
+        if self._reader.is_made_again:
+            await self._check_again()
+        return reading
+
+    async def _check_again(self) -> None:
+        """See that a connection made again leads to the same ledger's Redis."""
+        try:
+            await self.check_server()
+        except ConfigurationError as error:
+            raise LostError(f"Redis is another by now: {error}") from error
 
     async def interrupt(self) -> None:
         """Let a `read` that waits for entries return at once."""
@@ -156,16 +165,32 @@ class Streams:
         Raises:
             TryAgainError: Redis is out of reach or takes nothing now.
         """
-        by_name: dict[tuple[int, str], list[str]] = {}
-        for entry in entries:
-            name, entry_id = entry.ended or (
-                stream_name(self.prefix, entry.shard),
-                entry.position.entry_id,
-            )
-            by_name.setdefault((entry.shard, name), []).append(entry_id)
-        commands = [("XDEL", name, *ids) for (_, name), ids in by_name.items()]
+        await self.answer([], entries)
+
+    async def answer(
+        self,
+        answers: Sequence[tuple[bytes, Mapping[bytes, bytes]]],
+        decided: Iterable[Entry] = (),
+    ) -> None:
+        """Add answers to the streams that wait for them; then delete entries as `remove` does.
+
+        All of it leaves in one write. The streams of answers are capped and expire; one that
+        cannot be written, as something else has its name, gets none.
+
+        Raises:
+            NotNowError: Redis deletes nothing now; answers were given as far as it took them.
+            TryAgainError: Redis is out of reach.
+        """
+        commands: list[tuple[Any, ...]] = [
+            ("XADD", stream, "MAXLEN", "~", ANSWERS_ENTRIES_MAX, "*", *itertools.chain(*pairs))
+            for stream, pairs in ((stream, fields.items()) for stream, fields in answers)
+        ]
+        commands += [("EXPIRE", stream, ANSWERS_SECONDS) for stream in {s for s, _ in answers}]
+        by_name = self._ids_by_name(decided)
+        commands += [("XDEL", name, *ids) for (_, name), ids in by_name.items()]
+        replies = await self._sender.send(commands)
         passing: EngineError | None = None
-        for (shard, _), reply in zip(by_name, await self._sender.send(commands), strict=True):
+        for (shard, _), reply in zip(reversed(by_name), reversed(replies), strict=False):
             if isinstance(reply, NotNowError):
                 passing = reply
             elif isinstance(reply, EngineError):
@@ -173,23 +198,26 @@ class Streams:
         if passing is not None:
             raise passing
 
-    async def answer(self, answers: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> None:
-        """Add answers to the streams that wait for them; these are capped and expire.
-
-        A stream that cannot be written, as something else has its name, gets none.
-        """
-        commands: list[tuple[Any, ...]] = [
-            ("XADD", stream, "MAXLEN", "~", ANSWERS_ENTRIES_MAX, "*", *itertools.chain(*pairs))
-            for stream, pairs in ((stream, fields.items()) for stream, fields in answers)
-        ]
-        commands += [("EXPIRE", stream, ANSWERS_SECONDS) for stream in {s for s, _ in answers}]
-        await self._sender.send(commands)
+    def _ids_by_name(self, entries: Iterable[Entry]) -> dict[tuple[int, str], list[str]]:
+        """Ids of entries by shard and the stream that they are in."""
+        by_name: dict[tuple[int, str], list[str]] = {}
+        for entry in entries:
+            name, entry_id = entry.ended or (
+                stream_name(self.prefix, entry.shard),
+                entry.position.entry_id,
+            )
+            by_name.setdefault((entry.shard, name), []).append(entry_id)
+        return by_name
 
     # What an operator asks.
 
     async def waiting(self, positions: Mapping[int, Position]) -> dict[int, Waiting]:
         """What waits behind `positions`, by shard; see `read_waiting`."""
         return await read_waiting(self._sender, self.prefix, positions)
+
+    async def strays(self, shard_count: int) -> dict[str, int]:
+        """What stands in streams that nobody reads; see `find_strays`."""
+        return await find_strays(self._sender, self.prefix, shard_count)
 
     async def describe(self) -> dict[str, str]:
         """What the server says about itself: version, memory, whether its file is written."""

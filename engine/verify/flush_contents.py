@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from engine.book.content import Content, Letter, positions_of
+from engine.book.columns import COUNTERS, SPENT, SpentRows
+from engine.book.content import Content, Letter, Parked, positions_of
 from engine.ledger.nouns import Position
 from engine.ledger.page import HoldStatus
 
@@ -22,6 +23,8 @@ class FlushRows(NamedTuple):
     positions: Sequence[Any]
     letters: Sequence[Any]
     changes: Sequence[Any]
+    parked: Sequence[Any] = ()
+    released: Sequence[Any] = ()
 
 
 def content_of_rows(rows: FlushRows) -> tuple[Content | None, list[int]]:
@@ -41,15 +44,19 @@ def content_of_rows(rows: FlushRows) -> tuple[Content | None, list[int]]:
         return None, []
     if not all(map(_is_its_request, refused)):
         return None, []
+    if any(row["transfers"] != len(row["ids"]) for row in rows.parked):
+        return None, []
+    if not all(map(_fits, created)):
+        return None, []
     content = Content(
-        _created(created),
+        [_created(created)],
         (
             _ids([row["request"] or b"" for row in refused], 128),
-            _numbers(refused, "shard"),
-            _numbers(refused, "outcome"),
+            _numbers(refused, "shard").astype("<i2"),
+            _numbers(refused, "outcome").astype("u1"),
         ),
         posted.postings,
-        posted.balances,
+        posted.stripes,
         (
             _ids([row["hold_id"].bytes for row in rows.resolutions]),
             _ids([_bytes(row["transfer_id"]) for row in rows.resolutions]),
@@ -58,28 +65,43 @@ def content_of_rows(rows: FlushRows) -> tuple[Content | None, list[int]]:
         positions_of(
             (r["shard"], r["generation"], r["ms"], r["seq"], r["time"]) for r in rows.positions
         ),
-        [
-            Letter(
-                r["shard"], Position(r["generation"], r["ms"], r["seq"]), r["reason"], r["fields"]
-            )
-            for r in rows.letters
-        ],
+        [Letter(row["shard"], _at(row), row["reason"], row["fields"]) for row in rows.letters],
+        [_parked(row) for row in rows.parked],
+        [(row["shard"], _at(row)) for row in rows.released],
     )
     return content, posted.first
 
 
-def _created(rows: Sequence[Any]) -> tuple[npt.NDArray[Any], ...]:
+def _parked(row: Any) -> Parked:
+    original = None if row["original_ms"] is None else _at(row, "original_")
+    ids = [id_.bytes for id_ in row["ids"]]
+    kept = row["freeze_number"], row["size"], ids, row["digest"], row["fields"]
+    return Parked(row["shard"], _at(row), original, *kept)
+
+
+def _at(row: Any, prefix: str = "") -> Position:
+    return Position(*(row[f"{prefix}{name}"] for name in ("generation", "ms", "seq")))
+
+
+def _created(rows: Sequence[Any]) -> SpentRows:
+    made = np.zeros(len(rows), SPENT)
+    made["id"] = _ids([row["id"].bytes for row in rows])
+    made["debit_number"] = _numbers(rows, "debit_account")
+    made["credit_number"] = _numbers(rows, "credit_account")
+    for name in ("amount", "code", "flags", "shard", "timeout", "expires_at", "user_data_64"):
+        made[name] = _numbers(rows, name)
+    made["user_data_32"] = _numbers(rows, "user_data_32")
+    made["pending_id"] = _ids([_bytes(row["pending_id"]) for row in rows])
+    made["user_data_128"] = _ids([_bytes(row["user_data_128"]) for row in rows])
+    return made
+
+
+def _fits(row: Any) -> bool:
+    """Whether what is kept in a wider column fits the field of a transfer."""
     return (
-        _ids([row["id"].bytes for row in rows]),
-        *(_numbers(rows, name) for name in ("debit_account", "credit_account", "amount", "code")),
-        _numbers(rows, "flags"),
-        _numbers(rows, "shard"),
-        _numbers(rows, "timeout"),
-        _numbers(rows, "expires_at"),
-        _ids([_bytes(row["pending_id"]) for row in rows]),
-        _ids([_bytes(row["user_data_128"]) for row in rows]),
-        _numbers(rows, "user_data_64"),
-        _numbers(rows, "user_data_32"),
+        0 <= (row["code"] or 0) < 2**16
+        and 0 <= (row["timeout"] or 0) < 2**32
+        and 0 <= (row["user_data_32"] or 0) < 2**32
     )
 
 
@@ -88,10 +110,12 @@ class _Postings:
 
     def __init__(self, rows: Sequence[Any]) -> None:
         ids: list[bytes] = []
-        columns: list[list[int]] = [[] for _ in range(4)]
+        all_amounts: list[int] = []
+        all_pending: list[int] = []
         self.is_dense = True
-        balances: dict[int, list[int]] = {}
+        stripes: dict[int, list[int]] = {}
         first: set[int] = set()
+        follows: tuple[int, int] | None = None
         for row in rows:
             transfers = [*(row["earlier_transfers"] or ()), row["transfer_id"]]
             amounts = [*(row["earlier_amounts"] or ()), row["amount"]]
@@ -100,24 +124,19 @@ class _Postings:
             self.is_dense &= row["place"] == len(ids) + len(transfers) - 1
             ids += [transfer.bytes for transfer in transfers]
             begins = row["version"] - len(transfers) + 1
+            if row["stripe"] in stripes:
+                # Digests say of a stripe how its last run ends: those before it follow.
+                self.is_dense &= (row["stripe"], begins) == follows
+            follows = row["stripe"], row["version"] + 1
             if begins == 1:
                 first.add(row["stripe"] >> 10)
-            columns[0] += [row["stripe"]] * len(transfers)
-            columns[1] += range(begins, row["version"] + 1)
-            columns[2] += amounts
-            columns[3] += pending
-            balances[row["stripe"]] = [
-                row[name]
-                for name in ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
-            ]
+            all_amounts += amounts
+            all_pending += pending
+            stripes[row["stripe"]] = [row["version"], len(ids), *(row[name] for name in COUNTERS)]
         self.first = sorted(first)
-        self.postings: tuple[npt.NDArray[Any], ...] = ()
-        self.balances: tuple[npt.NDArray[Any], ...] = ()
-        if self.is_dense:
-            stripes = np.array(list(balances), np.int64)
-            counters = np.array(list(balances.values()), np.int64).reshape(len(balances), 4)
-            self.postings = (_ids(ids), *(np.array(column, np.int64) for column in columns))
-            self.balances = (stripes, *(counters[:, place] for place in range(4)))
+        self.postings = (_ids(ids), *(np.array(c, np.int64) for c in (all_amounts, all_pending)))
+        last = np.array(list(stripes.values()), np.int64).reshape(-1, 6)
+        self.stripes = (np.array(list(stripes), np.int64), *last.T)
 
 
 def _ids(values: Sequence[bytes], width: int = 16) -> npt.NDArray[np.void]:

@@ -7,6 +7,7 @@ import msgspec
 
 from engine.errors import InputError
 from engine.store.snapshot import snapshot
+from engine.verify.definitions import definitions_of, digest_of_all
 from engine.verify.run import SETTINGS
 
 
@@ -56,6 +57,6 @@ async def heads_of(connection: Any) -> Heads:
     return Heads(
         str(await connection.fetchval("SELECT identity FROM ledger.settings")),
         await connection.fetchval("SELECT number FROM ledger.chain_began") or 0,
-        bytes(await connection.fetchval(chain_query("definitions"))).hex(),
+        digest_of_all(await definitions_of(connection)),
         [Head(str(row["worker"]), row["sequence"], bytes(row["link"]).hex()) for row in rows],
     )

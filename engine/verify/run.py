@@ -18,6 +18,8 @@ import msgspec
 from engine.errors import InvariantBroken
 from engine.settings import PREFIX
 from engine.store.snapshot import read_damaged, snapshot
+from engine.verify.definitions import TITLE as DEFINED
+from engine.verify.definitions import check_definitions
 from engine.verify.report import OFFENDERS_MAX, CheckResult, Report
 from engine.verify.streams import TITLE, EntriesBelow, StreamsPositions, check_streams
 
@@ -97,13 +99,16 @@ async def verify(
         TryAgainError: A server cannot be reached.
         ConfigurationError: There is no ledger in this database.
     """
-    total = len(checks()) + (streams_positions is not None)
+    total = len(checks()) + 1 + (streams_positions is not None)
     results: list[CheckResult] = []
     async with snapshot(dsn, SETTINGS) as connection:
         for check in checks():
             if on_progress is not None:
                 on_progress(len(results), total, check.title)
             results.append(await run_check(connection, check))
+        if on_progress is not None:
+            on_progress(len(results), total, DEFINED)
+        results.append(await check_definitions(connection))
         if streams_positions is not None:
             if on_progress is not None:
                 on_progress(len(results), total, TITLE)

@@ -31,7 +31,8 @@ DEAD_LETTER_REASON_MAX: Final = 1_000
 
 SET_ASIDE_MAX: Final = 16
 """Entries of one stream that are set aside within `SET_ASIDE_SECONDS`, as nobody can say why they
-cannot be decided: where it is every entry, it is not the entry. Then that stream stands."""
+cannot be decided: where it is every entry, it is not the entry. Then that stream stands. So many
+holds of all streams, too, that cannot expire; then none is tried for as long."""
 
 SET_ASIDE_SECONDS: Final = 60.0
 """So long; and so long a stream stands before it is tried again."""

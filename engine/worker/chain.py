@@ -57,6 +57,7 @@ class Chain:
         membership: How far the worker's shards get is noted in it.
         on_committed: Called with each flush that is committed, what is to be told of it, and when
             it passed from state to state.
+        on_landed: Called when the one in flight has ended, however it did.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class Chain:
         store: WorkerStore,
         membership: Membership,
         on_committed: Callable[[Flush, list[Reply], Phases], None],
+        on_landed: Callable[[object], None],
     ) -> None:
         self._store = store
+        self._on_landed = on_landed
         self._membership = membership
         self._on_committed = on_committed
         self._numbers: deque[int] = deque()
@@ -136,6 +139,7 @@ class Chain:
         self._sealed = None
         self._sent.phases.sent = asyncio.get_running_loop().time()
         self.in_flight = asyncio.create_task(self._write_flush(flush, self._sent))
+        self.in_flight.add_done_callback(self._on_landed)
 
     async def _write_flush(self, flush: Flush, opened: OpenFlush) -> None:
         self._numbers.append(await self._store.flush(flush))
@@ -146,7 +150,8 @@ class Chain:
         if self.in_flight is None:
             return
         flight = self.in_flight
-        await asyncio.wait([flight])
+        if not flight.done():
+            await asyncio.wait([flight])
         self.in_flight = None
         await flight
         self._sent = None

@@ -19,6 +19,7 @@ from engine.worker.locked_flush import LockedResult
 from engine.worker.membership import Membership
 from engine.worker.open_flush import OpenFlush, batch_of
 from engine.worker.prefetch import finish_in_parts, look_up
+from engine.worker.set_aside_limit import SkippedHolds
 from engine.worker.waiting_room import WaitingRoom
 
 
@@ -56,8 +57,7 @@ class FlushBuilder:
         """Of the newest flush; the next is later."""
         self.is_careful = False
         """Whether to look up every id first, as after a flush that met one of them in Postgres."""
-        self.skipped: dict[bytes, int] = {}
-        """Holds that cannot expire, and when they should have: nothing after that is resolved."""
+        self.skipped = SkippedHolds()
 
     # What is in memory.
 
@@ -99,12 +99,14 @@ class FlushBuilder:
 
     def is_hold_due(self) -> bool:
         """Whether a hold expires by now, or may, and nothing is open that it is too late for."""
-        if self.opened is not None or not self._membership.shards:
+        if self.opened is not None or not self._membership.shards or self.skipped.all_stand:
             return False
         return self.expiries.is_due(self._clock())
 
     def seconds_to_expiry(self) -> float | None:
         """How long until the next hold expires that the open flush need not be sent for first."""
+        if self.skipped.all_stand:
+            return self.skipped.stand_until - asyncio.get_running_loop().time()
         next_at = self.expiries.next_at() if self.opened is None else None
         return None if next_at is None else max(next_at - self._clock(), 0) / MICROSECONDS
 
@@ -116,7 +118,7 @@ class FlushBuilder:
             if time > self.expiries.horizon and len(self.expiries) < EXPIRIES_MAX:
                 await self._watch_holds(time + self._settings.horizon_seconds * MICROSECONDS)
             self.time = time
-            due = self.expiries.take_expired(time, EXPIRIES_MAX)
+            due = self.expiries.take_expired(time, 0 if self.skipped.all_stand else EXPIRIES_MAX)
             until = min(
                 [self.expiries.resolved_until(time), *(at - 1 for at in self.skipped.values())]
             )

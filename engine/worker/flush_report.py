@@ -27,9 +27,14 @@ class FlushReport(msgspec.Struct, frozen=True, gc=False):
     """Transfers by the shard whose stream they came by."""
     entries: int
     entries_by_ms: dict[int, int]
-    """Entries by the millisecond, since 1970, in which Redis took them."""
+    """Entries by the millisecond, since 1970, in which Redis took them; none that waited for a
+    thaw, which were meant to wait."""
+    oldest_ms_by_shard: dict[int, int]
+    """The first of those milliseconds, by shard."""
     dead_letters: int
     postings: int
+    imbalance: int
+    """The sum of the amounts of its postings: 0."""
     expiries: int
     conflicts: int
     """Attempts before this one that came to nothing, since the last flush."""
@@ -39,6 +44,8 @@ class FlushReport(msgspec.Struct, frozen=True, gc=False):
     """For how long it then waited for the flush before it; 0 for a locked flush."""
     commit_seconds: float
     """From the moment it was sent, or its locks were asked for, until it was committed."""
+    replies: Sequence[Reply]
+    """Its entries and what is told of them, for who looks closer."""
 
     @property
     def created(self) -> int:
@@ -49,6 +56,12 @@ class FlushReport(msgspec.Struct, frozen=True, gc=False):
     def refused(self) -> int:
         """Requests with another outcome."""
         return sum(self.outcomes.values()) - self.created
+
+    @property
+    def committed_ms(self) -> float:
+        """When it was committed, in milliseconds since 1970."""
+        seconds = self.open_seconds + self.ready_seconds + self.commit_seconds
+        return self.time / 1000 + seconds * 1000
 
     @property
     def is_locked(self) -> bool:
@@ -88,11 +101,15 @@ def report_flush(
         expiries += len(decided.expiries)
     transfers: dict[int, int] = {}
     entries: dict[int, int] = {}
+    oldest: dict[int, int] = {}
     for reply in replies:
         arrival = reply.arrival
         shard, ms = arrival.entry.shard, arrival.entry.position.ms
-        entries[ms] = entries.get(ms, 0) + 1
         transfers[shard] = transfers.get(shard, 0) + len(arrival.rows)
+        if arrival.waits is None and not arrival.is_released:
+            entries[ms] = entries.get(ms, 0) + 1
+            if ms < oldest.get(shard, ms + 1):
+                oldest[shard] = ms
     there = np.flatnonzero(counts)
     return FlushReport(
         kind=flush.kind,
@@ -106,13 +123,16 @@ def report_flush(
         transfers_by_shard=transfers,
         entries=len(replies),
         entries_by_ms=entries,
+        oldest_ms_by_shard=oldest,
         dead_letters=len(flush.dead_letters),
         postings=len(flush.posted),
+        imbalance=int(flush.posted.amount.sum()),
         expiries=expiries,
         conflicts=conflicts,
         open_seconds=phases.sealed - phases.opened,
         ready_seconds=phases.sent - phases.sealed,
         commit_seconds=now - phases.sent,
+        replies=replies,
     )
 
 

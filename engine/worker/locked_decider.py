@@ -9,7 +9,7 @@ from engine.errors import ConfigurationError, TryAgainError
 from engine.store.rows import Flush
 from engine.store.worker_store import WorkerStore
 from engine.worker.attempts import Attempts
-from engine.worker.bounds import EXPIRIES_MAX, FLUSH_ROWS_MAX
+from engine.worker.bounds import EXPIRIES_MAX, FLUSH_ROWS_MAX, SET_ASIDE_SECONDS
 from engine.worker.chain import Chain
 from engine.worker.flush_builder import FlushBuilder
 from engine.worker.flush_report import Phases
@@ -17,7 +17,7 @@ from engine.worker.inbox import Arrival, Inbox, Room, set_aside
 from engine.worker.locked_flush import decide_locked
 from engine.worker.membership import Membership
 from engine.worker.replies import Reply
-from engine.worker.set_aside_limit import SetAsideLimit
+from engine.worker.set_aside_limit import HOLDS, SetAsideLimit
 
 _log = structlog.get_logger()
 
@@ -77,6 +77,8 @@ class LockedDecider:
             expiries_max: How many holds expire at most, where fewer than usual.
         """
         now = asyncio.get_running_loop().time()
+        if expiries_max is None:
+            expiries_max = 0 if self._builder.skipped.all_stand else EXPIRIES_MAX
         result = await decide_locked(
             self._store,
             arrivals,
@@ -86,7 +88,7 @@ class LockedDecider:
             owned=self._membership.shards,
             writing_shard=self._builder.book.writing_shard,
             shard_count=self._membership.shard_count,
-            expiries_max=EXPIRIES_MAX if expiries_max is None else expiries_max,
+            expiries_max=expiries_max,
             skipped=self._builder.skipped,
             mark=self._builder.waiting.mark,
         )
@@ -132,8 +134,7 @@ class LockedDecider:
                 reason = f"{type(error).__name__}: {error}"
                 arrivals = self._set_aside(arrivals, reason)
                 if is_due and hold is not None:
-                    self._builder.skipped[hold[1]] = hold[0]
-                    _log.error("hold_set_aside", hold=hold[1].hex(), reason=reason)
+                    self._set_hold_aside(hold, reason)
             self._inbox.put_back(arrivals)
             raise
         # What failed last grows again by its own success, or once nothing of its kind is left.
@@ -153,8 +154,20 @@ class LockedDecider:
                 self._on_undecidable(shard, reason)
         return kept
 
+    def _set_hold_aside(self, hold: tuple[int, bytes], reason: str) -> None:
+        """Let a hold be that cannot expire; where it is one after the other, all for a while."""
+        now = asyncio.get_running_loop().time()
+        if self._limit.take(HOLDS, now):
+            self._builder.skipped[hold[1]] = hold[0]
+            _log.error("hold_set_aside", hold=hold[1].hex(), reason=reason)
+        else:
+            self._builder.skipped.stand_until = now + SET_ASIDE_SECONDS
+            _log.error("holds_stand", seconds=SET_ASIDE_SECONDS, reason=reason)
+
     async def _next_hold(self) -> tuple[int, bytes] | None:
         """When and which hold is to expire next, if one is due that was not set aside."""
+        if self._builder.skipped.all_stand:
+            return None
         skipped = self._builder.skipped
         since = {
             shard: progress.resolved_until for shard, progress in self._membership.shards.items()

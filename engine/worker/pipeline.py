@@ -35,7 +35,7 @@ What is awkward:
 
 import asyncio
 from collections.abc import Callable, Collection
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -113,7 +113,7 @@ class Pipeline:
         self._settings = settings
         self._on_report = on_report
         self._on_lost = on_lost
-        self._chain = Chain(store, membership, self._finish_flush)
+        self._chain = Chain(store, membership, self._finish_flush, lambda _: inbox.wake.set())
         self.waiting = WaitingRoom(store, on_standing)
         self._builder = FlushBuilder(store, self._chain, membership, self.waiting, settings, clock)
         self._claims = Claims(store, self._chain, self._builder, membership)
@@ -194,6 +194,11 @@ class Pipeline:
             return False
         return not self.in_short and self._inbox.transfers >= AHEAD_TRANSFERS_MIN
 
+    @property
+    def accounts(self) -> int:
+        """Accounts that are kept in memory."""
+        return self._builder.book.accounts
+
     def is_busy(self) -> bool:
         """Whether anything is decided and not yet seen committed."""
         return self._builder.is_busy()
@@ -213,13 +218,13 @@ class Pipeline:
         to_expiry = self._builder.seconds_to_expiry()
         if to_expiry is not None:
             seconds = min(seconds, to_expiry + 0.001)
-        woken = asyncio.ensure_future(self._inbox.wake.wait())
-        flight = self._chain.in_flight
-        waits: list[asyncio.Future[Any]] = [woken, *([flight] if flight else [])]
+        wake = self._inbox.wake
+        # A task for each wait would cost as much as to decide a transfer: all wakes by one event.
+        timer = asyncio.get_running_loop().call_later(seconds, wake.set)
         try:
-            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await wake.wait()
         finally:
-            woken.cancel()
+            timer.cancel()
 
     def _finish_flush(self, flush: Flush, replies: list[Reply], phases: Phases) -> None:
         """A flush is committed: everybody hears of it."""

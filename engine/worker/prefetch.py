@@ -27,11 +27,11 @@ async def look_up(decider: Decider, book: Book, store: WorkerStore, *, locked: b
     while (missing := decider.advance()) is not None:
         found = Found(ids=missing.ids)
         if missing.accounts:
-            rows = await store.load_accounts(
+            accounts = await store.load_accounts(
                 missing.accounts, owned, book.writing_shard, locked=locked
             )
-            found = found._replace(accounts=rows)
-            newest = max([newest, *(row.others_time for row in rows)])
+            found = found._replace(accounts=accounts)
+            newest = max(newest, accounts.others_time)
         if missing.refresh:
             numbers, others, written = await store.load_others(missing.refresh, locked=locked)
             found = found._replace(refreshed=numbers, others=others)

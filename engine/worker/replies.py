@@ -17,6 +17,7 @@ from engine.deciding.batch import Batch
 from engine.errors import TryAgainError
 from engine.ledger.nouns import Position
 from engine.store.rows import DeadLetter, ShardProgress, Waiter
+from engine.streams.refusals import NotNowError
 from engine.streams.streams import Streams
 from engine.wire.answers import encode_answer, encode_error
 from engine.worker.bounds import DEAD_LETTER_REASON_MAX
@@ -148,7 +149,7 @@ class Replier:
                 async with asyncio.timeout(DELETE_AGAIN_SECONDS if self._undeleted else None):
                     replies = await self._queue.get()
             except TimeoutError:
-                await self._delete()
+                await self._tell_and_delete([])
                 continue
             try:
                 await self._send_replies(replies)
@@ -165,20 +166,18 @@ class Replier:
             for reply, fields in map(_answer, replies)
             if reply is not None and fields is not None
         ]
-        try:
-            if answers:
-                await self._streams.answer(answers)
-        except TryAgainError as error:
-            _log.warning("answers_given_up", answers=len(answers), reason=str(error))
         # What waited was deleted when it began to wait.
         self._undeleted += [r.arrival.entry for r in replies if not r.arrival.is_released]
-        await self._delete()
+        await self._tell_and_delete(answers)
 
-    async def _delete(self) -> None:
+    async def _tell_and_delete(self, answers: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
+        """In one write, since each costs as much as to decide a few transfers."""
         try:
-            await self._streams.remove(self._undeleted)
+            await self._streams.answer(answers, self._undeleted)
             self._undeleted.clear()
         except TryAgainError as error:
+            if answers and not isinstance(error, NotNowError):
+                _log.warning("answers_given_up", answers=len(answers), reason=str(error))
             _log.warning("entries_not_deleted", entries=len(self._undeleted), reason=str(error))
 
 

@@ -5,6 +5,7 @@ to be done; the one that decides does it, when nothing is under way.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Collection
 
 import anyio
@@ -18,6 +19,7 @@ from engine.errors import (
     TryAgainError,
     errors_of,
 )
+from engine.patience import within
 from engine.settings import WorkerSettings
 from engine.store.ledger_checks import CHECK_SECONDS
 from engine.store.worker_store import WorkerStore
@@ -117,8 +119,7 @@ class Session:
                 tasks.start_soon(self._watch)
                 await self._work()
                 await self._release(self._membership.owned, leaving=True)
-                with anyio.move_on_after(self._settings.lease_seconds):
-                    await self._replier.await_told()
+                await self._await_told(self._settings.lease_seconds)
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             # What breaks on the way out of a cancellation is not what ended it.
@@ -128,6 +129,11 @@ class Session:
         finally:
             with anyio.CancelScope(shield=True):
                 await self._pipeline.close()
+
+    @property
+    def accounts(self) -> int:
+        """Accounts that are kept in memory."""
+        return self._pipeline.accounts
 
     def abandon(self) -> None:
         """Wait for nothing that is under way."""
@@ -155,8 +161,8 @@ class Session:
         loop = asyncio.get_running_loop()
         while True:
             await self._store.ownership.heartbeat(self._settings.lease_seconds)
-            rates = self._statistics.load.rates(self._membership.owned, loop.time())
-            await self._store.ownership.record_loads(rates)
+            measured = self._statistics.load.measure(self._membership.owned, loop.time())
+            await self._store.ownership.record_loads(*measured)
             await asyncio.sleep(self._settings.lease_seconds / 3)
 
     async def _terminate_blockers(self) -> None:
@@ -198,6 +204,12 @@ class Session:
                 seconds = min(seconds, self._settings.claim_seconds)
             await self._store.ownership.wait_for_changes(max(seconds, 0.0))
 
+    async def _await_told(self, seconds: float) -> None:
+        """See all that is committed told, where Redis takes it in time."""
+        with contextlib.suppress(TimeoutError):
+            async with within(seconds):
+                await self._replier.await_told()
+
     # Shards come and go.
 
     async def _take_step(self, step: Step) -> None:
@@ -238,8 +250,7 @@ class Session:
             await self._pipeline.finish_decided()
             # Among them what was decided and not committed: others came first.
             self.inbox.drop(shards)
-            with anyio.move_on_after(self._settings.lease_seconds / 3):
-                await self._replier.await_told()
+            await self._await_told(self._settings.lease_seconds / 3)
             shards &= self._membership.owned
             if not shards:
                 return

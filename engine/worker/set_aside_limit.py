@@ -2,12 +2,18 @@
 
 An entry that cannot be decided is set aside, so that it stops nobody. Where it is not the entry
 that is at fault, as with a defect of our own or a trigger on a table, every entry would be:
-then the stream stands, loudly, and is tried again by itself.
+then the stream stands, loudly, and is tried again by itself. So it is with holds that cannot
+expire: beyond the limit none is tried for a while, and transfers go on.
 """
 
+import asyncio
 from collections import deque
+from typing import Final
 
 from engine.worker.bounds import SET_ASIDE_MAX, SET_ASIDE_SECONDS
+
+HOLDS: Final = -1
+"""In the place of a shard: the holds of all of them that cannot expire."""
 
 
 class SetAsideLimit:
@@ -25,3 +31,17 @@ class SetAsideLimit:
             return False
         times.append(now)
         return True
+
+
+class SkippedHolds(dict[bytes, int]):
+    """Holds that cannot expire, and when they should have: nothing after that is resolved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stand_until = 0.0
+        """No hold at all expires before, by the loop's clock: too many of them could not."""
+
+    @property
+    def all_stand(self) -> bool:
+        """Whether no hold is to expire now."""
+        return asyncio.get_running_loop().time() < self.stand_until

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection
 
+from engine.store.rows import ShardLoad
 from engine.worker.flush_report import FlushReport
 from engine.worker.set_aside_limit import SetAsideLimit
 from engine.worker.unread import UnreadShards
@@ -14,17 +15,28 @@ class Load:
     def __init__(self) -> None:
         self._measured_at = 0.0
         self._transfers: Counter[int] = Counter()
+        self._answer_seconds: dict[int, float] = {}
+        self._commit_seconds = 0.0
 
-    def add(self, shard: int, transfers: int) -> None:
-        """So many more are decided."""
-        self._transfers[shard] += transfers
+    def add_flush(self, report: FlushReport) -> None:
+        """What it holds is decided."""
+        self._transfers.update(report.transfers_by_shard)
+        for shard, ms in report.oldest_ms_by_shard.items():
+            seconds = max(report.committed_ms - ms, 0) / 1000
+            self._answer_seconds[shard] = max(self._answer_seconds.get(shard, 0.0), seconds)
+        self._commit_seconds = max(self._commit_seconds, report.commit_seconds)
 
-    def rates(self, shards: Collection[int], now: float) -> dict[int, float]:
-        """Transfers a second of these shards since it was asked last; `now` in seconds."""
+    def measure(self, shards: Collection[int], now: float) -> tuple[list[ShardLoad], float]:
+        """Of these shards, and the slowest commit, since it was asked last; `now` in seconds."""
         elapsed, self._measured_at = now - self._measured_at, now
-        rates = {shard: self._transfers[shard] / elapsed for shard in shards} if elapsed > 0 else {}
+        loads = [
+            ShardLoad(shard, self._transfers[shard] / elapsed, self._answer_seconds.get(shard, 0.0))
+            for shard in (shards if elapsed > 0 else ())
+        ]
+        commit_seconds, self._commit_seconds = self._commit_seconds, 0.0
         self._transfers.clear()
-        return rates
+        self._answer_seconds.clear()
+        return loads, commit_seconds
 
 
 class WorkerStatistics:
@@ -57,5 +69,4 @@ class WorkerStatistics:
         self.created += report.created
         self.refused += report.refused
         self.unreadable += report.dead_letters
-        for shard, transfers in report.transfers_by_shard.items():
-            self.load.add(shard, transfers)
+        self.load.add_flush(report)

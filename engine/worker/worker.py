@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from engine.book.id_table import key_hashes
-from engine.errors import ConfigurationError, EngineError, LoginRefusedError, TryAgainError
+from engine.errors import ClockError, ConfigurationError, EngineError, TryAgainError
 from engine.settings import WorkerSettings
 from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
@@ -66,6 +66,7 @@ class Worker:
         self._end_subscribers: list[Callable[[EngineError], None]] = []
         self._stopping = asyncio.Event()
         self._session: Session | None = None
+        self._has_begun = False
         self._outage = Outage("session_ended", "still_away", "working_again")
 
     @property
@@ -82,6 +83,11 @@ class Worker:
     def inbox_transfers(self) -> int:
         """Transfers that are read and wait to be decided."""
         return 0 if self._session is None else self._session.inbox.transfers
+
+    @property
+    def accounts(self) -> int:
+        """Accounts that are kept in memory."""
+        return 0 if self._session is None else self._session.accounts
 
     @property
     def stopping(self) -> bool:
@@ -125,8 +131,8 @@ class Worker:
         """Work until `stop`.
 
         Raises:
-            ConfigurationError: A server is not as it must be; retrying would not help. A password
-                that was right once is tried again.
+            ConfigurationError: A server is not as it must be, at the start. Once it was as it
+                must be the worker says what is wrong, and waits: somebody is at it.
             InvariantBroken: Something that cannot happen did; nothing of it is committed.
         """
         registered = False
@@ -135,16 +141,18 @@ class Worker:
             flushes = self.statistics.flushes
             try:
                 await self.store.open()
-                await self.store.check_ledger(self.clock)
+                await self._check_ledger()
                 await self._open_streams()
                 if not registered:
                     await self._register()
                     registered = True
                 self._session = self._begin_session()
                 await self._session.run()
-            except (TryAgainError, LoginRefusedError) as error:
-                if isinstance(error, LoginRefusedError) and not registered:
-                    raise
+            except (TryAgainError, ConfigurationError) as error:
+                if not isinstance(error, TryAgainError):
+                    if not self._has_begun:
+                        raise
+                    await self._note_wait(error)
                 if self.statistics.flushes > flushes:
                     backoff = 0.0
                 self._outage.note(str(error), asyncio.get_running_loop().time())
@@ -160,15 +168,27 @@ class Worker:
         if not self.membership.left:
             await self._leave()
 
+    async def _check_ledger(self) -> None:
+        """See that the ledger is as it must be; where this clock is off, say so."""
+        try:
+            await self.store.check_ledger(self.clock)
+        except ClockError as error:
+            await self._note_wait(error)
+            raise
+
     async def _open_streams(self) -> None:
-        """Connect to Redis; while it is away say so in Postgres, where operators look."""
+        """Connect to Redis; while it is away, say so."""
         try:
             await self.streams.open()
         except TryAgainError as error:
-            with contextlib.suppress(TryAgainError, TimeoutError):
-                async with asyncio.timeout(self.settings.backoff_seconds_max):
-                    await self.store.ownership.note_wait(str(error)[:WAITS_LENGTH], WAITS_SECONDS)
+            await self._note_wait(error)
             raise
+
+    async def _note_wait(self, error: EngineError) -> None:
+        """Say in Postgres what is waited for, where that can be done."""
+        with contextlib.suppress(TryAgainError, ConfigurationError, TimeoutError):
+            async with asyncio.timeout(self.settings.backoff_seconds_max):
+                await self.store.ownership.note_wait(str(error)[:WAITS_LENGTH], WAITS_SECONDS)
 
     def _begin_session(self) -> Session:
         return Session(
@@ -185,6 +205,7 @@ class Worker:
 
     def _note_begun(self) -> None:
         """A session has loaded what it needs and reads: both servers are there."""
+        self._has_begun = True
         self._outage.end(asyncio.get_running_loop().time())
 
     async def _register(self) -> None:
@@ -213,6 +234,6 @@ class Worker:
                     leaving=True,
                 )
             await self.store.ownership.expire_lease()
-        except (TryAgainError, LoginRefusedError) as error:
+        except (TryAgainError, ConfigurationError) as error:
             _log.warning("shards_not_released", reason=str(error))
         self.store.drop()

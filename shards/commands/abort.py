@@ -1,8 +1,8 @@
 """`shards abort`: move no more."""
 
 from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
-from engine.commands.health import describe_shards
 from engine.commands.screen import Json, out, print_json, run_loop
+from engine.operating.phrases import describe_shards
 from engine.servers import Addresses
 from engine.store.operations import open_operations
 from shards.commands.apply import asker

@@ -17,7 +17,7 @@ from engine.streams.streams import Streams
 from shards.applying import Bounds, apply_plan
 from shards.balancing import Balance
 from shards.commands.apply import MaxLag, MaxPause, asker
-from shards.commands.plan import draw_plan
+from shards.draft import draw_plan
 from shards.planning import Plan
 
 
@@ -65,7 +65,7 @@ async def _keep_even(
     balance = Balance(threshold)
     while True:
         try:
-            made = await draw_plan(addresses, {}, [], {})
+            made = await draw_plan(addresses.postgres_dsn, {}, [], {})
             acts = balance.should_act(made.skew_before) and bool(made.moves)
             if json:
                 print_json({"skew": made.skew_before, "moves": len(made.moves) if acts else 0})

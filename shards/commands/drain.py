@@ -9,7 +9,8 @@ from engine.commands.screen import Json, out, print_json, run_loop
 from engine.store.operations import open_operations
 from shards.applying import Bounds
 from shards.commands.apply import MaxLag, MaxPause, Parallel, apply_now, show_applied
-from shards.commands.plan import draw_plan, short
+from shards.commands.plan import short
+from shards.draft import draw_plan
 from shards.planning import name_worker
 
 Workers: TypeAlias = Annotated[
@@ -34,7 +35,7 @@ def drain(
     Example: shards drain 0192f0c1
     """
     addresses = find_addresses(postgres_dsn, redis_url, data)
-    made = run_loop(draw_plan(addresses, {}, worker, {}))
+    made = run_loop(draw_plan(addresses.postgres_dsn, {}, worker, {}))
     show_applied(apply_now(addresses, made, Bounds(parallel, max_pause, max_lag)), json=json)
 
 

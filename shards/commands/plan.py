@@ -1,6 +1,5 @@
 """`shards plan`: which shards should go where. Changes nothing."""
 
-import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +11,8 @@ from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresse
 from engine.commands.screen import Json, out, print_json, print_table, run_loop
 from engine.errors import InputError
 from engine.ledger.nouns import SHARD_COUNT_MAX
-from engine.servers import Addresses
-from engine.store.operations import open_operations
-from shards.planning import Plan, make_plan, name_worker
+from shards.draft import draw_plan
+from shards.planning import Plan
 from shards.seats import NOBODY
 
 
@@ -54,7 +52,7 @@ def plan(
     """
     addresses = find_addresses(postgres_dsn, redis_url, data)
     weights = {shard: _number(text) for shard, text in pairs(weight, "--weight").items()}
-    made = run_loop(draw_plan(addresses, pairs(move, "--move"), drain or [], weights))
+    made = run_loop(draw_plan(addresses.postgres_dsn, pairs(move, "--move"), drain or [], weights))
     if out_file is not None:
         write_plan(out_file, made)
     if json:
@@ -91,23 +89,6 @@ def _number(text: str) -> float:
     if not 0 <= number < float("inf"):
         raise typer.BadParameter(f"--weight {text!r}: a weight is a number, not below 0")
     return number
-
-
-async def draw_plan(
-    addresses: Addresses, moves: dict[int, str], drain: Sequence[str], weights: dict[int, float]
-) -> Plan:
-    """Ask the ledger and plan."""
-    async with open_operations(addresses.postgres_dsn) as operations:
-        workers = await operations.workers()
-        return make_plan(
-            await operations.shards(),
-            workers,
-            made_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            moves={shard: name_worker(name, workers).worker for shard, name in moves.items()},
-            drain={name_worker(name, workers).worker for name in drain},
-            weights=weights,
-            pause_seconds=await operations.pause_seconds(),
-        )
 
 
 def write_plan(file: Path, made: Plan) -> None:

@@ -3,9 +3,9 @@
 import typer
 
 from engine.commands.addresses import Data, PostgresDsn, RedisUrl, find_addresses
-from engine.commands.health import gather_status
 from engine.commands.screen import Json, print_json, run_loop
 from engine.commands.status import WaitingSecondsMax, show_shards, show_verdict
+from engine.operating.health import gather_status
 
 
 def status(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+from tests.chaos.cluster_faults import OF_CLUSTERS
 from tests.chaos.faults import FAULTS
 from tests.chaos.flow_kills import FlowKills
 from tests.chaos.run import Chaos
@@ -37,6 +38,11 @@ def main() -> None:
     parser.add_argument(
         "--disk", type=int, default=0, metavar="MIB", help="a small disk, which is full at times"
     )
+    parser.add_argument(
+        "--cluster",
+        action="store_true",
+        help="streams on a Redis Cluster whose slots move; so too where --only names slot_moved",
+    )
     parser.add_argument("--log", type=Path, help="a file for what workers log")
     parser.add_argument("--flows", type=int, default=0, metavar="N", help="kill -9 under N flows")
     parser.add_argument("--kills", type=int, default=20, help="how many, with --flows")
@@ -55,7 +61,14 @@ def main() -> None:
             asyncio.run(kills.run())
             return
         chaos = Chaos(
-            Path(directory), options.seed, say, faults, options.log, options.bulk, options.disk
+            Path(directory),
+            options.seed,
+            say,
+            faults,
+            options.log,
+            options.bulk,
+            options.disk,
+            clustered=options.cluster or bool(only & OF_CLUSTERS),
         )
         asyncio.run(chaos.run(options.minutes * 60))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.settings import WorkerSettings
-from tests.ledgers import Ledger
+from tests.ledgers import OF_CLUSTERS, Ledger
 from tests.processes import WorkerProcess
 from tests.proxies import Proxy, proxied
 
@@ -21,17 +21,21 @@ class Crew:
 
     Args:
         ledger: Theirs.
+        postgres: The DSN of the server itself, where their links lead.
         say: Gets who starts.
         log: A file that gets what they log.
     """
 
-    def __init__(self, ledger: Ledger, say: Callable[[str], None], log: Path) -> None:
+    def __init__(
+        self, ledger: Ledger, postgres: str, say: Callable[[str], None], log: Path
+    ) -> None:
         self._ledger = ledger
+        self._postgres = postgres
         self._log = log
         self._say = say
         self._addresses: list[tuple[str, str]] = []
-        self.links: list[tuple[Proxy, Proxy]] = []
-        """Of each seat, to Postgres and to Redis."""
+        self.links: list[tuple[Proxy, ...]] = []
+        """Of each seat, to Postgres and to Redis; not to the nodes of a cluster."""
         self.workers: list[WorkerProcess] = []
         self._starting: set[asyncio.Task[None]] = set()
         self.lease_seconds = SETTINGS.lease_seconds
@@ -42,8 +46,12 @@ class Crew:
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(WORKERS):
                 to_postgres, dsn = await stack.enter_async_context(proxied(self._ledger.engine_dsn))
-                to_redis, url = await stack.enter_async_context(proxied(self._ledger.redis_url))
-                self.links.append((to_postgres, to_redis))
+                await to_postgres.point_at(self._postgres)
+                links, url = (to_postgres,), self._ledger.redis_url
+                if not url.startswith(OF_CLUSTERS):
+                    to_redis, url = await stack.enter_async_context(proxied(url))
+                    links = to_postgres, to_redis
+                self.links.append(links)
                 self._addresses.append((dsn, url))
             self.workers = [self._new(seat) for seat in range(WORKERS)]
             try:

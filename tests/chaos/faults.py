@@ -13,12 +13,14 @@ import redis.exceptions
 from engine.servers import Servers
 from tests.chaos.crew import Crew
 from tests.chaos.fleet import Fleet
+from tests.clusters import Cluster
 from tests.desks import account
 from tests.fuzz.actions import ACTIONS
 from tests.fuzz.attack import HOSTILE_ACCOUNTS, Attack
 from tests.fuzz.contents import Contents
 from tests.fuzz.sent import Sent
 from tests.ledgers import Ledger, until
+from tests.proxies import Proxy
 
 LASTS_SECONDS_MAX: Final = 8.0
 """Of one that ends by itself."""
@@ -39,6 +41,8 @@ class World:
         fleet: Of producers.
         chance: Where all is drawn from.
         say: Gets what is done.
+        front: Before Postgres, for all but workers, who have links of their own.
+        cluster: Of the streams, where they are on one.
     """
 
     def __init__(
@@ -49,7 +53,12 @@ class World:
         fleet: Fleet,
         chance: random.Random,
         say: Callable[[str], None],
+        front: Proxy,
+        cluster: Cluster | None = None,
     ) -> None:
+        self.front = front
+        self.cluster = cluster
+        self.failovers = 0
         self.servers = servers
         self.ledger = ledger
         self.crew = crew

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from tests.chaos.requests import FLAGS, Request
+from tests.chaos.requests import FLAGS, Bulk, Request
 
 PENDING, POST, VOID = (
     FLAGS["pending"],
@@ -63,7 +63,7 @@ class Told(NamedTuple):
 
     request: str
     shard: int
-    transfers: list[Request]
+    transfers: list[Request] | Bulk
     attempts: int
     entry: tuple[int, int] | None
     outcomes: list[Any] | None

@@ -17,9 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-import redis.asyncio
-import redis.exceptions
-
 from tests.chaos.requests import (
     FORMATS,
     PLAIN,
@@ -30,10 +27,15 @@ from tests.chaos.requests import (
     decode_outcomes,
     encode,
 )
+from tests.ledgers import redis_at
+from tests.producers import AWAY
 
 TASKS: Final = 3
+FLOODS: Final = 3
+"""Entries of many plain transfers under way at the same time."""
 RESEND_SECONDS: Final = 2.0
-AWAY: Final = (redis.exceptions.RedisError, OSError, TimeoutError)
+TWINS: Final = 0.15
+"""Share of entries that are put on the stream of another shard too, at the same time."""
 
 
 class Record:
@@ -69,7 +71,7 @@ class Producer:
         """All tasks, until the file of the end is there and all is answered."""
         tasks = [self._mix(f"{self._options.seed}.{n}") for n in range(TASKS)]
         if self._options.bulk:
-            tasks.append(self._flood(f"{self._options.seed}.bulk"))
+            tasks += [self._flood(f"{self._options.seed}.bulk{n}") for n in range(FLOODS)]
         await asyncio.gather(*tasks)
 
     async def _mix(self, name: str) -> None:
@@ -93,30 +95,35 @@ class Producer:
         first = next((t["debit_account_id"] for t in batch if "debit_account_id" in t), None)
         home = int(first[-8:], 16) if first and chance.random() < 0.9 else chance.getrandbits(32)
         shard = home % self._options.shards
-        stream = f"{self._options.prefix}:transfers:{{{shard:04d}}}"
         reply = f"{self._options.prefix}:answers:chaos.{name}"
         request = str(uuid.uuid4())
         self._record.write("sent", request, shard=shard, form=form, **told)
+        twin = shard
+        if chance.random() < TWINS:
+            twin = chance.randrange(self._options.shards)
+        streams = [
+            f"{self._options.prefix}:transfers:{{{each:04d}}}"
+            for each in dict.fromkeys((shard, twin))
+        ]
         fields = {form: encode(batch, form), "reply": reply, "request": request}
         while True:
             with contextlib.suppress(*AWAY):
-                outcomes = await self._attempt(stream, fields, reply, request, form)
+                outcomes = await self._attempt(streams, fields, reply, request, form)
                 if outcomes is not None:
                     self._record.write("answered", request, outcomes=outcomes)
                     return
             await asyncio.sleep(0.05)
 
     async def _attempt(
-        self, stream: str, fields: dict[Any, Any], reply: str, request: str, form: str
+        self, streams: Sequence[str], fields: dict[Any, Any], reply: str, request: str, form: str
     ) -> Sequence[Any] | None:
-        async with redis.asyncio.Redis.from_url(
-            self._options.redis_url, socket_timeout=None
-        ) as connection:
+        async with redis_at(self._options.redis_url) as connection:
             last: Any = await connection.xrevrange(reply, count=1)
             after = last[0][0] if last else b"0"
-            self._record.write("adding", request)
-            entry: Any = await connection.xadd(stream, fields)
-            self._record.write("added", request, entry=entry.decode())
+            for _ in streams:
+                self._record.write("adding", request)
+            added: Any = await asyncio.gather(*(connection.xadd(s, fields) for s in streams))
+            self._record.write("added", request, entry=added[0].decode())
             deadline = time.monotonic() + RESEND_SECONDS
             while (left := deadline - time.monotonic()) > 0:
                 async with asyncio.timeout(left + 1):

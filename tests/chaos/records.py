@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.kept import Told
-from tests.chaos.requests import PLAIN, accounts_of, bulk
+from tests.chaos.requests import PLAIN, Bulk, accounts_of
 
 
 def read_records(files: Iterable[Path], accounts_seed: int) -> list[Told]:
@@ -39,7 +39,7 @@ def read_records(files: Iterable[Path], accounts_seed: int) -> list[Told]:
                 Told(
                     name,
                     request["shard"],
-                    request.get("transfers") or bulk(plain, request["seed"], request["count"]),
+                    request.get("transfers") or Bulk(plain, request["seed"], request["count"]),
                     request["attempts"],
                     request.get("entry"),
                     request.get("outcomes"),

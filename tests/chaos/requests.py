@@ -4,7 +4,7 @@ import json
 import random
 import struct
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -115,6 +115,25 @@ class Drawer:
             return found | {"flags": ["void_pending_transfer"], "amount": 0}
         part = self._chance.choice([UINT128_MAX, hold["amount"], hold["amount"] // 2])
         return found | {"flags": ["post_pending_transfer"], "amount": part}
+
+
+class Bulk(Iterable[Request]):
+    """Plain transfers by their seed, made again whenever they are looked at: they are many.
+
+    Args:
+        accounts: As `bulk`.
+        seed: As `bulk`.
+        count: As `bulk`.
+    """
+
+    def __init__(self, accounts: Sequence[str], seed: int, count: int) -> None:
+        self._accounts, self._seed, self._count = accounts, seed, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Request]:
+        return iter(bulk(self._accounts, self._seed, self._count))
 
 
 def bulk(accounts: Sequence[str], seed: int, count: int) -> list[Request]:

@@ -10,29 +10,36 @@ import contextlib
 import random
 import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
 
+import tests.chaos.failover_faults
 import tests.chaos.outer_faults
-import tests.chaos.storage_faults  # noqa: F401 - both add their own to FAULTS
+import tests.chaos.storage_faults  # noqa: F401 - they add their own to FAULTS
 from engine.ledger.nouns import stream_name
 from engine.servers import Servers
+from engine.verify.chain import verify_chain
 from tests.bounds import CONDITION_SECONDS_MAX
 from tests.chaos.bank import Bank
 from tests.chaos.checker import Checker
+from tests.chaos.cluster_faults import OF_CLUSTERS, WITH_ONE_REDIS
 from tests.chaos.crew import Crew
 from tests.chaos.faults import FAULTS, World
 from tests.chaos.fleet import Fleet
 from tests.chaos.report import Injection, Report
 from tests.chaos.small_disk import small_disk
+from tests.clusters import clustered
 from tests.desks import account
 from tests.fuzz.attack import HONEST_ACCOUNTS, HOSTILE_ACCOUNTS, PLAIN_ACCOUNTS
 from tests.fuzz.honest import HonestProducer
 from tests.ledgers import make_ledger, until
 from tests.producers import Producers
+from tests.proxies import proxied
+from tests.standbys import SETTINGS
 from tests.verifying import assert_verified
 
 PRODUCERS: Final = 2
@@ -54,6 +61,7 @@ class Chaos:
         log: A file that gets what workers log; None for one in `directory`.
         bulk: Transfers of an entry of plain ones, sent all the time; 0 for none.
         disk_mib: Of a disk in memory for the servers, which is filled at times; 0 for none.
+        clustered: Whether the streams are on a cluster, whose slots move.
     """
 
     def __init__(
@@ -65,7 +73,12 @@ class Chaos:
         log: Path | None = None,
         bulk: int = 0,
         disk_mib: int = 0,
+        *,
+        clustered: bool = False,
     ) -> None:
+        self._clustered = clustered
+        self.redirections: Counter[str] = Counter()
+        """What the nodes of a cluster said, how often."""
         self._disk_mib = disk_mib
         self._bulk = bulk
         self._log = log or directory / "workers.log"
@@ -73,7 +86,12 @@ class Chaos:
         self._chance = random.Random(seed)
         self._seed = seed
         self.report = Report(tell)
-        self._weights = {name: FAULTS[name][1] for name in FAULTS if name in faults}
+        impossible = WITH_ONE_REDIS if clustered else OF_CLUSTERS
+        self._weights = {
+            name: weight
+            for name, (_, weight) in FAULTS.items()
+            if name in faults and name not in impossible
+        }
         if not disk_mib:
             self._weights.pop("disk_full", None)
 
@@ -84,19 +102,30 @@ class Chaos:
             AssertionError: Something is.
         """
         servers_at = self._directory / "servers"
-        with (
-            small_disk(servers_at, self._disk_mib),
-            Servers(servers_at, postgres_settings={"shared_buffers": "128MB"}) as servers,
-        ):
-            self._ledger = await make_ledger(servers.postgres.dsn, servers.valkey.url)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(small_disk(servers_at, self._disk_mib))
+            servers = stack.enter_context(Servers(servers_at, postgres_settings=SETTINGS))
+            front, dsn = await stack.enter_async_context(proxied(servers.postgres.dsn))
+            cluster = None
+            if self._clustered:
+                cluster = await stack.enter_async_context(clustered(servers_at / "cluster"))
+            url = servers.valkey.url if cluster is None else cluster.url
+            self._ledger = await make_ledger(dsn, url)
             shards = range(self._ledger.shard_count)
             self._probes = [HonestProducer(self._ledger, s, CONDITION_SECONDS_MAX) for s in shards]
-            self._crew = Crew(self._ledger, self.report.say, self._log)
+            self._crew = Crew(self._ledger, servers.postgres.dsn, self.report.say, self._log)
             self._fleet = Fleet(
                 self._ledger, self._directory, self._seed, self._bulk, self.report.say
             )
             self._world = World(
-                servers, self._ledger, self._crew, self._fleet, self._chance, self.report.say
+                servers,
+                self._ledger,
+                self._crew,
+                self._fleet,
+                self._chance,
+                self.report.say,
+                front,
+                cluster,
             )
             self._world.is_on_small_disk = bool(self._disk_mib)
             mixed = Producers(self._ledger, self._seed)
@@ -109,6 +138,8 @@ class Chaos:
                     await self._go_on(seconds, load)
                 await self._drained()
                 self.report.say("all is decided; stopping")
+                if cluster is not None:
+                    self.redirections = await cluster.redirections()
             await self._check(mixed, bank)
             await self._tell_what_was_counted(bank)
 
@@ -220,6 +251,8 @@ class Chaos:
         )
         assert row["ahead"] < CLOCK_SECONDS_MAX, f"a flush is dated {row['ahead']:.0f} s ahead"
         await assert_verified(self._ledger)
+        chain = await verify_chain(self._ledger.app_dsn)
+        assert chain.passed, [check.offenders for check in chain.checks if not check.passed]
 
     async def _tell_what_was_counted(self, bank: Bank) -> None:
         [row] = await self._ledger.sql(
@@ -239,7 +272,8 @@ class Chaos:
                 "claims": f"{row['claims']:,} by {row['workers']:,} workers",
                 "snapshots of the bank": f"{bank.reads:,}, each with all its money",
                 "checked apart": ", ".join(f"{n:,} {what}" for what, n in self._counted.items()),
+                **{f"{said} said by nodes": f"{n:,}" for said, n in self.redirections.items()},
                 "hostile entries": f"{hostile:,}; {row['dead_letters']:,} dead letters",
-                "verify": "passed",
+                "verify": "passed, with --chain",
             },
         )

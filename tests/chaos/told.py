@@ -1,8 +1,9 @@
 """What producers were told, held against what is kept."""
 
+import itertools
 import uuid
 from collections import defaultdict
-from typing import Any
+from typing import Any, Final
 
 from tests.chaos.kept import (
     BALANCING,
@@ -17,7 +18,10 @@ from tests.chaos.kept import (
     Told,
     wrong,
 )
-from tests.chaos.requests import FLAGS, UINT128_MAX, Request
+from tests.chaos.requests import FLAGS, UINT128_MAX, Bulk, Request
+
+OF_BULK_IN_ORDER: Final = 100
+"""Of an entry of many plain transfers one in so many is held to the order of its stream."""
 
 
 class ToldChecker:
@@ -46,9 +50,13 @@ class ToldChecker:
     def _check_answers(self) -> None:
         asked: dict[uuid.UUID, list[Request]] = defaultdict(list)
         created: dict[uuid.UUID, str] = {}
+        of_bulk: set[uuid.UUID] = set()
         for told in self._told:
-            for transfer in told.transfers:
-                asked[uuid.UUID(transfer["id"])].append(transfer)
+            if isinstance(told.transfers, Bulk):
+                self._check_bulk(told.transfers, of_bulk)
+            else:
+                for transfer in told.transfers:
+                    asked[uuid.UUID(transfer["id"])].append(transfer)
             if told.outcomes is None:
                 self._counted["requests without an answer"] += 1
                 continue
@@ -60,10 +68,23 @@ class ToldChecker:
         for transfer_id, kept in self._tables.kept.items():
             requests = asked.get(transfer_id)
             if requests is None:
-                if transfer_id not in self._others:
+                if transfer_id not in self._others and transfer_id not in of_bulk:
                     raise wrong("once", transfer_id, "is there, and nobody sent it")
             elif kept.outcome == CREATED and not any(self._is_as_asked(r, kept) for r in requests):
                 raise wrong("as asked", requests, "and is", kept)
+
+    def _check_bulk(self, transfers: Bulk, of_bulk: set[uuid.UUID]) -> None:
+        """Each has an id of its own, and is as asked or not there at all."""
+        for transfer in transfers:
+            transfer_id = uuid.UUID(transfer["id"])
+            of_bulk.add(transfer_id)
+            kept = self._tables.kept.get(transfer_id)
+            if (
+                kept is not None
+                and kept.outcome == CREATED
+                and not self._is_as_asked(transfer, kept)
+            ):
+                raise wrong("as asked", transfer, "and is", kept)
 
     def _check_outcome(
         self, told: Told, transfer: Request, outcome: Any, created: dict[uuid.UUID, str]
@@ -131,15 +152,16 @@ class ToldChecker:
         """Entries added once, whose ids stand in no other, are decided as the stream has them."""
         seen: dict[str, int] = defaultdict(int)
         for told in self._told:
-            for transfer in told.transfers:
+            for transfer in told.transfers if isinstance(told.transfers, list) else ():
                 seen[transfer["id"]] += 1
         streams: dict[int, list[tuple[tuple[int, int], int, str]]] = defaultdict(list)
         for told in self._told:
             if told.attempts != 1 or told.entry is None:
                 continue
-            for transfer in told.transfers:
+            few = None if isinstance(told.transfers, list) else OF_BULK_IN_ORDER
+            for transfer in itertools.islice(told.transfers, 0, None, few):
                 kept = self._tables.kept.get(uuid.UUID(transfer["id"]))
-                if kept is not None and seen[transfer["id"]] == 1:
+                if kept is not None and seen.get(transfer["id"], 1) == 1:
                     time = self._tables.time_of(kept)
                     streams[told.shard].append((told.entry, time, transfer["id"]))
         for shard, decided in streams.items():

@@ -1,16 +1,23 @@
 """What tests on real servers may ask for."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
 from engine.servers import Servers
+from engine.servers.valkey_server import ValkeyServer
+from engine.worker.worker import Worker
 from tests.everything import fill
 from tests.ledgers import Ledger, make_ledger
+from tests.machines import Machine, open_machine
+from tests.on_call import OnCall, Watch, on_call
 from tests.privileges import Connected
+from tests.promtool import NoPackageError, find_promtool
 
 
 @pytest.fixture
@@ -43,3 +50,41 @@ async def connected() -> AsyncIterator[Connected]:
     yield connect
     for connection in made:
         connection.terminate()
+
+
+@pytest.fixture(scope="module")
+def other_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """Another Valkey than that of all ledgers."""
+    server = ValkeyServer(tmp_path_factory.mktemp("other"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    """A machine whose disk or clock can go wrong."""
+    with open_machine() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def promtool(tmp_path_factory: pytest.TempPathFactory) -> str | None:
+    """The program; None where there is none and none can be had."""
+    try:
+        return find_promtool(tmp_path_factory.mktemp("promtool"))
+    except NoPackageError:
+        return None
+
+
+@pytest.fixture
+def watch(promtool: str | None, tmp_path: Path) -> Watch:
+    """Has somebody on call, for a ledger that is well so far."""
+
+    @contextlib.asynccontextmanager
+    async def watching(ledger: Ledger, *workers: Worker) -> AsyncIterator[OnCall]:
+        async with on_call(ledger, promtool, tmp_path, *workers) as night:
+            await night.begin()
+            yield night
+
+    return watching

@@ -8,7 +8,9 @@ import sys
 import asyncpg
 import pytest
 
-from benchmarks import report, stages
+from benchmarks import program, report, stages
+from benchmarks.against import rows_of
+from benchmarks.program import ROOT
 from benchmarks.report import Result
 from benchmarks.serving import new_ledger, running_engine
 from benchmarks.workload import declined, fund, holds, make_accounts
@@ -25,6 +27,7 @@ TINY = {
     "history": "--postings 80000 --accounts 1000 --samples 5",
     "rebalancing": "--rate 200 --seconds 2 --restart 3 --accounts 50 --batch 10",
     "memory": "--accounts 2000",
+    "one_bad_thing": "--only names path",
     "flows": "--flows 1000 --latency 20",
 }
 
@@ -61,6 +64,40 @@ def test_a_benchmark_runs_and_its_result_adds_up(name):
         called = {cost["stage"] for cost in costs if cost["calls"]}
         # All accounts are there and all ids are new: nothing is looked up again.
         assert called >= stages.STAGES.keys() - {"look up"}
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the history of the project")
+def test_another_commit_is_measured_beside_this_one():
+    sizes = "--transfers 1000 --accounts 50 --workers 1 --turns 1"
+    measured = measured_by("benchmarks.end_to_end", "--json", "--against", "HEAD", *sizes.split())
+    assert measured["against"] == "HEAD"
+    rows = {row["measured"]: row for row in measured["rows"]}
+    assert {"transfers_per_second", "engine_cpu_us", "postgres_cpu_us"} <= rows.keys()
+    speed = rows["transfers_per_second"]
+    assert (speed["transfers"], speed["workers"]) == (1000, 1)
+    assert speed["ratio"] == pytest.approx(speed["here"] / speed["there"], abs=0.001)
+
+
+def test_a_directory_without_the_program_is_not_measured_by_this_one():
+    assert program.can_run(program.THIS)
+    assert not program.can_run(program.Program("elsewhere", ROOT / "benchmarks"))
+
+
+def test_what_is_the_same_in_all_runs_says_what_a_row_is():
+    def run(*speeds):
+        return [
+            {"of": name, "accounts": 5, "per_second": speed, "bare": None, "cost": 2.5}
+            for name, speed in zip(("plain", "hot"), speeds, strict=True)
+        ]
+
+    rows = rows_of([run(100, 10), run(300, 20), run(110, 30)], [run(50, 10)] * 3)
+    assert [(row["of"], row["measured"]) for row in rows] == [
+        (name, what) for name in ("plain", "hot") for what in ("per_second", "cost")
+    ]
+    assert rows[0] == {
+        "of": "plain", "accounts": 5, "measured": "per_second", "here": 110, "there": 50,
+        "ratio": 2.2, "lowest": 2.0, "highest": 6.0,
+    }  # fmt: skip
 
 
 def test_decoding_deciding_and_encoding_give_what_they_must():

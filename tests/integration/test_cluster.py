@@ -13,11 +13,9 @@ import engine
 from engine.client.client import Client
 from engine.errors import ConfigurationError
 from engine.ledger.outcomes import Outcome
-from engine.servers import ValkeyServer
 from engine.settings import WorkerSettings
-from engine.streams.slots import slot_of
 from engine.streams.streams import Streams
-from tests.clusters import PASSWORD, Cluster, ask, clustered
+from tests.clusters import Cluster, ask, clustered
 from tests.desks import account, transfer
 from tests.ledgers import Ledger, make_ledger, until
 from tests.verifying import assert_verified
@@ -66,9 +64,9 @@ async def test_streams_on_three_nodes(postgres_dsn: str, tmp_path: Path) -> None
             assert set(await asyncio.gather(*singles)) == {Outcome.created}
 
             moving = streams[0]
-            slot, source = slot_of(moving.encode()), cluster.primary_of(moving)
+            source = cluster.primary_of(moving)
             target = next(node for node in cluster.nodes[:3] if node is not source)
-            await move(slot, source, target)
+            await cluster.move(moving, target)
             sent += await all_created(client, 20)
 
             # By anything that speaks Redis, with the answer on whichever node it belongs.
@@ -97,19 +95,6 @@ async def an_operator_asks(ledger: Ledger) -> None:
     assert all(look.is_in_step for look in looks.values())
     assert "used_memory" in await streams.describe()
     await streams.close()
-
-
-async def move(slot: int, source: ValkeyServer, target: ValkeyServer) -> None:
-    """Move a slot whose keys are few, as an operator does."""
-    from_id = (await ask(source, "CLUSTER", "MYID")).decode()
-    to_id = (await ask(target, "CLUSTER", "MYID")).decode()
-    await ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", from_id)
-    await ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", to_id)
-    host, port = "127.0.0.1", target.url.rpartition(":")[2].partition("/")[0]
-    while keys := await ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 100):
-        await ask(source, "MIGRATE", host, port, "", 0, 5000, "AUTH", PASSWORD, "KEYS", *keys)
-    await ask(target, "CLUSTER", "SETSLOT", slot, "NODE", to_id)
-    await ask(source, "CLUSTER", "SETSLOT", slot, "NODE", to_id)
 
 
 async def answered(cluster: Cluster, reply: str) -> None:

@@ -15,6 +15,7 @@ from tests.integration.test_commands import (
     transfer,
 )
 from tests.ledgers import Ledger
+from tests.proxies import proxied
 from tests.told import UUID, people, run
 
 
@@ -56,6 +57,39 @@ async def test_the_id_of_a_transfer_is_shown_before_it_is_sent_and_unknown_is_ex
             assert transfer_id in told.out
     rows = await peopled.sql("SELECT count(*) FROM ledger.transfers")
     assert rows[0][0] == 3, "each once, though asked again"
+
+
+@pytest.mark.parametrize("end", ["the connection is lost", "no answer comes"])
+async def test_accounts_whose_creation_is_in_doubt_are_unknown_and_asked_for_again(
+    ledger: Ledger, tmp_path: Path, end: str
+) -> None:
+    made = {"id": ALICE, "ledger": 978, "code": 1}
+    (tmp_path / "a.jsonl").write_text(json_lines(made))
+    create = ["accounts", "create", str(tmp_path / "a.jsonl"), "--json"]
+    async with proxied(ledger.app_dsn) as (proxy, through):
+        if end == "no answer comes":
+            proxy.mute(b"COMMIT")
+        else:
+            proxy.lose("answer", b"COMMIT")
+        told = await run(ledger, *create, ENGINE_POSTGRES_DSN=through)
+        assert told.code == 3, told.err
+        assert json.loads(told.out) == {"id": ALICE, "outcome": None}
+        assert "Send the same file again" in told.err
+        again = await run(ledger, *create, ENGINE_POSTGRES_DSN=through)
+    assert json.loads(again.out) == {"id": ALICE, "outcome": "exists"}
+    assert again.code == 0
+
+
+async def test_accounts_that_could_not_be_asked_for_are_not_unknown(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    (tmp_path / "a.jsonl").write_text(json_lines({"id": ALICE, "ledger": 978, "code": 1}))
+    away = await run(
+        ledger,
+        *["accounts", "create", str(tmp_path / "a.jsonl"), "--json"],
+        ENGINE_POSTGRES_DSN="postgresql://nobody@127.0.0.1:1/none",
+    )
+    assert away.code == 1
 
 
 async def test_what_a_transfer_lacks_is_named(peopled: Ledger) -> None:

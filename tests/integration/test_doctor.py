@@ -1,11 +1,8 @@
 """The doctor on real servers: each incident is made, and its cause is what is named first."""
 
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
 
 import asyncpg
-import pytest
 
 from engine.operating.doctor import judge
 from engine.operating.facts import gather
@@ -27,15 +24,6 @@ async def examine(ledger: Ledger, redis_url: str | None = None) -> list[Finding]
 
 def pressing(findings: list[Finding]) -> list[str]:
     return [finding.rule for finding in findings if finding.severity != "note"]
-
-
-@pytest.fixture(scope="module")
-def other_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    directory: Path = tmp_path_factory.mktemp("other")
-    server = ValkeyServer(directory)
-    server.start()
-    yield server
-    server.stop()
 
 
 async def test_a_ledger_at_work_has_nothing_pressing(ledger: Ledger) -> None:

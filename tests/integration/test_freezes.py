@@ -8,7 +8,8 @@ import asyncpg
 import pytest
 
 from engine import connect
-from engine.errors import ConfigurationError, InputError
+from engine.client.client import Client
+from engine.errors import ConfigurationError, InputError, WaitsForThawError
 from engine.ledger.freezes import FreezeKind, WaitingForThaw
 from engine.ledger.outcomes import Outcome
 from engine.operating.where import find
@@ -189,6 +190,33 @@ async def test_freeze_is_told_to_whoever_asks_for_a_transfer_that_waits(ledger: 
         assert [json.loads(line)["event"] for line in events.out.splitlines()].count("frozen") == 2
         await act(ledger, "thaw", "shard", 1)
         await desk.answers(2)
+
+
+async def test_freeze_is_what_the_client_tells_instead_of_a_time_out(ledger: Ledger) -> None:
+    async with desk_over(ledger, C) as desk, ledger.working():
+        await act(ledger, "freeze", "account", B)
+        async with connect(
+            ledger.dsn, ledger.redis_url, prefix=ledger.prefix, timeout_seconds=1
+        ) as client:
+            single, linked = transfer(), transfer(flags=["linked"])
+            for send in (
+                client.create_transfer(single),
+                client.create_transfers([transfer(A, C), transfer()]),
+                client.create_transfers([linked, transfer()]),
+            ):
+                with pytest.raises(WaitsForThawError, match=f"account {B} is frozen, by a test"):
+                    await send
+            await act(ledger, "thaw", "account", B)
+            await until(lambda: _is_created(client, single["id"]), "it to be decided")
+        await until(lambda: _has(desk, 5), "all of them to be decided")
+
+
+async def _has(desk: Desk, count: int) -> bool:
+    return await desk.count() == count
+
+
+async def _is_created(client: Client, transfer_id: str) -> bool:
+    return await client.outcome(transfer_id) is Outcome.created
 
 
 async def test_freeze_of_a_worker_of_an_older_program_is_refused(ledger: Ledger) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import re
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,19 +17,13 @@ from engine.operating.endpoint import open_endpoint
 from engine.operating.facts import gather
 from engine.operating.histogram import CountedHistogram
 from engine.operating.metrics import Metrics
+from engine.store.freezes import FreezeAct, set_freeze
 from engine.worker.worker import Worker
-from tests.desks import desk_over, transfer
+from tests.desks import A, batch, desk_over, transfer
 from tests.ledgers import Ledger, until
-
-
-async def ask(address: str, path: str, method: str = "GET") -> tuple[int, str]:
-    host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(f"{method} {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
-    answer = (await reader.read()).decode()
-    writer.close()
-    head, _, body = answer.partition("\r\n\r\n")
-    return int(head.split()[1]), body
+from tests.moving import move
+from tests.on_call import ask
+from tests.proxies import proxied
 
 
 async def sample(address: str, name: str, **labels: str) -> float | None:
@@ -145,6 +140,59 @@ async def test_the_ledger_is_told_as_the_doctor_finds_it(ledger: Ledger) -> None
             assert await sample(address, "engine_server_up", server="postgres") == 1
 
 
+async def test_bounds_leases_and_what_must_be_zero_are_told(ledger: Ledger) -> None:
+    worker = ledger.worker()
+    async with desk_over(ledger) as desk, measured(worker) as (address, metrics):
+        async with ledger.working(worker):
+            await desk.ask()
+            metrics.ledger.set_facts(await gather(ledger.dsn, ledger.redis_url, ledger.prefix))
+            name = str(uuid.UUID(bytes=worker.store.worker))[:8]
+            assert 0 < (await sample(address, "engine_lease_seconds", worker=name) or 0) <= 5
+            fill = await sample(address, "engine_worker_fill_ratio", bound="accounts")
+            assert fill == 2 / worker.settings.accounts_max
+            connections = await sample(address, "engine_bound_fill_ratio", bound="connections")
+            assert 0 < (connections or 0) < 1
+            assert await sample(address, "engine_imbalance") == 0
+            assert await sample(address, "engine_lost_commits_total", fate="committed") == 0
+        metrics.ledger.set_facts(await gather(ledger.dsn, ledger.redis_url, ledger.prefix))
+        assert await sample(address, "engine_lease_seconds", worker=name) is None, "it is gone"
+
+
+async def test_a_pause_of_a_moved_shard_is_told(ledger: Ledger) -> None:
+    source, target = ledger.worker(), ledger.worker()
+    async with ledger.working(source, target), measured(source) as (address, metrics):
+        shard = min(source.owned)
+        await move(ledger, {shard: target})
+        metrics.ledger.set_facts(await gather(ledger.dsn, ledger.redis_url, ledger.prefix))
+        assert (await sample(address, "engine_handover_pause_seconds") or 0) > 0
+
+
+async def test_a_commit_whose_answer_was_lost_is_counted_by_its_fate(ledger: Ledger) -> None:
+    async with desk_over(ledger) as desk, proxied(ledger.engine_dsn) as (proxy, through):
+        apart = Ledger(through, ledger.redis_url, ledger.prefix, ledger.shard_count)
+        worker = apart.worker()
+        async with measured(worker) as (address, _), apart.working(worker):
+            await desk.ask()
+            proxy.lose("answer", b"COMMIT")
+            await desk.send(batch(900))
+            await desk.answers(2)
+            assert await sample(address, "engine_lost_commits_total", fate="committed") == 1
+
+
+async def test_what_waited_for_a_thaw_is_no_slow_answer(ledger: Ledger) -> None:
+    worker = ledger.worker()
+    async with desk_over(ledger) as desk, measured(worker) as (address, _):
+        await set_freeze(ledger.dsn, FreezeAct("freeze", "account", A, "a test", "x", False))
+        async with ledger.working(worker):
+            await desk.send([transfer()])
+            await desk.drained()
+            assert await sample(address, "engine_entries_total") == 1
+            await set_freeze(ledger.dsn, FreezeAct("thaw", "account", A, "a test", "x", False))
+            await desk.answers(1)
+            assert await sample(address, "engine_entries_total") == 2
+            assert await sample(address, "engine_answer_seconds_count") == 0
+
+
 async def test_sessions_that_end_are_counted_by_cause(ledger: Ledger) -> None:
     async with measured(ledger.worker()) as (address, metrics):
         metrics.hear_end(TryAgainError("Postgres is out of reach: gone"))
@@ -179,10 +227,10 @@ def test_a_histogram_counts_each_value_in_its_bucket() -> None:
     [("127.0.0.1:9464", ("127.0.0.1", 9464)), ("[::1]:0", ("::1", 0)), ("box:1", ("box", 1))],
 )
 def test_where_to_listen_is_read(text: str, listen: tuple[str, int]) -> None:
-    assert parse_listen(text) == listen
+    assert parse_listen(text, "--metrics") == listen
 
 
 @pytest.mark.parametrize("text", ["", ":", "9464", "host:", ":9464", "host:x", "host:70000"])
 def test_what_is_no_address_is_wrong_usage(text: str) -> None:
     with pytest.raises(typer.BadParameter):
-        parse_listen(text)
+        parse_listen(text, "--metrics")

@@ -76,6 +76,13 @@ NEITHER_ENGINE_NOR_CREATOR = (
     "CREATE EVENT TRIGGER mine ON ddl_command_start EXECUTE FUNCTION ledger.refuse_change()",
 )  # fmt: skip
 
+AT_WORK = (
+    "applied_plans", "decisions", "freeze_acts", "leases", "letter_history", "owner_changes",
+    "recorded_events", "shard_loads", "shard_moves", "shard_owners", "shard_progress",
+    "verify_runs", "versions", "waits",
+)  # fmt: skip
+"""What a reader is told of the engine at work."""
+
 BENEATH = (
     "ledger.spent", "ledger.posted", "ledger.resolutions", "ledger.positions", "ledger.owners",
     "ledger.heartbeats", "ledger.loads", "ledger.moves", "ledger.plans", "ledger.events",
@@ -193,6 +200,9 @@ async def test_a_reader_reads_views_and_functions_and_nothing_beneath(
         assert mine == its["n"] > 0, table
         # As text, so that every function in the view is called.
         await connection.fetch(f"SELECT t::text FROM ledger.{table} t")
+    for view in AT_WORK:
+        await connection.fetch(f"SELECT t::text FROM ledger.{view} t")
+    assert await connection.fetch("SELECT * FROM ledger.hold_counts(2)")
     for view in ("current", "unknown", "unmatched"):
         await connection.fetch(f"SELECT t::text FROM flows.{view} t")
     [busy] = await full_ledger.sql(

@@ -1,21 +1,28 @@
 """What Redis says while it cannot be used: what passes is waited for, what is final is said."""
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from engine.errors import ConfigurationError, TryAgainError
-from engine.streams.bounds import TICK_SECONDS
+from engine.servers import ValkeyServer
+from engine.streams.bounds import LINK_SECONDS_MAX
 from engine.streams.connection import Connection
 from engine.streams.sender import Sender
 from tests.bounds import CONDITION_SECONDS_MAX
-from tests.desks import Desk, desk
+from tests.desks import Desk, batch, desk
 from tests.ledgers import until
 from tests.proxies import proxied
 from tests.spoiling import C, D, add, created
 from tests.verifying import assert_verified
+
+SILENT_SECONDS = 0.5
+SLEPT_SECONDS = 14
+BUSY_SECONDS = 2.0
 
 
 @pytest.fixture
@@ -88,6 +95,19 @@ async def test_what_is_final_ends_a_worker_at_its_start(producer: Desk, word: st
         assert place in str(refused.value)
 
 
+async def test_a_read_that_a_stranger_unblocks_is_an_empty_one(producer: Desk) -> None:
+    """Again and again, by CLIENT UNBLOCK with an error: no session ends."""
+    worker = producer.ledger.worker()
+    async with producer.ledger.working(worker):
+        for _ in range(50):
+            for client in await producer.redis.client_list():
+                if client["cmd"] == "xread":
+                    await producer.redis.execute_command("CLIENT", "UNBLOCK", client["id"], "ERROR")
+            await asyncio.sleep(0.01)
+        await created(producer, await add(producer))
+    assert worker.statistics.sessions == 1
+
+
 async def test_a_redis_that_is_full_of_clients(producer: Desk) -> None:
     """As Redis itself says it, while it is connected to."""
     worker = producer.ledger.worker()
@@ -110,24 +130,53 @@ async def test_time_in_which_this_process_was_busy_is_not_redis_being_silent(
     connection = await Connection.open(redis_url)
     asked = asyncio.create_task(connection.ask(b"PING"))
     await asyncio.sleep(0)
-    time.sleep(3 * TICK_SECONDS)  # noqa: ASYNC251 - a long step of this process
+    time.sleep(BUSY_SECONDS)  # noqa: ASYNC251 - a long step of this process
     assert connection.silent_seconds() == 0
     assert await asked == b"PONG"
     blocked = asyncio.create_task(connection.ask(b"BLPOP", b"silence", b"60"))
-    await until(lambda: connection.silent_seconds() >= 2 * TICK_SECONDS, "silence to be noticed")
+    await until(lambda: connection.silent_seconds() >= SILENT_SECONDS, "silence to be noticed")
     connection.abort()
     with pytest.raises(TryAgainError):
         await blocked
 
 
 async def test_a_sender_outlives_a_long_step_of_this_process(redis_url: str) -> None:
-    sender = Sender(redis_url, silent_seconds_max=TICK_SECONDS)
+    sender = Sender(redis_url, silent_seconds_max=SILENT_SECONDS)
     for _ in range(3):
         sent = asyncio.create_task(sender.send([("PING",)]))
         await asyncio.sleep(0)
-        time.sleep(3 * TICK_SECONDS)  # noqa: ASYNC251 - as above
+        time.sleep(BUSY_SECONDS)  # noqa: ASYNC251 - as above
         assert await sent == [b"PONG"]
     sender.close()
+
+
+async def test_a_redis_that_does_one_thing_for_long_ends_no_session(
+    postgres_dsn: str, tmp_path: Path
+) -> None:
+    """As while it writes an entry of a gigabyte to its AOF: nobody is answered, and we wait."""
+    server = ValkeyServer(tmp_path / "valkey", settings={"enable-debug-command": "local"})
+    server.start()
+    try:
+        async with desk(postgres_dsn, server.url, shard_count=2) as at:
+            async with at.ledger.working() as [worker]:
+                busy = at.redis.execute_command("DEBUG", "SLEEP", SLEPT_SECONDS)
+                sleeping = asyncio.ensure_future(busy)
+                await asyncio.sleep(0)
+                await at.send(batch(1))
+                await at.answers(1)
+                await sleeping
+                assert worker.statistics.sessions == 1
+            await assert_verified(at.ledger)
+    finally:
+        server.kill()
+
+
+async def test_a_link_that_is_dead_is_noticed_by_the_system(redis_url: str) -> None:
+    connection = await Connection.open(redis_url)
+    link = connection._transport.get_extra_info("socket")
+    milliseconds = link.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert milliseconds == LINK_SECONDS_MAX * 1000
+    connection.close()
 
 
 async def test_a_cancelled_command_shifts_no_answer(redis_url: str) -> None:

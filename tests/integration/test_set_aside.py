@@ -59,7 +59,7 @@ async def test_a_transfer_that_a_trigger_refuses_is_found_among_thousands(
         assert "not this one" in letter["reason"]
         assert json.loads(letter["fields"][1]) == entries[37]
         assert await at.redis.xlen(at.reply) == 60
-        await assert_verified(at.ledger)
+        await assert_verified(at.ledger, but="definitions")
 
 
 async def test_entry_that_the_encoding_has_not(postgres_dsn: str) -> None:

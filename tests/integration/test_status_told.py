@@ -1,20 +1,25 @@
 """What status says is true, and servers or directories that are away are told in a line."""
 
+import asyncio
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from engine.commands.health import Status, gather_status
+from engine.operating.health import Status, gather_status
 from engine.servers import Addresses
 from engine.settings import PREFIX_VARIABLE
 from engine.store.reports import open_reports
+from tests.bounds import CONDITION_SECONDS_MAX
+from tests.desks import Desk, desk_over
 from tests.ledgers import Ledger, until
 from tests.moving import id_of, run_shards
 from tests.processes import WorkerProcess
-from tests.told import DEAD_URL, SHORT_LEASE, problems, run, worker_without_redis
+from tests.told import DEAD_URL, SHORT_LEASE, problems, run, start, worker_without_redis
 
 
 @pytest.fixture
@@ -184,3 +189,57 @@ async def test_reports_tell_whom_they_cannot_reach() -> None:
     with pytest.raises(TryAgainError, match=r"127\.0\.0\.1"):
         async with open_reports("postgresql://engine@127.0.0.1:1/engine"):
             pass
+
+
+async def test_status_counts_the_dead_letters_that_nobody_dealt_with(ledger: Ledger, look) -> None:
+    async with desk_over(ledger) as desk, ledger.working():
+        await desk.redis.xadd(desk.stream(), {"json": "{"})
+        await desk.drained()
+        assert (await look(ledger)).postgres.dead_letters == 1
+        assert "1 dead letters that nobody dealt with" in (await run(ledger, "status")).out
+        [row] = await ledger.sql("SELECT letter FROM ledger.letters")
+        await run(ledger, "letters", "dismiss", row["letter"], "--reason", "a test")
+        assert (await look(ledger)).postgres.dead_letters == 0
+        assert "dead letters" not in (await run(ledger, "status")).out
+
+
+async def test_shards_at_rest_are_a_line_with_their_latency(ledger: Ledger, look) -> None:
+    async with desk_over(ledger) as desk, ledger.working(ledger.worker(settings=SHORT_LEASE)):
+        sending = asyncio.create_task(_keep_asking(desk))
+
+        async def has_latency() -> bool:
+            return any(shard.answer_seconds for shard in (await look(ledger)).shards)
+
+        await until(has_latency, "the latency of a shard")
+
+        async def is_a_line() -> bool:
+            told = (await run(ledger, "status")).out
+            line = "16 have a worker and wait for nothing, the slowest answer lately in"
+            return line in told and "position" not in told
+
+        await until(is_a_line, "all shards to be a line")
+        sending.cancel()
+        every = (await run(ledger, "status", "--all")).out
+        assert len(re.findall(r" alive ", every)) == 17, every
+
+
+async def _keep_asking(desk: Desk) -> None:
+    while True:
+        await desk.ask()
+
+
+async def test_status_is_shown_again_and_again(ledger: Ledger) -> None:
+    async with ledger.working():
+        process = await start(ledger, "status", "--watch", "--json")
+        for _ in range(2):
+            line = await asyncio.wait_for(process.stdout.readline(), CONDITION_SECONDS_MAX)
+            assert json.loads(line)["healthy"]
+        process.kill()
+        await process.wait()
+
+
+def test_status_does_not_load_what_it_does_not_need() -> None:
+    """Half of what it took went to libraries that it has no use for."""
+    code = "import sys, engine.commands.status; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"redis", "structlog", "numpy", "uvloop"} & set(found.stdout.split())

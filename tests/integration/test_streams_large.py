@@ -1,5 +1,7 @@
 """Entries that are large, or many, are read so that others are read meanwhile."""
 
+import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -51,6 +53,56 @@ async def test_giant_entry(own: tuple[Desk, ValkeyServer], fields: int) -> None:
         assert answer[b"request"] == b"7"
         assert b"bytes" in answer[b"error"]
         assert not worker.statistics.unread
+
+
+LIMIT = "client-output-buffer-limit"
+
+
+@contextlib.asynccontextmanager
+async def limited(producer: Desk, megabytes: int) -> AsyncIterator[None]:
+    """Redis ends a connection for which it keeps more than so much."""
+    await producer.redis.config_set(LIMIT, f"normal {megabytes}mb 0 0")
+    try:
+        yield
+    finally:
+        await producer.redis.config_set(LIMIT, "normal 0 0 0")
+
+
+async def test_entries_that_are_together_more_than_redis_keeps_for_a_client(
+    own: tuple[Desk, ValkeyServer],
+) -> None:
+    """The read is lost, whatever its COUNT is, as long as it asks for more than one stream."""
+    producer, _ = own
+    async with limited(producer, 1), spoiling(producer) as worker:
+        made = []
+        for number in range(24):
+            sent = transfer(C, D) if number % 2 else transfer()
+            large = {"json": json.dumps(sent), "other": b"x" * 600_000}
+            await producer.redis.xadd(producer.stream(number % 2), large)
+            made.append(sent)
+        await created(producer, *made)
+        assert worker.statistics.sessions == 1
+
+
+async def test_an_entry_that_is_more_than_redis_keeps_for_a_client(
+    own: tuple[Desk, ValkeyServer],
+) -> None:
+    """Its shard stands and says so, wherever the entry lies; others go on."""
+    producer, _ = own
+    async with spoiling(producer) as worker:
+        first = await add(producer)
+        await created(producer, first)
+        async with limited(producer, 1):
+            made = transfer()
+            large = {"json": json.dumps(made), "other": b"x" * 3_000_000}
+            await producer.redis.xadd(producer.stream(), large)
+            await until(lambda: 0 in worker.statistics.unread, "the shard to be set aside")
+            await producer.redis.delete(producer.stream())
+            await producer.redis.xadd(producer.stream(), large, id="1-1")
+            assert "client-output-buffer-limit" in worker.statistics.unread[0].reason
+            await asyncio.sleep(3)
+        await created(producer, made)
+        assert worker.statistics.sessions == 1
 
 
 async def test_giant_entries_below_the_position_and_in_an_ended_stream(

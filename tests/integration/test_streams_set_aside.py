@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from engine.commands.health import gather_status
+from engine.operating.health import gather_status
 from engine.servers import Addresses
 from tests.desks import Desk, desk, transfer
 from tests.ledgers import as_user, until

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from engine.ledger.nouns import BATCH_TRANSFERS_MAX
 from engine.wire.layout import TRANSFER
 from engine.wire.requests import UnreadableEntry, decode_entry
+from tests.fuzz.decoders import DECODERS
 
 UUID = "00112233-4455-6677-8899-aabbccddeeff"
 GOOD_JSON = json.dumps([{"id": UUID, "amount": 1, "flags": ["linked"], "ledger": 1}] * 20).encode()
@@ -62,6 +63,18 @@ def read_or_refuse(entry: dict[bytes, bytes]) -> None:
 @example(b"\x81\xa6amount" + b"\x81\x91" * 100_000, b"mp")
 def test_random_bytes(payload, name) -> None:
     read_or_refuse({name: payload})
+
+
+@given(st.binary(max_size=400), st.sampled_from(sorted(DECODERS)))
+@example(b"[::1]:5432/engine?connect_timeout=1e999", "dsn")
+@example(b"\x01\x91\xcf\xff\xff\xff\xff\xff\xff\xff\xff", "answer")
+def test_whatever_reads_bytes_of_strangers(payload, name) -> None:
+    DECODERS[name](payload)
+
+
+@given(st.text(max_size=80), st.text(max_size=20))
+def test_addresses_of_any_text(text, more) -> None:
+    DECODERS["dsn"](f"{text}@{more}:5432/{text}?{more}=1".encode(errors="ignore"))
 
 
 @given(documents)

@@ -5,7 +5,7 @@ from typing import Literal
 
 Fate = Literal["arrives", "request lost", "answer lost", "applied late"]
 
-COMMITS = ("COMMIT", "flush_small")
+COMMITS = ("COMMIT", "flush_small", "flush_one")
 
 
 class Network:

@@ -130,7 +130,7 @@ SAFEGUARDS: dict[str, Safeguard] = {
     ),
     "what became of a lost commit is found out (8)": (
         "store/commit.py",
-        "if not await _settle(connections, connection, pid, sequence, number):",
+        "if not is_committed:",
         "if False:",
     ),
     "absence is final only once the backend is gone (8)": (

@@ -93,6 +93,22 @@ async def flush_small(run: Any, *arguments: Any) -> list[Row]:
     return [{"next_number": next_number}]
 
 
+async def flush_one(run: Any, *arguments: Any) -> list[Row]:
+    """As `flush_small` of the same rows: one transfer, two runs of one posting, two positions."""
+    worker, sequence, number, time, digest, seals = arguments[:6]
+    spent, runs = arguments[6:19], (arguments[19:27], arguments[27:35])
+    before, after = spent[:8], spent[8:]
+    places = [place for place in (arguments[35:40], arguments[40:45]) if place[0] is not None]
+    return await flush_small(
+        run, worker, sequence, number, time, 1, 0, 2,
+        *([value] for value in (*before, 0, *after[:2], None, *after[2:], None)),
+        spent[1], [spent[0]] * 2, [leg[2] for leg in runs], [leg[3] for leg in runs], [True, False],
+        [1, 2], [1, 2], *([leg[at] for leg in runs] for at in (0, 1, 4, 5, 6, 7)),
+        [], [], [], [],
+        *([place[at] for place in places] for at in range(5)), digest, seals,
+    )  # fmt: skip
+
+
 _SPENT = (
     "id", "number", "debit_account", "credit_account", "amount", "code", "flags", "shard",
     "outcome", "timeout", "expires_at", "pending_id", "user_data_128", "user_data_64",
@@ -245,6 +261,7 @@ STATEMENTS: dict[str, Statement] = (
             commit_own,
             end_backend,
             fence,
+            flush_one,
             flush_small,
             is_backend_at_work,
             append_lent_flush,

@@ -39,9 +39,17 @@ async def expire_worker(run: Any, worker: bytes) -> list[Row]:
     return []
 
 
-async def record_loads(run: Any, worker: bytes, shards: list[int], rates: list[float]) -> list[Row]:
-    for shard, rate in zip(shards, rates, strict=True):
+async def record_loads(
+    run: Any,
+    worker: bytes,
+    shards: list[int],
+    rates: list[float],
+    answers: list[float],
+    commit_seconds: float,
+) -> list[Row]:
+    for shard, rate, answer in zip(shards, rates, answers, strict=True):
         row = {"shard": shard, "worker": worker, "transfers_per_second": rate}
+        row |= {"answer_seconds": answer, "commit_seconds": commit_seconds}
         if not await run.insert("loads", row, or_nothing=True):
             await run.change("loads", shard, row)
     return []

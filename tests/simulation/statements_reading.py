@@ -3,11 +3,14 @@
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from engine.ledger.nouns import COUNTER_MAX
+from engine.ledger.nouns import COUNTER_MAX, AccountFlags
 from engine.ledger.outcomes import Outcome
 from tests.simulation.tables import Row
 
 COUNTERS = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
+
+
+_FLAGS = {(): 0} | {(str(flag.name),): int(flag) for flag in AccountFlags}
 
 
 def newest(run: Any, account: int) -> list[Row]:
@@ -43,21 +46,25 @@ async def accounts_by_id(
         account = run.one("accounts", "accounts_pkey", account_id)
         if account is None:
             continue
-        shard = account["shard"] if account["shard"] in owned else writing_shard
+        at_home = account["shard"] in owned
+        shard = account["shard"] if at_home else writing_shard
         stripe = account["number"] * 1024 + shard
         stripes = newest(run, account["number"])
         own = next((row for row in stripes if row["stripe"] == stripe), None)
         others = [row for row in stripes if row["stripe"] != stripe]
+        if not at_home:
+            home = account["number"] * 1024 + account["shard"]
+            others = [row for row in others if row["stripe"] == home]
+        own_counters = zip(COUNTERS, _sums([own] if own else []), strict=True)
         rows.append(
-            account
-            | {
-                "version": own["version"] if own else 0,
-                "own": _sums([own] if own else []),
-                "others": _sums(others),
-                "others_time": _time(run, others),
-            }
+            {name: account[name] for name in ("id", "number", "shard", "ledger", "code")}
+            | {"flags": _FLAGS.get(tuple(account["flags"]), -1), "closed": account["closed"]}
+            | {"version": own["version"] if own else 0}
+            | {f"own_{name}": value for name, value in own_counters}
+            | dict(zip(COUNTERS, _sums(others), strict=True))
+            | {"others_time": _time(run, others) if at_home else None}
         )
-    return rows
+    return sorted(rows, key=lambda row: row["number"])
 
 
 async def other_stripes(run: Any, numbers: list[int]) -> list[Row]:

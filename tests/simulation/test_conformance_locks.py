@@ -134,7 +134,10 @@ async def test_who_waits_sees_what_was_before_and_then_what_is(side: Side) -> No
     assert [row["worker"] for row in await run(two, "owners", [0])] == [first]
 
 
-async def test_a_small_flush_waits_for_its_workers_row_before_it_enters_an_id(side: Side) -> None:
+@pytest.mark.parametrize("name", ["flush_small", "flush_one"])
+async def test_a_small_flush_waits_for_its_workers_row_before_it_enters_an_id(
+    side: Side, name: str
+) -> None:
     one, two, three = await side.connect(), await side.connect(), await side.connect()
     worker = await side.worker(one)
     transfer_id, number = uuid.uuid4().bytes, await value(one, "reserve_number")
@@ -142,8 +145,11 @@ async def test_a_small_flush_waits_for_its_workers_row_before_it_enters_an_id(si
     await run(one, "lock_workers", [worker])
     spent = [[transfer_id], [number << 20], [None], [None], [None], [None], [0], [0], [54]]
     arguments = [worker, 1, number, TIME, 0, 1, 0, *spent, *([None] for _ in range(7))]
-    arguments += [number << 20, *([] for _ in range(12 + 4 + 5))]
-    waiting = asyncio.create_task(value(two, "flush_small", *arguments, bytes(32), []))
+    arguments += [number << 20, *([] for _ in range(12 + 4 + 5)), bytes(32), []]
+    if name == "flush_one":
+        arguments = [worker, 1, number, TIME, bytes(32), None, transfer_id, number << 20]
+        arguments += [1, 2, 5, 1, 0, 0, *[None] * 5, *range(16), 0, 0, 1, 0, TIME, *[None] * 5]
+    waiting = asyncio.create_task(value(two, name, *arguments))
     assert await waits(waiting)
     await three.execute("BEGIN")
     await copy_spent(three, transfer_id)

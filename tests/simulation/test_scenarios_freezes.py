@@ -214,3 +214,39 @@ async def test_freeze_where_no_more_may_wait_the_stream_stands_still(scene: Scen
     for request in [*requests, other]:
         assert await scene.answer(request) == ["created"]
     assert 0 not in worker.worker.statistics.unread
+
+
+@scenario()
+async def test_freeze_a_locked_flush_writes_who_waits(scene: Scene) -> None:
+    """What waits behind an entry that needs the locks of others goes with it, or is lost."""
+    a, b, fees, elsewhere = scene.account(0), scene.account(0), scene.account(0), scene.account(2)
+    await scene.worker("other", [2, 3])
+    await freeze(scene, "account", fees)
+    locked = await scene.push(0, scene.transfer(elsewhere, b, 1))
+    waits = await scene.push(0, scene.transfer(a, fees, 1))
+    worker = await scene.worker("w", [0, 1])
+    assert await scene.answer(locked) == ["created"]
+    await parked(scene, 1)
+    assert worker.worker.statistics.locked
+    await thaw(scene, "account", fees)
+    assert await scene.answer(waits) == ["created"]
+
+
+@scenario()
+async def test_freeze_a_released_entry_waits_behind_an_id_that_still_waits(scene: Scene) -> None:
+    """The post waited for its hold's freeze; that is over, and the hold waits for another."""
+    a, b = scene.account(0), scene.account(0)
+    await scene.worker("w", [0, 1, 2, 3])
+    await freeze(scene, "account", a)
+    await freeze(scene, "account", b)
+    hold = scene.transfer(a, b, 5, "pending")
+    held = await scene.push(0, hold)
+    post = await scene.push(0, scene.ending(hold))
+    await parked(scene, 2)
+    await thaw(scene, "account", a)
+    await asyncio.sleep(2)
+    assert scene.told(post) is None
+    await thaw(scene, "account", b)
+    assert await scene.answer(held) == ["created"]
+    assert await scene.answer(post) == ["created"]
+    assert scene.balance(b) == (0, 0, 0, 5)

@@ -134,6 +134,33 @@ async def test_a_hold_that_cannot_expire_stays_open_and_the_others_expire(scene:
     await scene.until(lambda: scene.count("resolutions") == 7, "the one that was skipped")
 
 
+@scenario(shard_count=1)
+async def test_where_every_hold_fails_to_expire_few_are_set_aside_and_transfers_go_on(
+    scene: Scene,
+) -> None:
+    """It is no hold's fault then: the others expire once it is mended, without a new session."""
+    scene.may_set_aside = True
+    a, b = scene.account(0), scene.account(0)
+    worker = await scene.worker("worker")
+    holds = [scene.transfer(a, b, 1, "pending", timeout=2) for _ in range(3 * SET_ASIDE_MAX)]
+    await scene.ask(0, *holds)
+    for hold in holds:
+        writing = "flush_small", "COPY resolutions"
+        scene.database.triggers.append(refusing(id_of(hold), *writing))
+    builder = worker.worker._session._pipeline._builder
+    await scene.until(lambda: builder.skipped.all_stand, "expiry to stand")
+    assert len(builder.skipped) == SET_ASIDE_MAX
+    assert await scene.ask(0, scene.transfer(a, b, 1)) == ["created"]
+    assert len(builder.skipped) == SET_ASIDE_MAX
+    scene.database.triggers.clear()
+    await scene.until(
+        lambda: scene.count("resolutions") == 2 * SET_ASIDE_MAX,
+        "the others to expire",
+        3 * SET_ASIDE_SECONDS,
+    )
+    assert worker.worker.statistics.sessions == 1
+
+
 def test_a_defect_in_deciding_one_entry_sets_aside_that_entry(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from engine.book.book import Book
-from engine.book.columns import AccountRow
 from engine.book.counter_bounds import FOREIGN_STRIPE_MAX, LARGE, NEAR_OVERFLOW
 from engine.book.id_table import words_of
 from engine.deciding.batch import Batch
 from engine.deciding.few import FEW_TRANSFERS_MAX, decide_few
 from engine.ledger.nouns import AccountFlags
 from engine.wire.layout import TRANSFER, Rows
+from tests.worlds import new_accounts
 
 TIME = 1_700_000_000_000_000
 MINE, AWAY = bytes(15) + b"\x04", bytes(15) + b"\x05"
@@ -20,15 +20,12 @@ THIRD = bytes(15) + b"\x08"
 CREDIT_LIMIT = int(AccountFlags.credits_must_not_exceed_debits)
 
 
-def account(account_id: bytes, shard: int, *, flags: int = 0, posted: int = 0) -> AccountRow:
-    counters = (0, posted, 0, posted)
-    return AccountRow(account_id, account_id[15], shard, 1, 1, flags, False, 1, counters, (0,) * 4)
-
-
-def book(*, owned: tuple[int, ...] = (0, 1, 2, 3), **away: int) -> Book:
-    """A book with two accounts, the second at home in shard 1."""
+def book(*, owned: tuple[int, ...] = (0, 1, 2, 3), flags: int = 0, posted: int = 0) -> Book:
+    """A book with two accounts, the second at home in shard 1: what is given is of it."""
     made = Book(owned, 0, 4)
-    made.add_accounts([account(MINE, 0), account(AWAY, 1, **away)])
+    accounts = new_accounts([(MINE, 4, 0, 1, 1, 0), (AWAY, 5, 1, 1, 1, flags)])
+    counters = np.array([[0, 0], [0, posted], [0, 0], [0, posted]])
+    made.add_accounts(accounts._replace(own=counters, version=np.ones(2, np.int64)))
     return made
 
 

@@ -8,6 +8,7 @@ import pytest
 from engine.ledger.nouns import Position
 from engine.operating.doctor import RULES, SEVERITIES, judge
 from engine.operating.facts import Disk, Facts, without_password
+from engine.operating.hot_accounts import HotAccount
 from engine.store.reports import ServerReport, ShardReport
 from engine.store.server_facts import ServerFacts, TransactionFacts, WorkerFacts
 from engine.streams.inspection import RedisFacts
@@ -42,6 +43,7 @@ SERVER = ServerFacts(
     newest_account=4,
     letters_open=0,
     letter_newest=None,
+    pause_seconds=0.0,
     verified_seconds_ago=60.0,
     verified_passed=True,
     verified_failed=[],
@@ -133,6 +135,17 @@ TABLE: list[tuple[str, str, dict[str, Any]]] = [
     ("shards_have_no_worker", "urgent", {"shards": FREE, "workers": [worker(drained=True)]}),
     ("owners_are_dead", "urgent", {"shards": [shard(0, alive=False, expired_seconds=3.0)]}),
     ("workers_are_drained", "note", {"workers": [worker(drained=True, shards=0)]}),
+    ("workers_say_they_wait", "urgent", {"workers": [worker(says="the clock is 20 s ahead")]}),
+    ("workers_say_they_wait", "urgent", {"workers": [worker(says="Redis is out of reach")]}),
+    ("workers_say_they_wait", "urgent", {"workers": [worker(says="something")]}),
+    ("commits_are_slow", "urgent", {"workers": [worker(commit_seconds=2.0)]}),
+    ("commits_are_slow", "warning", {"workers": [worker(commit_seconds=0.5)]}),
+    ("commits_are_slow", "urgent", {"workers": [worker(waits_for="IO WalSync", waits_seconds=2)]}),
+    (
+        "commits_are_slow",
+        "urgent",
+        {"workers": [worker(waits_for="IPC SyncRep", waits_seconds=2.0)]},
+    ),
     ("entries_wait", "urgent", {"waiting": LATE}),
     ("a_backlog_grows", "warning", {"waiting": {0: Waiting(20_000, 3.0)}}),
     ("holds_are_overdue", "urgent", {"report": ServerReport("18.0", 2, 7, 0, 3, 9, 0)}),
@@ -142,6 +155,15 @@ TABLE: list[tuple[str, str, dict[str, Any]]] = [
         "shards_are_lopsided",
         "note",
         {"shards": [shard(0, transfers_per_second=9000.0), shard(1)]},
+    ),
+    (
+        "shards_are_lopsided",
+        "urgent",
+        {
+            "shards": [shard(0, transfers_per_second=9000.0), shard(1)],
+            "waiting": LATE,
+            "hot_accounts": {0: HotAccount(W, 0.9)},
+        },
     ),
     ("flushes_are_locked", "note", {"shards": [shard(0, locked_flushes=1000)]}),
     ("transaction_ids_run_out", "urgent", server(transaction_age=1_900_000_000)),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.book.id_table import IdTable
+from engine.book.id_table import FEW_IDS_MAX, IdTable, hash_words
 
 
 def random_words(count: int) -> np.ndarray:
@@ -39,3 +39,14 @@ def test_ids_are_found_where_they_were_added(make, piece: int) -> None:
 def test_an_empty_table_finds_nothing() -> None:
     assert IdTable().find(random_words(10)).tolist() == [-1] * 10
     assert IdTable().find(random_words(0)).tolist() == []
+
+
+def test_a_few_ids_hash_as_many_do() -> None:
+    drawn = np.random.default_rng(16).integers(0, 2**64, (1000, 2), np.uint64)
+    edges = np.array([[0, 0], [2**64 - 1, 2**64 - 1], [2**63, 2**31]], np.uint64)
+    words = np.concatenate([drawn, edges])
+    many = hash_words(words)
+    for count in (1, FEW_IDS_MAX):
+        starts = range(0, len(words), count)
+        few = np.concatenate([hash_words(words[start : start + count]) for start in starts])
+        assert few.tolist() == many.tolist()

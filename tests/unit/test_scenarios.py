@@ -1,4 +1,4 @@
-"""Every scenario is a test by its name, and every test that the README names is there."""
+"""Every scenario is a test by its name."""
 
 import re
 from pathlib import Path
@@ -21,10 +21,3 @@ def test_every_scenario_is_in_the_name_of_a_test() -> None:
         if scenario not in (with_servers if real else everywhere):
             missing.append(line)
     assert not missing
-
-
-def test_the_tests_that_the_readme_names_are_there() -> None:
-    named = re.findall(r"`(test_\w+)`", (TESTS / "README.md").read_text())
-    assert named
-    there = set(names(TESTS).splitlines())
-    assert [name for name in named if name not in there] == []

@@ -84,5 +84,5 @@ def test_the_readme_has_every_variable_of_the_environment() -> None:
 
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     names = {value for name, value in vars(settings).items() if name.endswith("_VARIABLE")}
-    assert len(names) == 6
+    assert len(names) == 8
     assert {name for name in names if f"`{name}`" not in readme} == set()

@@ -3,5 +3,5 @@ SELECT number AS flush, worker, sequence, kind, form, digest, seals, link, other
        declined, postings, (extract(epoch
 FROM time) * 1000000)::bigint AS time
 FROM ledger.flushes
-WHERE number >= $1
+WHERE number BETWEEN $1 AND $2
 ORDER BY number

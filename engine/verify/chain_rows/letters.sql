@@ -1,5 +1,5 @@
 -- Dead letters.
 SELECT flush, shard, generation, ms, seq, reason, fields
 FROM ledger.dead_letters
-WHERE flush >= $1
+WHERE flush BETWEEN $1 AND $2
 ORDER BY flush, shard, generation, ms, seq

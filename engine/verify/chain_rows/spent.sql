@@ -4,5 +4,5 @@ SELECT number >> 20 AS flush, number & 1048575 AS place, id, shard, flags, outco
        user_data_32, request, (extract(epoch
 FROM expires_at) * 1000000)::bigint AS expires_at
 FROM ledger.spent
-WHERE number >= $1 << 20
+WHERE number BETWEEN $1::bigint << 20 AND ($2::bigint << 20) + 1048575
 ORDER BY number

@@ -4,5 +4,5 @@
 WITH me AS (SELECT worker FROM ledger.workers WHERE worker = $1 FOR UPDATE)
 INSERT INTO ledger.flushes (worker, sequence, number, kind, time, transfers, declined, postings,
                             form, digest, seals)
-SELECT me.worker, $2, $3, $4, $5, $6, $7, $8, 1, $9, ledger.seals_of($10::bigint[]) FROM me
+SELECT me.worker, $2, $3, $4, $5, $6, $7, $8, 2, $9, ledger.seals_of($10::bigint[]) FROM me
 RETURNING nextval('ledger.flush_numbers') AS next_number

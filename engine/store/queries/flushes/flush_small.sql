@@ -5,7 +5,7 @@ WITH me AS (SELECT worker FROM ledger.workers WHERE worker = $1 FOR UPDATE),
 fence AS (
     INSERT INTO ledger.flushes (worker, sequence, number, kind, time, transfers, declined, postings,
                                 form, digest, seals)
-    SELECT me.worker, $2, $3, 'flush', $4, $5, $6, $7, 1, $46, ledger.seals_of($47::bigint[]) FROM me),
+    SELECT me.worker, $2, $3, 'flush', $4, $5, $6, $7, 2, $46, ledger.seals_of($47::bigint[]) FROM me),
 spent AS (
     INSERT INTO ledger.spent (id, number, debit_account, credit_account, amount, code, flags, shard,
                               outcome, timeout, expires_at, pending_id, user_data_128,

@@ -29,6 +29,8 @@ SELECT current_setting('server_version') AS version,
        (SELECT count(*) FROM ledger.letters l WHERE l.state = 'open') AS letters_open,
        (SELECT l.letter FROM ledger.letters l WHERE l.state = 'open'
         ORDER BY l.received_at DESC LIMIT 1) AS letter_newest,
+       coalesce((SELECT max(extract(epoch FROM m.pause)) FROM (SELECT * FROM ledger.moves ORDER BY move DESC LIMIT 1024) m
+                 WHERE m.ended_at > clock_timestamp() - interval '10 minutes'), 0)::float8 AS pause_seconds,
        (SELECT extract(epoch FROM clock_timestamp() - v.ended_at) FROM ledger.verifications v
         ORDER BY v.verification DESC LIMIT 1)::float8 AS verified_seconds_ago,
        (SELECT v.passed FROM ledger.verifications v ORDER BY v.verification DESC LIMIT 1) AS verified_passed,

@@ -1,4 +1,4 @@
 -- What became of some ids; those that are free are left out.
-SELECT s.id::text AS id, o.name AS outcome FROM ledger.spent s
-JOIN ledger.outcomes o ON o.number = s.outcome
-WHERE s.id = ANY ($1::uuid[])
+SELECT t.id::text AS id, 'created' AS outcome FROM ledger.transfers t WHERE t.id = ANY ($1::uuid[])
+UNION ALL
+SELECT d.id::text, d.outcome FROM ledger.declined d WHERE d.id = ANY ($1::uuid[])

@@ -14,11 +14,13 @@ SELECT s.shard, s.worker::text AS worker, coalesce(h.expires_at > clock_timestam
         WHERE lately.kind = 'locked' AND lately.time > clock_timestamp() - interval '1 minute')
        AS locked_flushes,
        m.target::text AS target, z.acted_by || ': ' || z.reason AS frozen_by,
-       (SELECT count(*) FROM ledger.waits k WHERE k.shard = s.shard) AS parked
+       (SELECT count(*) FROM ledger.waits k WHERE k.shard = s.shard) AS parked,
+       CASE WHEN l.worker = s.worker AND l.measured_at > clock_timestamp() - interval '15 s'
+            THEN nullif(l.answer_seconds, 0) END AS answer_seconds
 FROM ledger.shards s
 LEFT JOIN ledger.workers w ON w.worker = s.worker
-LEFT JOIN ledger.heartbeats h ON h.worker = s.worker
-LEFT JOIN ledger.loads l ON l.shard = s.shard
-LEFT JOIN ledger.moves m ON m.shard = s.shard AND m.ended_at IS NULL
+LEFT JOIN ledger.leases h ON h.worker = s.worker
+LEFT JOIN ledger.shard_loads l ON l.shard = s.shard
+LEFT JOIN ledger.shard_moves m ON m.shard = s.shard AND m.ended_at IS NULL
 LEFT JOIN ledger.frozen z ON z.kind = 'shard' AND z.what = s.shard::text AND NOT z.declines
 ORDER BY s.shard

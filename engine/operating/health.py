@@ -4,14 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from engine.commands.words import describe_seconds
 from engine.errors import EngineError, TryAgainError
 from engine.ledger.nouns import Position, stream_name
+from engine.operating.phrases import describe_seconds, describe_shards
 from engine.servers import Addresses
 from engine.settings import stream_prefix
 from engine.store.freezes import Frozen
 from engine.store.reports import Reports, ServerReport, ShardReport, WorkerReport, open_reports
-from engine.streams.strays import find_strays
 from engine.streams.streams import Streams, Waiting
 
 STRAYS_SHOWN = 3
@@ -61,6 +60,13 @@ class ShardStatus(msgspec.Struct, frozen=True):
     frozen_by: str | None = None
     parked: int = 0
     """Entries that wait for a thaw, off the stream."""
+    answer_seconds: float | None = None
+    """The slowest answer lately."""
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether a living worker has it, and there is nothing to be said of it."""
+        return self.alive and not (self.waiting or self.frozen_by or self.parked or self.target)
 
 
 class Status(msgspec.Struct):
@@ -110,7 +116,7 @@ async def gather_status(addresses: Addresses, waiting_seconds_max: float) -> Sta
         positions = {s.shard: Position(s.generation, s.ms, s.seq) for s in shards}
         waiting = await streams.waiting(positions)
         if shards:
-            status.strays = await find_strays(addresses.redis_url, prefix, len(shards))
+            status.strays = await streams.strays(len(shards))
     except EngineError as error:
         status.problems.append(Problem(str(error), _action_for(error, "Redis")))
     finally:
@@ -147,17 +153,6 @@ def _unreadable(waiting: Mapping[int, Waiting]) -> Iterable[Problem]:
             "rename or delete what has their names, or let the engine's user touch them; their "
             "workers then go on by themselves, and others' shards are as before",
         )
-
-
-def describe_shards(shards: Iterable[int]) -> str:
-    """Shards as `0-3,8`, which `--shards` reads."""
-    runs: list[list[int]] = []
-    for shard in sorted(shards):
-        if runs and runs[-1][-1] == shard - 1:
-            runs[-1][1:] = [shard]
-        else:
-            runs.append([shard])
-    return ",".join("-".join(map(str, run)) for run in runs)
 
 
 async def _ask_postgres(reports: Reports, status: Status) -> list[ShardReport]:
@@ -206,6 +201,7 @@ def _shard_status(
         None if waiting is None or shard.frozen_by else waiting.oldest_seconds,
         shard.frozen_by,
         shard.parked,
+        shard.answer_seconds,
     )
 
 

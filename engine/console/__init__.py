@@ -1,0 +1,1 @@
+"""The console in the browser: what operators see and do, over HTTP."""
