@@ -46,7 +46,7 @@ RULE_MUTATIONS: Final[dict[int, list[tuple[str, str, str, str]]]] = {
     17: [("flows/journal.py", 'self.reviews[former.seq] = how.get(row.event, "already_decided")', "pass", RULES)],
     18: [("flows/batch.py", "        if start.id in self._refused:", "        if False:", FLOWS)],
     19: [("flows/batch.py", "            if len(found) != 1:", "            if not found:", DOUBTS)],
-    20: [("flows/ids.py", '_REVERSAL: Final = b"flow reversal"', '_REVERSAL: Final = b"flow nobody"', RULES)],
+    20: [("flows/ids.py", '_CHILD: Final = b"flow child"', '_CHILD: Final = b"flow call"', RULES)],
     21: [("flows/turn.py", "if self.flow.depth >= DEPTH_MAX:", "if False:", RULES)],
     22: [
         ("flows/schedules.py", "return scheduled_id(self.id, self.nominal)", "return scheduled_id(self.id, id(self))", SCHEDULES),
@@ -81,4 +81,23 @@ OTHERS: Final[list[tuple[str, str, str, str]]] = [
     ("flows/batch.py", "        if before is not None:\n            return self._again(before, written, body)\n", "", FLOWS),
 ]  # fmt: skip
 
-FLOW_MUTATIONS: Final = [m for each in RULE_MUTATIONS.values() for m in each] + OTHERS
+SIMULATED: Final = "tests/simulation/test_flow_worker_seeds.py"
+
+SIMULATED_MUTATIONS: Final[list[tuple[str, str, str, str]]] = [
+    ("flows/rounds.py", "        await self._commit(batch)\n        return Flushed(", "        await self._desk.send(batch.asks)\n        await self._commit(batch)\n        return Flushed(", SIMULATED),
+    ("flows/rounds.py", "            return [Ask(live.flow.id, seq, last.request)], []", "            return [], []", SIMULATED),
+    ("flows/batch.py", "        if kept is not None:\n            return self._catalogue.compare(kept.record, request.flow, start.input)\n", "", SIMULATED),
+    ("flows/batch.py", "        signals = self._early.pop(start.id, [])", "        signals = []", SIMULATED),
+    ("flows/session.py", "            await self._timers.load(taken, self._now)", "            pass", SIMULATED),
+    ("flows/answers.py", "if step.idempotent and last.attempt < step.attempts_max:", "if last.attempt < step.attempts_max:", SIMULATED),
+    ("flows/money.py", "        if outcome in SPENDS_ID:\n            return", "        if True:\n            return", SIMULATED),
+    ("flows/people.py", 'if last.state == "asked":\n        # Whether', "if False:\n        # Whether", SIMULATED),
+    ("flows/people.py", 'if state.has_reached or last.state == "stopped":', "if False:", SIMULATED),
+    ("flows/turn.py", "            if self.state.held:\n                self.stop", "            if False:\n                self.stop", SIMULATED),
+    ("flows/requests.py", "occurrence = state.visits.get(number, 0) + 1", "occurrence = 1", SIMULATED),
+]  # fmt: skip
+"""What the simulator's seeds notice too, each within its first 150."""
+
+FLOW_MUTATIONS: Final = (
+    [m for each in RULE_MUTATIONS.values() for m in each] + OTHERS + SIMULATED_MUTATIONS
+)

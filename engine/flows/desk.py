@@ -5,8 +5,8 @@ derived, requests are frozen. What is heard goes back as happenings.
 """
 
 import itertools
-import secrets
 from collections.abc import Callable, Mapping, Sequence
+from secrets import token_hex
 from typing import Final
 
 import numpy as np
@@ -57,7 +57,7 @@ class Desk:
         self._hear = hear
         self.outbox = Outbox(store, streams, shard_count, self._token, hear, hear_occurrence)
         # Answers to a former session stand in the same stream, and are not taken for these.
-        self._session = secrets.token_hex(8).encode()
+        self._session = token_hex(8).encode()
         self._tokens = itertools.count(1)
         self._sent: dict[bytes, list[Ask]] = {}
         self._queued: dict[tuple[bytes, int], tuple[str, bytes]] = {}

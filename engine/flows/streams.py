@@ -181,7 +181,9 @@ class FlowStreams:
             ("XADD", stream, "MAXLEN", "~", ANSWERS_ENTRIES_MAX, "*", *itertools.chain(*f.items()))
             for stream, f in answers
         ]
-        commands += [("EXPIRE", stream, ANSWERS_SECONDS) for stream in {s for s, _ in answers}]
+        commands += [
+            ("EXPIRE", stream, ANSWERS_SECONDS) for stream in dict.fromkeys(s for s, _ in answers)
+        ]
         await self._send(commands)
 
     async def remove(self, entries: Sequence[FlowEntry]) -> None:

@@ -1,11 +1,13 @@
 """One run of flows from one seed: a world, its troubles, and an independent judgement."""
 
 import asyncio
+import contextlib
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import engine.flows.desk
 import engine.flows.session
 from engine.flows.journal import Row
 from engine.ledger.nouns import shard_of
@@ -47,8 +49,7 @@ def run_flow_seed(seed: int) -> Run:
     world = FlowWorld(seed, chance.choice([1, 2, 4]))
     run = Run(seed, world)
     loop = SimulatedLoop()
-    block_ms, engine.flows.session.BLOCK_MS = engine.flows.session.BLOCK_MS, 1000
-    with told_to(world), sized():
+    with told_to(world), sized(), _drawn(chance):
         try:
             loop.run_until_complete(_live(world, chance))
             check_errors(loop)
@@ -56,9 +57,21 @@ def run_flow_seed(seed: int) -> Run:
         except (Exception, StuckError) as failure:  # noqa: BLE001 - the run's result
             run.failure = failure
         finally:
-            engine.flows.session.BLOCK_MS = block_ms
             loop.close()
     return run
+
+
+@contextlib.contextmanager
+def _drawn(chance: random.Random) -> Iterator[None]:
+    """Reads that wait for longer, and names of sessions that the seed draws."""
+    names = random.Random(chance.random())
+    before = engine.flows.session.BLOCK_MS, engine.flows.desk.token_hex
+    engine.flows.session.BLOCK_MS = 1000
+    engine.flows.desk.token_hex = lambda count: names.randbytes(count or 8).hex()
+    try:
+        yield
+    finally:
+        engine.flows.session.BLOCK_MS, engine.flows.desk.token_hex = before
 
 
 def _judge(world: FlowWorld) -> None:

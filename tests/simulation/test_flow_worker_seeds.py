@@ -38,7 +38,8 @@ def test_the_runs_of_flows_do_all_that_there_is() -> None:
     assert states >= {"asked", "waiting", "review", "done", "ended", "stopped"}
     assert events >= {"created", "declined", "done", "late", "evidence", "unknown", "resumed"}
     assert kinds >= {"hold", "post", "void", "move", "chain", "reverse", "wait", "review", "call"}
-    assert min(called, decided, cancelled, workers) >= 5
+    assert min(called, decided, workers) >= 20
+    assert cancelled >= 2
 
 
 def test_the_judge_of_flows_sees_what_was_not_asked_for() -> None:
