@@ -1,8 +1,8 @@
 """A flush of one transfer without an array; see `queries/flushes/flush_one.sql`.
 
-Measured on two busy cores beside the same by `flush_small`, in alternation, in three of four rounds:
-195 to 201 us of the worker's CPU in place of 253 to 285, 217 to 250 of the backend's in place of 283
-to 333. In the fourth it went the other way (308 and 253), with a p10 of 696 us in place of 582.
+Measured on two busy cores beside the same by `flush_small`, in alternation: in three of four rounds
+195 to 201 us of the worker's CPU in place of 253 to 285 and 217 to 250 of the backend's in place of
+283 to 333; in the fourth it went the other way (308 and 253).
 """
 
 from collections.abc import Coroutine

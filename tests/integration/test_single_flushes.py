@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.book.book import Book
-from engine.book.columns import AccountRow, Resolutions
+from engine.book.columns import AccountColumns, Resolutions
 from engine.book.content import first_used
 from engine.book.postings import post_decisions
 from engine.deciding.batch import PENDING, Batch
@@ -23,6 +23,7 @@ from engine.store.single_flush import Seal, is_single, write_single
 from engine.store.small_flush import is_small, small_arguments
 from engine.wire.layout import transfers_to_rows
 from tests.ledgers import Ledger, clock, make_ledger
+from tests.worlds import new_accounts
 
 SHARD_COUNT = 4
 TABLES = {
@@ -37,7 +38,7 @@ TABLES = {
 class Writing:
     """A worker that writes each flush in two ways, and takes back what it wrote."""
 
-    def __init__(self, connections: Connections, accounts: list[AccountRow]) -> None:
+    def __init__(self, connections: Connections, accounts: AccountColumns) -> None:
         self.connections = connections
         self.accounts = accounts
         self.book = Book(range(SHARD_COUNT), 0, SHARD_COUNT)
@@ -96,25 +97,25 @@ async def writing(postgres_dsn: str) -> Any:
     connections.drop()
 
 
-async def _accounts(ledger: Ledger) -> list[AccountRow]:
+async def _accounts(ledger: Ledger) -> AccountColumns:
     rows = await ledger.sql(
         "INSERT INTO ledger.accounts (id, ledger, code) SELECT gen_random_uuid(), 1, 1"
         " FROM generate_series(1, 6) RETURNING id, number, shard"
     )
-    met = (0, 0, 0, 10**6)
-    return [
-        AccountRow(row["id"].bytes, row["number"], row["shard"], 1, 1, 0, False, at % 2, met, met)
-        for at, row in enumerate(rows)
-    ]
+    accounts = new_accounts(
+        [(row["id"].bytes, row["number"], row["shard"], 1, 1, 0) for row in rows]
+    )
+    met = np.array([[0], [0], [0], [10**6]]) + np.zeros(len(rows), np.int64)
+    return accounts._replace(version=np.arange(len(rows)) % 2, own=met, others=met)
 
 
-def _drawn(chance: random.Random, accounts: list[AccountRow]) -> Transfer:
-    debit, credit = chance.sample(accounts, 2)
+def _drawn(chance: random.Random, accounts: AccountColumns) -> Transfer:
+    debit, credit = chance.sample(range(len(accounts.ids)), 2)
     held = chance.random() < 0.4
     return Transfer(
         chance.randbytes(16),
-        debit.id,
-        credit.id,
+        accounts.ids[debit].tobytes(),
+        accounts.ids[credit].tobytes(),
         chance.choice([0, 1, chance.randrange(2**40)]),
         user_data_128=chance.choice([bytes(16), chance.randbytes(16)]),
         user_data_64=chance.choice([0, 1, 2**63 - 1, 2**63, 2**64 - 1]),
