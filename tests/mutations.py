@@ -395,6 +395,12 @@ MUTATIONS += [
         f"{REFUSES}::test_a_read_that_a_stranger_unblocks_is_an_empty_one",
     ),
     Mutation("worker/worker.py", "if not self._has_begun:", "if True:", UNDER_WAY),
+    Mutation(
+        "worker/session.py",
+        "if membership.owned - step.owned:",
+        "if False:",
+        "tests/simulation/test_scenarios_claims.py",
+    ),
     Mutation("store/flush_writer.py", "if number < self._newest_number:", "if False:", UNDER_WAY),
     Mutation(
         "store/driver_errors.py",

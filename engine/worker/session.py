@@ -97,6 +97,7 @@ class Session:
         )
         self._step: Step | None = None
         self._newest_freeze = 0
+        self._has_lost = False
         self._stepped = asyncio.Event()
 
     async def run(self) -> None:
@@ -148,6 +149,9 @@ class Session:
                 await self._take_step(self._step)
             if self._newest_freeze > self._pipeline.waiting.mark.newest:
                 await self._pipeline.redo_decided(ChainMovedError("something is frozen or thawed"))
+            if self._has_lost:
+                self._has_lost = False
+                await self._pipeline.redo_decided(ChainMovedError("shards are another's"))
             if self._repair.is_due:
                 await self._repair.mend()
             if self._pipeline.waiting.standing:
@@ -187,6 +191,10 @@ class Session:
             self._pipeline.in_short = step.is_moving
             if step.owned - membership.owned:
                 raise TryAgainError("shards are owned that are not worked on: beginning again")
+            if membership.owned - step.owned:
+                # Who is idle writes nothing, so no fence tells it.
+                self._has_lost = True
+                self.inbox.wake.set()
             await self._store.ownership.refuse_moves(step.refuse)
             if step.ask:
                 await self._store.ownership.ask_for_shards(step.ask)

@@ -52,7 +52,7 @@ async def test_a_report_counts_the_conflicts_before_the_flush(scene: Scene) -> N
     refusals = [unique_violation("spent_pkey", "spent")]
 
     def trigger(statement: str, _: Any) -> None:
-        if statement == "flush_small" and refusals:
+        if statement == "flush_one" and refusals:
             raise refusals.pop()
 
     scene.database.triggers.append(trigger)
