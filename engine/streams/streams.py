@@ -185,7 +185,7 @@ class Streams:
             ("XADD", stream, "MAXLEN", "~", ANSWERS_ENTRIES_MAX, "*", *itertools.chain(*pairs))
             for stream, pairs in ((stream, fields.items()) for stream, fields in answers)
         ]
-        commands += [("EXPIRE", stream, ANSWERS_SECONDS) for stream in {s for s, _ in answers}]
+        commands += [("EXPIRE", stream, ANSWERS_SECONDS) for stream in dict(answers)]
         by_name = self._ids_by_name(decided)
         commands += [("XDEL", name, *ids) for (_, name), ids in by_name.items()]
         replies = await self._sender.send(commands)

@@ -28,11 +28,11 @@ def lose_answers(worker: Any, count: int) -> list[Any]:
     answer = worker.streams.answer
     lost: list[Any] = []
 
-    async def lose(answers: Any) -> None:
+    async def lose(answers: Any, *decided: Any) -> None:
         if len(lost) < count:
             lost.append(answers)
         else:
-            await answer(answers)
+            await answer(answers, *decided)
 
     worker.streams.answer = lose
     return lost
