@@ -31,8 +31,8 @@ def lose_answers(worker: Any, count: int) -> list[Any]:
     async def lose(answers: Any, *decided: Any) -> None:
         if len(lost) < count:
             lost.append(answers)
-        else:
-            await answer(answers, *decided)
+            answers = []
+        await answer(answers, *decided)
 
     worker.streams.answer = lose
     return lost
