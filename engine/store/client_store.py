@@ -55,10 +55,12 @@ class ClientStore:
         self._dsn = dsn
         self._seconds_max = seconds_max
         self._idle: list[asyncpg.Connection] = []
+        self._is_closed = False
         self._free = asyncio.Semaphore(CONNECTIONS_MAX)
 
     async def close(self) -> None:
-        """Close the connections that are not in use."""
+        """Close the connections that are not in use; those that are, once they are not."""
+        self._is_closed = True
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.terminate()
@@ -94,7 +96,10 @@ class ClientStore:
         except BaseException:
             connection.terminate()
             raise
-        self._idle.append(connection)
+        if self._is_closed:
+            connection.terminate()
+        else:
+            self._idle.append(connection)
         return result
 
     async def _fetch(self, what: str, query: str, *args: Any) -> list[asyncpg.Record]:
