@@ -74,7 +74,9 @@ def _measure(
             time.sleep(calm_seconds)
         memory = resident_mb(engine.pid)
     report = asyncio.run(verify(ledger.dsn, None))
-    faults = [f"{thing.name}: verify finds {c.name}" for c in report.checks if not c.passed]
+    faults = [
+        f"{thing.name}: verify finds {c.name}: {c.offenders}" for c in report.checks if not c.passed
+    ]
     log.seek(0)
     faults += [f"{thing.name}: {line.strip()}" for line in log if "session_ended" in line]
     row = {
