@@ -27,7 +27,6 @@ TINY = {
     "history": "--postings 80000 --accounts 1000 --samples 5",
     "rebalancing": "--rate 200 --seconds 2 --restart 3 --accounts 50 --batch 10",
     "memory": "--accounts 2000",
-    "one_bad_thing": "--only names path",
     "flows": "--flows 1000 --latency 20",
 }
 

@@ -9,7 +9,7 @@ import pytest
 from tests.simulation.flow_run import faults_of, run_flow_seed
 from tests.simulation.test_seeds import ROOT
 
-SEEDS, CHUNK = 500, 50
+SEEDS, CHUNK = 200, 20
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
