@@ -51,7 +51,14 @@ def test_the_command_is_the_benchmark():
     assert measured["ratio"] > 0
 
 
-@pytest.mark.parametrize("name", TINY)
+SHORT = {"end_to_end", "singles", "history", "flows"}
+"""Of each way to measure one; the others are long."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in SHORT else pytest.mark.long) for name in TINY],
+)
 def test_a_benchmark_runs_and_its_result_adds_up(name):
     measured = measured_by(f"benchmarks.{name}", "--quick", "--json", *TINY[name].split())
     assert measured["rows"]

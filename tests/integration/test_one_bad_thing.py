@@ -1,8 +1,8 @@
 """While one bad thing is under way in a shard, others of its worker are answered; nothing is lost.
 
 The same as `python -m benchmarks.one_bad_thing`, which prints how long others waited. No time is
-asserted here: a thing that hangs is found by the bound in `bad_things`. The four that take a minute
-each are the benchmark's alone; `test_floods`, `test_streams_large` and scenes have their kinds.
+asserted here: a thing that hangs is found by the bound in `bad_things`. Four take a minute each;
+`test_floods`, `test_streams_large` and scenes have their kinds.
 """
 
 import pytest
@@ -22,10 +22,13 @@ LONG = {
     "100,000 entries of one byte",
     "540,000 holds expire",
 }
-SHORT = [thing for thing in BAD_THINGS if thing.name not in LONG]
+THINGS = [
+    pytest.param(thing, id=thing.name, marks=[pytest.mark.long] if thing.name in LONG else [])
+    for thing in BAD_THINGS
+]
 
 
-@pytest.mark.parametrize("thing", SHORT, ids=lambda thing: thing.name)
+@pytest.mark.parametrize("thing", THINGS)
 def test_one_bad_thing_stops_one_thing(thing: BadThing) -> None:
     """Everything sent is decided or a dead letter, the ledger verifies, and no session ends."""
     row, faults = measure_thing(thing, calm_seconds=0.2)

@@ -9,10 +9,16 @@ import pytest
 from tests.simulation.flow_run import faults_of, run_flow_seed
 from tests.simulation.test_seeds import ROOT
 
-SEEDS, CHUNK = 200, 20
+SEEDS, CHUNK, LONG_FROM = 500, 20, 200
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+@pytest.mark.parametrize(
+    "first",
+    [
+        *range(0, LONG_FROM, CHUNK),
+        *(pytest.param(at, marks=pytest.mark.long) for at in range(LONG_FROM, SEEDS, CHUNK)),
+    ],
+)
 def test_no_promise_of_flows_breaks(first: int) -> None:
     for seed in range(first, first + CHUNK):
         run = run_flow_seed(seed)
