@@ -51,7 +51,7 @@ def test_the_command_is_the_benchmark():
     assert measured["ratio"] > 0
 
 
-SHORT = {"end_to_end", "singles", "history", "flows"}
+SHORT = {"end_to_end", "flows"}
 """Of each way to measure one; the others are long."""
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.simulation.flow_run import faults_of, run_flow_seed
 from tests.simulation.test_seeds import ROOT
 
-SEEDS, CHUNK, LONG_FROM = 500, 20, 200
+SEEDS, CHUNK, LONG_FROM = 500, 20, 100
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,16 @@ import pytest
 from tests.simulation.run import run_seed
 
 ROOT = Path(__file__).parent.parent.parent
-SEEDS, CHUNK = 500, 25
+SEEDS, CHUNK, LONG_FROM = 500, 25, 250
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+@pytest.mark.parametrize(
+    "first",
+    [
+        *range(0, LONG_FROM, CHUNK),
+        *(pytest.param(at, marks=pytest.mark.long) for at in range(LONG_FROM, SEEDS, CHUNK)),
+    ],
+)
 def test_no_promise_breaks(first: int) -> None:
     for seed in range(first, first + CHUNK):
         run = run_seed(seed)
