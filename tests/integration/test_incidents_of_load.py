@@ -43,6 +43,7 @@ async def left(desk: Desk, shards: Sequence[int]) -> int:
 PLANS_MAX = 10
 
 
+@pytest.mark.long
 async def test_a_hot_account_is_told_named_and_mended(ledger: Ledger, watch: Watch) -> None:
     """Most of the load is one account's, and its worker has other shards beside."""
     hot, idle = ledger.worker(settings=SLOW), ledger.worker(settings=SHORT)
