@@ -46,6 +46,7 @@ def chromium() -> Chromium:
     try:
         return find_chromium(BUILD / "chromium")
     except NoChromiumError as error:
+        # Only where there is neither a browser nor a Debian that gives one.
         pytest.skip(f"no Chromium, and none can be had: {error}")
 
 
