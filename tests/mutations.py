@@ -396,6 +396,12 @@ MUTATIONS += [
     ),
     Mutation("worker/worker.py", "if not self._has_begun:", "if True:", UNDER_WAY),
     Mutation(
+        "streams/sender.py",
+        "async with self._opening:",
+        "if True:",
+        "tests/integration/test_sender.py",
+    ),
+    Mutation(
         "worker/session.py",
         "if membership.owned - step.owned:",
         "if False:",

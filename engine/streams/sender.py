@@ -42,6 +42,7 @@ class Sender:
         self._silent_seconds_max = silent_seconds_max or self._address.silent_seconds_max
         self._parser = parser
         self._connection: AnyConnection | None = None
+        self._opening = asyncio.Lock()
 
     @property
     def is_cluster(self) -> bool:
@@ -60,10 +61,13 @@ class Sender:
             ConfigurationError: Redis refuses us.
             TryAgainError: Redis is out of reach.
         """
-        if self._connection is None or self._connection.is_lost:
+        if self._connection is not None and not self._connection.is_lost:
+            return False
+        async with self._opening:  # Of several who find it lost, one connects.
+            if self._connection is not None and not self._connection.is_lost:
+                return False
             self._connection = await open_connection(self._address, parser=self._parser)
             return True
-        return False
 
     async def send(
         self, commands: Sequence[Words], reply_bytes_max: int | None = None

@@ -1,5 +1,7 @@
 """Commands sent together: replies in order, refusals as values, lost connections made again."""
 
+import asyncio
+
 import pytest
 
 from engine.errors import EngineError, TryAgainError
@@ -37,6 +39,13 @@ async def test_a_connection_that_was_lost_is_made_again(tmp_path):
         sender.close()
     finally:
         server.stop()
+
+
+async def test_of_several_who_find_no_connection_one_connects(redis_url):
+    sender = Sender(redis_url, 10)
+    told = await asyncio.gather(*(sender.send([("CLIENT", "ID")]) for _ in range(3)))
+    assert told == [told[0]] * 3
+    sender.close()
 
 
 async def test_an_answer_that_does_not_come_ends_the_wait(redis_url):
