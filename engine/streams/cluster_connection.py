@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import hiredis
 
@@ -22,6 +22,14 @@ from engine.streams.slots import REDIRECTIONS_MAX, primaries_of, redirection, sl
 _ASKING: Final = pack_command(b"ASKING")
 
 _WITHOUT_KEY: Final = frozenset({b"PING", b"TIME", b"INFO", b"CONFIG", b"CLUSTER", b"CLIENT"})
+
+
+class Sent(NamedTuple):
+    """A command, until it is replied to."""
+
+    command: bytes
+    on_reply: OnReply
+    reply_bytes_max: int | None
 
 
 class ClusterConnection:
@@ -38,7 +46,6 @@ class ClusterConnection:
         self._away: set[Node] = set()
         self._trying: asyncio.Task[None] | None = None
         self._primaries: list[Node | None] = []
-        self._reply_bytes_max: int | None = None
         self.is_lost = False
 
     @classmethod
@@ -103,7 +110,6 @@ class ClusterConnection:
         except TryAgainError as error:
             self._away.add(node)
             return error
-        self._connections[node].reply_bytes_max = self._reply_bytes_max
         return None
 
     async def _try_nodes_again(self) -> None:
@@ -132,29 +138,18 @@ class ClusterConnection:
             self._on_lost()
 
     @property
-    def reply_bytes_max(self) -> int | None:
-        """As that of a connection, for each node."""
-        return self._reply_bytes_max
-
-    @reply_bytes_max.setter
-    def reply_bytes_max(self, reply_bytes_max: int | None) -> None:
-        self._reply_bytes_max = reply_bytes_max
-        for connection in self._connections.values():
-            connection.reply_bytes_max = reply_bytes_max
-
-    @property
     def reply_seconds(self) -> float:
         """How long the bytes of the last reply of the slowest node were under way."""
         return max((c.reply_seconds for c in self._connections.values()), default=0.0)
 
-    def send(self, command: bytes, on_reply: OnReply) -> None:
+    def send(self, command: bytes, on_reply: OnReply, reply_bytes_max: int | None = None) -> None:
         """Send a packed command to the node that holds its key; as `Connection.send`."""
         if self.is_lost:
             on_reply(LostError("the connection to Redis is lost"))
             return
         key = key_of(command)
         if key is None:
-            next(iter(self._connections.values())).send(command, on_reply)
+            next(iter(self._connections.values())).send(command, on_reply, reply_bytes_max)
             return
         slot = slot_of(key)
         node = self._primaries[slot]
@@ -162,37 +157,34 @@ class ClusterConnection:
             at = f" but {node}, which is out of reach" if node is not None else ""
             on_reply(NotNowError(f"no node of the cluster holds slot {slot}{at}"))
             return
-        self._send(node, command, on_reply, 0)
+        self._send(node, Sent(command, on_reply, reply_bytes_max), 0)
 
-    def _send(
-        self, node: Node, command: bytes, on_reply: OnReply, sent: int, *, asking: bool = False
-    ) -> None:
+    def _send(self, node: Node, asked: Sent, times: int, *, asking: bool = False) -> None:
         connection = self._connections.get(node)
         if node in self._away:
-            on_reply(NotNowError(f"{node} of the cluster is out of reach"))
+            asked.on_reply(NotNowError(f"{node} of the cluster is out of reach"))
             return
         if connection is None:
             # A node that became one since: all is learned anew.
-            on_reply(NotNowError(f"the cluster has changed: {node} is new in it"))
+            asked.on_reply(NotNowError(f"the cluster has changed: {node} is new in it"))
             self._lose()
             return
         if asking:
             connection.send(_ASKING, lambda _: None)
-        connection.send(command, partial(self._replied, node, command, on_reply, sent))
+        on_reply = partial(self._replied, node, asked, times)
+        connection.send(asked.command, on_reply, asked.reply_bytes_max)
 
-    def _replied(
-        self, node: Node, command: bytes, on_reply: OnReply, sent: int, reply: Any
-    ) -> None:
+    def _replied(self, node: Node, asked: Sent, times: int, reply: Any) -> None:
         if not isinstance(reply, ElsewhereError):
-            on_reply(reply)
-        elif sent == REDIRECTIONS_MAX:
-            on_reply(NotNowError(f"sent from node to node for too long: {reply.where}"))
+            asked.on_reply(reply)
+        elif times == REDIRECTIONS_MAX:
+            asked.on_reply(NotNowError(f"sent from node to node for too long: {reply.where}"))
         else:
             kind, _, where = reply.where.partition(" ")
             slot, there = redirection(where, node)
             if kind == "MOVED":
                 self._primaries[slot] = there
-            self._send(there, command, on_reply, sent + 1, asking=kind == "ASK")
+            self._send(there, asked, times + 1, asking=kind == "ASK")
 
     async def ask(self, *words: bytes) -> Any:
         """Send a command and return its reply; as `Connection.ask`."""

@@ -52,7 +52,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._parser = parser or hiredis.Reader()
         self._transport: asyncio.Transport | None = None
-        self._waiting: deque[OnReply] = deque()
+        self._waiting: deque[tuple[OnReply, int | None]] = deque()
         self._unsent: list[bytes] = []
         self._patience = Patience(self._tick)
         self._heard_at = 0.0
@@ -61,8 +61,6 @@ class Connection(asyncio.Protocol):
         self._silent_seconds_max = 0.0
         self._reply_bytes = 0
         self._reply_began_at = 0.0
-        self.reply_bytes_max: int | None = None
-        """Where a reply is longer, the connection is cut and its asker told so."""
         self.reply_seconds = 0.0
         """How long the bytes of the last reply were under way."""
         self.is_lost = False
@@ -128,11 +126,12 @@ class Connection(asyncio.Protocol):
                 await self.ask(b"CLIENT", b"SETINFO", attribute, value.encode())
         await self.ask(b"PING")
 
-    def send(self, command: bytes, on_reply: OnReply) -> None:
+    def send(self, command: bytes, on_reply: OnReply, reply_bytes_max: int | None = None) -> None:
         """Send a packed command; `on_reply` is called once, perhaps before this returns.
 
         What is sent in one turn of the event loop leaves in one write, which costs far more
-        than the packing.
+        than the packing. Where the reply is longer than `reply_bytes_max`, the connection is cut
+        and the asker told so.
         """
         if self.is_lost:
             on_reply(LostError(_LOST))
@@ -140,7 +139,7 @@ class Connection(asyncio.Protocol):
         if not self._waiting:
             self._patience.start()
             self._hear()
-        self._waiting.append(on_reply)
+        self._waiting.append((on_reply, reply_bytes_max))
         if not self._unsent:
             self._loop.call_soon(self._flush)
         self._unsent.append(command)
@@ -225,16 +224,15 @@ class Connection(asyncio.Protocol):
                     reply = refusal_of(str(reply))
                 if self._waiting:
                     self.reply_seconds = self._loop.time() - self._reply_began_at
-                    self._waiting.popleft()(reply)
+                    self._waiting.popleft()[0](reply)
         except hiredis.ProtocolError:
             self.abort()  # What talks there is no Redis.
-        if self.reply_bytes_max is not None and self._reply_bytes > self.reply_bytes_max:
+        on_reply, most = self._waiting[0] if self._waiting else (None, None)
+        if on_reply is not None and most is not None and self._reply_bytes > most:
             self.abort()
             self._parser = hiredis.Reader()
-            if self._waiting:
-                self._waiting.popleft()(
-                    ReplyTooLongError(f"a reply of Redis is over {self.reply_bytes_max:,} bytes")
-                )
+            self._waiting.popleft()
+            on_reply(ReplyTooLongError(f"a reply of Redis is over {most:,} bytes"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell everyone who waits."""
@@ -242,7 +240,7 @@ class Connection(asyncio.Protocol):
         self._patience.stop()
         reason = str(exc or "") or "closed"
         while self._waiting:
-            self._waiting.popleft()(LostError(f"{_LOST}: {reason}"))
+            self._waiting.popleft()[0](LostError(f"{_LOST}: {reason}"))
         self._on_lost()
 
 

@@ -91,12 +91,11 @@ class Recovery:
                 looks[shard] = Look(first, is_behind=is_between(position), has_ended=ended)
                 if not length:
                     empty.append(shard)
-        # Of an empty stream this shows no entries, which may be large.
-        infos = await self._sender.send(
-            [("XINFO", "STREAM", stream_name(self._prefix, shard)) for shard in empty]
-        )
+        commands = [("XINFO", "STREAM", stream_name(self._prefix, shard)) for shard in empty]
+        infos = await self._sender.send_apart(commands, ONE_ENTRY_BYTES_MAX)
         for shard, info in zip(empty, infos, strict=True):
-            looks[shard] = _with_last(looks[shard], info, positions[shard])
+            if not isinstance(info, ReplyTooLongError):  # Then it has a large entry by now.
+                looks[shard] = _with_last(looks[shard], info, positions[shard])
         return looks
 
     async def last_entry(self, shard: int, position: Position) -> Position | None:
@@ -208,7 +207,9 @@ class Recovery:
                 if any(max(map(int, each.split(b"-"))) > ID_PART_MAX for each, _ in reply):
                     return True
             return False
-        [info] = await self._sender.send([("XINFO", "STREAM", name)])
+        [info] = await self._sender.send_apart([("XINFO", "STREAM", name)], ONE_ENTRY_BYTES_MAX)
+        if isinstance(info, ReplyTooLongError):  # It has a large entry by now.
+            return False
         return _with_last(Look(), info, Position()).has_ended
 
     async def read_ended(self, shard: int, position: Position) -> list[Entry]:

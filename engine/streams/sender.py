@@ -103,9 +103,9 @@ class Sender:
         await self.open()
         connection = self._connection
         assert connection is not None
-        connection.reply_bytes_max = reply_bytes_max
         for place, command in enumerate(commands):
-            connection.send(hiredis.pack_command(command), partial(take_reply, place))
+            on_reply = partial(take_reply, place)
+            connection.send(hiredis.pack_command(command), on_reply, reply_bytes_max)
         with self._impatient(connection, done):
             await done
         return replies

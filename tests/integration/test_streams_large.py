@@ -3,14 +3,17 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine.ledger.nouns import Position
 from engine.servers import ValkeyServer
 from engine.streams.bounds import ENTRY_KEPT_BYTES_MAX
+from engine.streams.recovery import Recovery
+from engine.streams.sender import Sender, Words
 from tests.desks import Desk, desk, transfer
 from tests.ledgers import until
 from tests.proxies import proxied
@@ -121,6 +124,41 @@ async def test_giant_entries_below_the_position_and_in_an_ended_stream(
         made.append(await add(producer, f"{TOP}-{TOP}"))
         await created(producer, *made)
         await buried(producer, 2)
+
+
+async def test_a_bound_of_one_reply_is_no_bound_of_others(own: tuple[Desk, ValkeyServer]) -> None:
+    """Two ask over one connection, and the bound of the second is small."""
+    producer, server = own
+    await producer.redis.set("large", b"x" * (8 * 1024 * 1024))
+    sender = Sender(server.url)
+    [[value], [echo]] = await asyncio.gather(
+        sender.send([("GET", "large")]), sender.send([("ECHO", "here")], reply_bytes_max=1024)
+    )
+    assert len(value) == 8 * 1024 * 1024
+    assert echo == b"here"
+    sender.close()
+
+
+async def test_a_giant_entry_that_comes_while_its_stream_is_looked_at(
+    own: tuple[Desk, ValkeyServer],
+) -> None:
+    """Between the question how long the stream is, and what an empty one's last id was."""
+    producer, server = own
+    await producer.redis.delete(producer.stream())
+
+    class Late(Sender):
+        async def send_apart(self, commands: Sequence[Words], reply_bytes_max: int | None) -> Any:
+            if commands[0][0] == "XINFO":
+                await producer.redis.xadd(producer.stream(), {"json": b"x" * (40 * 1024 * 1024)})
+            return await super().send_apart(commands, reply_bytes_max)
+
+    senders = Late(server.url), Sender(server.url)
+    recovery = Recovery(*senders, producer.ledger.prefix)
+    looks = await recovery.look({0: Position(1, 1, 1)})
+    assert looks[0].error is None
+    assert not looks[0].has_ended
+    for sender in senders:
+        sender.close()
 
 
 async def test_large_entries_over_a_slow_link(own: tuple[Desk, ValkeyServer]) -> None:
