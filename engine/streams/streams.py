@@ -54,6 +54,8 @@ class Streams:
         """The identity of the ledger that the streams lead to, once it is known."""
         self.refused: dict[int, EngineError] = {}
         """Shards of whose streams decided entries could not be deleted, and why."""
+        self.refused_answer: EngineError | None = None
+        """Why an answer of the last write was refused, if one was."""
         self._url = url
         self._connect = connect
         self._reading: Sending | None = None
@@ -178,7 +180,7 @@ class Streams:
         """Add answers to the streams that wait for them; then delete entries as `remove` does.
 
         All of it leaves in one write. The streams of answers are capped and expire; one that
-        cannot be written, as something else has its name, gets none.
+        cannot be written, as something else has its name, gets none: `refused_answer` says why.
 
         Raises:
             NotNowError: Redis deletes nothing now; answers were given as far as it took them.
@@ -188,6 +190,7 @@ class Streams:
         by_name = self._ids_by_name(decided)
         commands += [("XDEL", name, *ids) for (_, name), ids in by_name.items()]
         replies = await self._sender.send(commands)
+        self._note_answers(replies[: len(answers)])
         passing: EngineError | None = None
         for (shard, _), reply in zip(reversed(by_name), reversed(replies), strict=False):
             if isinstance(reply, NotNowError):
@@ -205,7 +208,12 @@ class Streams:
         """
         if self._telling is None:
             raise TryAgainError("the streams are not open")
-        await self._telling.send(_answering(answers))
+        self._note_answers((await self._telling.send(_answering(answers)))[: len(answers)])
+
+    def _note_answers(self, replies: Sequence[Any]) -> None:
+        if replies:
+            refused = (reply for reply in replies if isinstance(reply, EngineError))
+            self.refused_answer = next(refused, None)
 
     def _ids_by_name(self, entries: Iterable[Entry]) -> dict[tuple[int, str], list[str]]:
         """Ids of entries by shard and the stream that they are in."""

@@ -23,6 +23,7 @@ from engine.wire.answers import encode_answer, encode_error
 from engine.worker.bounds import DEAD_LETTER_REASON_MAX
 from engine.worker.inbox import Arrival
 from engine.worker.large_answers import Answer, LargeAnswers
+from engine.worker.outage import Outage
 
 if TYPE_CHECKING:
     from engine.streams.streams import Entry
@@ -140,6 +141,7 @@ class Replier:
         self._undeleted: list[Entry] = []
         self.large = LargeAnswers(streams)
         """Those that go after others; somebody must run them."""
+        self._refused = Outage("answers_refused", "answers_still_refused", "answers_taken_again")
 
     def add(self, replies: list[Reply]) -> None:
         """Hand over a flush that is committed."""
@@ -178,10 +180,19 @@ class Replier:
         try:
             await self._streams.answer(answers, self._undeleted)
             self._undeleted.clear()
+            self._note_refused()
         except TryAgainError as error:
             if answers and not isinstance(error, NotNowError):
                 _log.warning("answers_given_up", answers=len(answers), reason=str(error))
             _log.warning("entries_not_deleted", entries=len(self._undeleted), reason=str(error))
+
+    def _note_refused(self) -> None:
+        """Say that answers are refused, as where Redis has no memory or something has a name."""
+        now = asyncio.get_running_loop().time()
+        if self._streams.refused_answer is not None:
+            self._refused.note(str(self._streams.refused_answer), now)
+        else:
+            self._refused.end(now)
 
 
 def _answer(reply: Reply) -> tuple[bytes | None, dict[bytes, bytes] | None]:

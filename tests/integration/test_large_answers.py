@@ -3,6 +3,7 @@
 import uuid
 
 import redis.asyncio
+from structlog.testing import capture_logs
 
 from engine.store.worker_store import WorkerStore
 from engine.streams.streams import Streams
@@ -81,3 +82,19 @@ async def test_what_is_small_goes_at_once_and_what_is_too_much_is_given_up() -> 
     assert answers._waiting
     after = answers_of(b"large", 10, 1)
     assert answers.take_from([*after, *small]) == small, "it keeps its place behind the others"
+
+
+async def test_answers_that_redis_refuses_are_said_once(postgres_dsn: str, redis_url: str) -> None:
+    async with desk(postgres_dsn, redis_url) as at:
+        with capture_logs() as logs:
+            async with at.ledger.working():
+                await at.redis.set(at.reply, "a key of another type")
+                for _ in range(5):
+                    await at.send(batch(1))
+                    await at.drained()
+                await at.redis.delete(at.reply)
+                await at.send(batch(1))
+                await at.answers(1)
+        [refused] = [entry for entry in logs if entry["event"] == "answers_refused"]
+        assert "WRONGTYPE" in refused["reason"]
+        assert [entry["event"] for entry in logs].count("answers_taken_again") == 1
