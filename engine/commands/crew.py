@@ -243,6 +243,8 @@ async def run_until_signal(
 ) -> None:
     """Run until it ends; TERM or Ctrl-C ask it to stop, a second one does not wait any longer.
 
+    So does a terminal that hangs up, which is no second one; `nohup` has it ignored.
+
     Args:
         work: What to run.
         stop: Asks it to end.
@@ -253,6 +255,8 @@ async def run_until_signal(
     with anyio.CancelScope() as scope:
 
         def heard(name: str) -> None:
+            if signals and name == "SIGHUP":
+                return
             signals.append(name)
             if len(signals) == 1:
                 _log.info("stopping", signal=name, process=os.getpid())
@@ -262,12 +266,14 @@ async def run_until_signal(
                 abandon()
                 scope.cancel()
 
-        for end in (signal.SIGTERM, signal.SIGINT):
+        is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        ends = [signal.SIGTERM, signal.SIGINT, *([] if is_ignored else [signal.SIGHUP])]
+        for end in ends:
             loop.add_signal_handler(end, heard, end.name)
         try:
             await work()
         finally:
-            for end in (signal.SIGTERM, signal.SIGINT):
+            for end in ends:
                 loop.remove_signal_handler(end)
 
 

@@ -16,7 +16,7 @@ from engine.store.roles import Login, apply_roles
 
 T = TypeVar("T")
 
-_ENDS: Final = (signal.SIGINT, signal.SIGTERM)
+_ENDS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager

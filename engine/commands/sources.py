@@ -157,6 +157,8 @@ class Source(Generic[T]):
         if self._columns is None:
             self._columns = self._read_header(cells)
             return None
+        if not any(cells):
+            return None  # An empty row, as spreadsheets write it.
         row: dict[str | None, str | None] = dict(zip(self._columns, cells, strict=False))
         if len(cells) > len(self._columns):
             row[None] = cells[-1]
@@ -167,6 +169,10 @@ class Source(Generic[T]):
     def _read_header(self, cells: Sequence[str]) -> list[str]:
         columns = [cell.strip() for cell in cells]
         unknown = [column for column in columns if column not in self._known]
+        if len(columns) == 1 and (other := next((s for s in ";\t|" if s in columns[0]), None)):
+            raise InputError(
+                f"line {self._number} has its columns separated by {other!r}: export it with commas"
+            )
         if unknown or "id" not in columns:
             wrong = f"{unknown[0]!r} is no column" if unknown else "it has no column id"
             raise InputError(
@@ -181,8 +187,10 @@ class Source(Generic[T]):
 def _cells(text: bytes) -> list[str]:
     try:
         return next(csv.reader([text.decode()], strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"no line of CSV in UTF-8: {error}") from None
+    except UnicodeDecodeError:
+        raise InputError("it is not in UTF-8: export it so") from None
+    except csv.Error as error:
+        raise InputError(f"no line of CSV: {error}") from None
 
 
 def _read_some(descriptor: int, given_up: threading.Event) -> bytes:

@@ -105,3 +105,45 @@ async def test_a_database_that_is_renamed_for_a_while_ends_no_worker(at: Desk) -
         await admin.close()
     assert await at.count() == 2
     await assert_verified(at.ledger)
+
+
+ALTERING = [
+    "ALTER TABLE ledger.spent ADD COLUMN strange bigint DEFAULT 7",
+    "ALTER TABLE ledger.posted ADD COLUMN strange text",
+    "CREATE INDEX strange ON ledger.posted (amount)",
+    "REINDEX TABLE ledger.spent",
+    "VACUUM FULL ledger.positions",
+    "VACUUM FULL ledger.accounts",
+    "VACUUM FULL ledger.posted",
+    "ANALYZE",
+    "DROP INDEX ledger.strange",
+    "ALTER TABLE ledger.posted DROP COLUMN strange",
+    "ALTER TABLE ledger.spent DROP COLUMN strange",
+]
+ALTERED_TIMES = 5
+
+
+async def test_tables_that_are_altered_all_the_time_stop_nobody(at: Desk) -> None:
+    """Locks come and go, plans are made anew: no session ends, and all is decided."""
+    worker = at.ledger.worker([0])
+    sent = 0
+    async with at.ledger.working(worker):
+
+        async def alter() -> None:
+            connection = await asyncpg.connect(at.ledger.dsn)
+            for _ in range(ALTERED_TIMES):
+                for statement in ALTERING:
+                    await connection.execute(statement)
+            await connection.close()
+
+        altering = asyncio.create_task(alter())
+        while not altering.done():
+            size = 900 if sent % 2 else 1
+            await at.send(batch(size))
+            sent += size
+            await asyncio.sleep(0.02)
+        await altering
+        await at.drained()
+    assert worker.statistics.sessions == 1
+    assert await at.count() == sent
+    await assert_verified(at.ledger)

@@ -131,6 +131,29 @@ async def test_a_csv_without_a_header_is_an_error_that_says_so(
         assert "nothing was sent" in ended.err
 
 
+async def test_a_csv_as_spreadsheets_write_it_is_read_or_told_how_to_export_it(
+    peopled: Ledger, tmp_path: Path
+) -> None:
+    header = "id,debit_account_id,credit_account_id,amount,ledger,code"
+    row = f"{transfer(902, BANK, ALICE, 7)['id']},{BANK},{ALICE},7,978,1"
+    file = tmp_path / "sheet.csv"
+    file.write_bytes(b"\xef\xbb\xbf" + f"\r\n{header}\r\n\r\n{row}\r\n,,,,,\r\n".encode())
+    async with peopled.working():
+        read = await run(peopled, "submit", str(file))
+    assert read.code == 0, read.err
+    assert "1 transfers decided" in read.out
+    for text, told in (
+        (f"{header}\n{row}\n".replace(",", ";").encode(), "separated by ';'"),
+        (f"{header}\n{row}\n".replace(",", "\t").encode(), "separated by '\\t'"),
+        (f"{header}\n{row}\n".encode("utf-16"), "not in UTF-8"),
+    ):
+        file.write_bytes(text)
+        ended = await run(peopled, "submit", str(file))
+        assert ended.code == 1
+        assert told in ended.err
+        assert "nothing was sent" in ended.err
+
+
 async def test_a_key_that_stands_twice_in_an_account_is_refused(peopled: Ledger) -> None:
     line = '{"id":"019b0000-0000-7000-8000-0000000000bc","ledger":978,"code":1,"code":2}'
     ended = await run(peopled, "accounts", "create", "-", given=line)

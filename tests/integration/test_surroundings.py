@@ -86,3 +86,30 @@ async def test_a_log_whose_reader_is_gone_stops_nobody(at: Desk, broken: int) ->
 async def test_output_without_a_place_stops_no_worker(at: Desk, redirection: str) -> None:
     """A full disk, and descriptors that are closed: sockets would get their numbers."""
     await works_and_stops(at, await start(at, redirection), 2)
+
+
+async def test_a_terminal_that_hangs_up_stops_a_worker_in_order(at: Desk) -> None:
+    """And one that is to outlive it, as by nohup, goes on."""
+    worker = await start(at)
+    try:
+        await at.send([transfer()])
+        await at.answers(1)
+        # As a shell sends it: to who is in the foreground, and again at its own end.
+        for _ in range(2):
+            worker.send_signal(signal.SIGHUP)
+        assert await asyncio.wait_for(worker.wait(), PROCESS_SECONDS_MAX) == 0
+    finally:
+        if worker.returncode is None:
+            worker.kill()
+            await worker.wait()
+    alive = "SELECT FROM ledger.heartbeats WHERE expires_at > clock_timestamp()"
+    assert await at.ledger.sql(alive) == []
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        worker = await start(at)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    await at.send([transfer()])
+    await at.answers(2)
+    worker.send_signal(signal.SIGHUP)
+    await works_and_stops(at, worker, 3)
