@@ -28,7 +28,7 @@ next session finds out by its positions.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine
 from typing import Any, Final
 
 import anyio
@@ -75,9 +75,10 @@ async def commit_and_settle(
         raise TryAgainError(f"flush {sequence} was not sent: the connection was lost before")
     pid = connection.get_server_pid()
     try:
-        with _warned(connection) as was_warned:
-            result = await _answer_of(connections, connection, commit, f"flush {sequence}")
-        if was_warned():
+        before = connections.warnings_of(connection)
+        result = await _answer_of(connections, connection, commit, f"flush {sequence}")
+        # So Postgres tells of a COMMIT cut short.
+        if connections.warnings_of(connection) != before:
             _log.warning("commit_cut_short", sequence=sequence)
             await commit_own(connections, connection)
     except Exception as error:
@@ -97,12 +98,11 @@ async def commit_and_settle(
 
 async def commit_own(connections: Connections, connection: asyncpg.Connection) -> None:
     """Commit something of our own, which waits for a synchronous standby: with it, all before."""
-    cut_short = True
-    while cut_short:
-        with _warned(connection) as was_warned:
-            commit = connection.execute(connections.text("commit_own"))
-            await _answer_of(connections, connection, commit, "what confirms all before it")
-        cut_short = was_warned()
+    before = -1
+    while before != connections.warnings_of(connection):
+        before = connections.warnings_of(connection)
+        commit = connection.execute(connections.text("commit_own"))
+        await _answer_of(connections, connection, commit, "what confirms all before it")
 
 
 async def _answer_of(
@@ -171,22 +171,6 @@ async def _is_at_work(connections: Connections, connection: asyncpg.Connection) 
         return bool(await connections.ask(fresh, "is_backend_at_work", pid, connections.name))
     finally:
         fresh.terminate()
-
-
-@contextlib.contextmanager
-def _warned(connection: asyncpg.Connection) -> Iterator[Callable[[], bool]]:
-    """Whether Postgres warned of something meanwhile: so it tells of a COMMIT cut short."""
-    warnings: list[Any] = []
-
-    def listen(_: asyncpg.Connection, message: Any) -> None:
-        if message.severity_en == "WARNING":
-            warnings.append(message)
-
-    connection.add_log_listener(listen)
-    try:
-        yield lambda: bool(warnings)
-    finally:
-        connection.remove_log_listener(listen)
 
 
 async def _settle(
