@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 import asyncpg
 
-from engine.errors import TryAgainError
+from engine.errors import TooMuchError, TryAgainError
 from engine.patience import within
 from engine.store.address import where_of
 from engine.store.driver import STATEMENT_SECONDS_MAX, connect
@@ -206,13 +206,15 @@ async def bounded(what: str) -> AsyncIterator[None]:
     """A wait for Postgres that is no COMMIT has an end, and says what it was for.
 
     Raises:
-        TimeoutError: It took over `STATEMENT_SECONDS_MAX`.
+        TooMuchError: It took over `STATEMENT_SECONDS_MAX`.
     """
     try:
         async with within(STATEMENT_SECONDS_MAX):
             yield
     except TimeoutError as error:
-        raise TimeoutError(f"{what} took over {STATEMENT_SECONDS_MAX:.0f} s") from error
+        raise TooMuchError(
+            f"Postgres did not answer in time: {what} took over {STATEMENT_SECONDS_MAX:.0f} s"
+        ) from error
 
 
 def _there(connection: asyncpg.Connection | None) -> asyncpg.Connection:
