@@ -5,7 +5,8 @@ again with care, and what is not refused is run as it is.
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from engine.errors import InputError
 from engine.flows import Account, Amount, Flow, Input
@@ -32,6 +33,7 @@ class Programs:
         name: Of the definition.
         seconds: How long what is written is, where time goes faster.
         mistake: Which one its author makes.
+        children: The definitions that its steps may start.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Programs:
         name: str = "drawn",
         seconds: Mapping[str, float] | None = None,
         mistake: str = "",
+        children: Sequence[str] = (),
     ) -> None:
         self.rng = rng
         self._seconds = seconds or {}
@@ -48,6 +51,9 @@ class Programs:
         self._timed: list[str] = []
         """Signals of waits that may be late: others may wait for them again."""
         self._mistake = mistake
+        self.has_erred = False
+        """Whether the mistake was made."""
+        self._children = children
 
     def _for(self, duration: str | None) -> object:
         """A duration, or what it is in a world that goes faster."""
@@ -57,6 +63,11 @@ class Programs:
         self._first = True
         self._steps([], 0)
         return self.flow
+
+    def _errs(self, mistake: str) -> bool:
+        """Whether its author makes a mistake here."""
+        self.has_erred |= self._mistake == mistake
+        return self._mistake == mistake
 
     def _money(self) -> dict[str, object]:
         debit, credit = self.rng.choice(
@@ -75,13 +86,15 @@ class Programs:
             kind = "move"
         if kind == "end":
             return self._close(holds)
+        if self._children and self.rng.random() < 0.1:
+            kind = "start"
         make = getattr(self, f"_{kind}")
         made: StepHandle = make(holds, depth + 1)
         return made
 
     def _close(self, holds: list[StepHandle]) -> StepHandle:
         """Post or void what is open, then end."""
-        if not holds or self._mistake == "left open":
+        if not holds or self._errs("left open"):
             return self.flow.end(self.rng.choice(["one", "two", "three"]))
         hold, rest = holds[-1], holds[:-1]
         if self.rng.random() < 0.5:
@@ -89,15 +102,15 @@ class Programs:
         return self._void_of(hold, rest, DEPTH_MAX)
 
     def _hold(self, holds: list[StepHandle], depth: int) -> StepHandle:
-        timeout = "1s" if self._mistake == "time-out" else None
+        timeout = "1s" if self._errs("time-out") else None
         hold = self.flow.hold(**self._money(), timeout=timeout)
         hold.created.go(self._steps([*holds, hold], depth))
         other = self._steps(holds, depth)
-        if self.rng.random() < 0.3:
+        if self.rng.random() < 0.4:
             nap = self.flow.sleep(self._for("10s"))
             nap.done.go(hold)
             limit = self.rng.randint(1, 3)
-            if self._mistake == "endless":
+            if self._errs("endless"):
                 hold.declined.go(nap)
             else:
                 hold.declined.go(nap, limit=limit, otherwise=other)
@@ -163,11 +176,20 @@ class Programs:
         if within is not None:
             if nothing_sent and self.rng.random() < 0.5:
                 wait.late.go(no)
-            elif self._mistake == "unheard":
+            elif self._errs("unheard"):
                 wait.late.go(self._close(holds))
             else:
                 wait.late.review("what became of it?", yes=yes, no=no)
         return wait
+
+    def _start(self, holds: list[StepHandle], depth: int) -> StepHandle:
+        child = self.rng.choice(self._children)
+        written = {"payer": Drawn.payer, "payee": Drawn.payee}
+        waits = self.rng.random() < 0.5
+        start = self.flow.start(child, input=written, wait_end=waits)
+        (start.ended if waits else start.created).go(self._steps(holds, depth))
+        start.declined.go(self._steps(holds, depth))
+        return start
 
     def _sleep(self, holds: list[StepHandle], depth: int) -> StepHandle:
         nap = self.flow.sleep(self._for(self.rng.choice(["1s", "1m", "2h"])))
@@ -199,7 +221,7 @@ class Programs:
         person = self.flow.review("was it done?")
         person.on("yes").go(yes)
         person.on("no").go(no)
-        if self._mistake == "unheard":
+        if self._errs("unheard"):
             call.unknown.go(self._close(holds))
         elif self.rng.random() < 0.5:
             look = self.flow.call("look", within=self._for("10s"))
@@ -214,16 +236,39 @@ class Programs:
         return call
 
 
-def draw_flow(
-    rng: random.Random, name: str = "drawn", seconds: Mapping[str, float] | None = None
-) -> Flow:
+def draw_flow(rng: random.Random, **given: Any) -> Flow:
     """A definition that the checks let through, by an author who may be careless."""
     mistake = rng.choice(MISTAKES)
     for _ in range(TRIES if mistake else 0):
-        drawn = Programs(rng, name, seconds, mistake).draw()
+        author = Programs(rng, mistake=mistake, **given)
+        drawn = author.draw()
         try:
             drawn.table()
         except InputError:
             continue
-        return drawn
-    return Programs(rng, name, seconds).draw()
+        if author.has_erred:
+            return drawn
+    return Programs(rng, **given).draw()
+
+
+class Errand(Input):
+    payer: Account
+    payee: Account
+
+
+def errand() -> Flow:
+    """One move, for those who start others."""
+    flow = Flow("errand", version=1, input=Errand, ledger=1)
+    move = flow.move(debit=Errand.payer, credit=Errand.payee, amount=1, code=9)
+    move.created.end("moved")
+    move.declined.end("poor")
+    return flow
+
+
+def nested() -> Flow:
+    """Starts one of its own kind, which does the same."""
+    flow = Flow("nested", version=1, input=Errand, ledger=1)
+    start = flow.start("nested", input={"payer": Errand.payer, "payee": Errand.payee})
+    start.created.end("further")
+    start.declined.end("deep enough")
+    return flow

@@ -6,11 +6,14 @@ import random
 from collections.abc import Iterator, Sequence
 
 import engine.flows.desk
+import engine.flows.early
 import engine.flows.rounds
+import engine.flows.schedules
 import engine.flows.session
 import engine.flows.turn
 from tests.simulation.faults import Faults
 from tests.simulation.flow_outsiders import Outsiders
+from tests.simulation.flow_schedules import add_schedules, is_due
 from tests.simulation.flow_world import FlowParticipant, FlowWorld
 from tests.simulation.judge_flows import faults_of
 from tests.simulation.loop import SimulatedLoop, StuckError
@@ -20,6 +23,10 @@ from tests.simulation.world import sized, told_to
 
 QUIET_SECONDS_MAX = 300.0
 """Once nothing goes wrong any more, every flow has ended within it."""
+
+DEPTH_MAX = 8
+LINES_MAX = 60_000
+"""Things that happen in a run, some twenty times as many as in most."""
 
 ROWS_MAX = 400
 """No definition that is drawn, and is sound, needs so many rows."""
@@ -84,6 +91,8 @@ def _drawn(chance: random.Random) -> Iterator[None]:
         (engine.flows.session, "BLOCK_MS", 1000),
         (engine.flows.turn, "LOOK_AGAIN", look_again),
         (engine.flows.rounds, "LOOK_AGAIN", look_again),
+        (engine.flows.early, "EARLY_MAX", names.choice([10_000, 3])),
+        (engine.flows.schedules, "ASK_AGAIN", look_again),
         (engine.flows.desk, "token_hex", lambda count: names.randbytes(count or 8).hex()),
     )
     before = [getattr(module, name) for module, name, _ in drawn]
@@ -108,6 +117,7 @@ async def _live(world: FlowWorld, chance: random.Random) -> None:
     payer = world.account(chance.randrange(count), "debits_must_not_exceed_credits")
     world.accounts_by_name = {"payer": payer, "payee": payee, "transit": transit}
     world.define()
+    world.schedules = add_schedules(world, str(world.chance.random()))
     faults = FlowFaults(world, chance, chance.choice([1.0, 4.0, 8.0]))
     try:
         faults.open_crew()
@@ -117,24 +127,33 @@ async def _live(world: FlowWorld, chance: random.Random) -> None:
         }  # fmt: skip
         await world.send(chance.randrange(count), [funds], "funds")
         flows = [_flow_id(chance) for _ in range(chance.choice([1, 2, 4, 8]))]
-        living = [asyncio.ensure_future(world.live(flow, chance.randint(0, 120))) for flow in flows]
+        amounts = [chance.randint(0, chance.choice([4, 120, 120])) for _ in flows]
+        living = [
+            asyncio.ensure_future(world.live(*each)) for each in zip(flows, amounts, strict=True)
+        ]
         people = asyncio.ensure_future(world.see_to_reviews())
         outsiders = Outsiders(world, flows)
         meddling = asyncio.ensure_future(outsiders.meddle())
         await faults.run()
 
         def over() -> bool:
+            if len(world.lines) > LINES_MAX:
+                raise broken("flows", f"over {LINES_MAX} things have happened, and it goes on")
             if any(row.seq > ROWS_MAX for row in world.last_rows().values()):
                 raise broken("flows", f"a flow has over {ROWS_MAX} rows, and goes on")
-            ended = [row.state == "ended" for row in world.last_rows().values()]
+            if any(row["depth"] > DEPTH_MAX for row in world.rows("flows")):
+                raise broken("flows", f"a flow is deeper than {DEPTH_MAX}")
             tasks = [*living, meddling]
-            return len(ended) == len(flows) and all(ended) and all(task.done() for task in tasks)
+            started = len(world.journals()) == len(flows)
+            quiet = started and not world.rows("open") and not is_due(world)
+            return quiet and all(task.done() for task in tasks)
 
         try:
             await world.until(over, "", QUIET_SECONDS_MAX)
         except AssertionError:
             left = [row for row in world.last_rows().values() if row.state != "ended"]
             raise broken("nothing vanishes", "not ended:", *left[:3], "asked:", living) from None
+        world.quiet_at = world.database.clock()
         people.cancel()
         for task in [*living, meddling]:
             task.result()

@@ -11,11 +11,13 @@ import contextlib
 import itertools
 import random
 import uuid
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
+import engine.flows.early
 from engine.flows.definition import Flow
 from engine.flows.journal import Row
 from engine.flows.money import Spent, nobody_id, unpack
@@ -26,7 +28,7 @@ from engine.ledger.nouns import Transfer, TransferFlags, shard_of
 from engine.ledger.outcomes import Outcome
 from engine.wire.answers import decode_answer
 from engine.wire.requests import Format
-from tests.flow_programs import draw_flow
+from tests.flow_programs import draw_flow, errand, nested
 from tests.simulation.connection import Connector
 from tests.simulation.log_client import LogClient
 from tests.simulation.loop import Process
@@ -44,6 +46,12 @@ FLOW_STATEMENTS: Final = (
     "flows_look", "flows_load", "flows_journals", "flows_signals", "flows_messages", "flows_spent",
     "flows_find_flush", "flows_due",
 )  # fmt: skip
+
+CHILDREN: Final = ("errand", "errand", "nested")
+REFUSED: Final = frozenset(
+    {"account_not_found", "account_ambiguous", "definition_not_found", "id_already_failed"}
+)
+"""What a start is answered whose id is spent."""
 
 REPLY: Final = f"{PREFIX}:answers:outside"
 
@@ -127,7 +135,9 @@ class FlowWorld(World):
     def __init__(self, seed: int | None, shard_count: int, flow: Flow | None = None) -> None:
         super().__init__(seed, shard_count)
         self.chance = random.Random(f"flows {seed}")
-        self.table = (flow or draw_flow(self.chance, seconds=SECONDS)).table()
+        self.table = (flow or draw_flow(self.chance, seconds=SECONDS, children=CHILDREN)).table()
+        self.tables = [self.table, errand().table(), nested().table()]
+        """All definitions; flows are judged by the first, errands by their starters."""
         self.is_odd = self.chance.random() < 0.1
         """Whether partners say what nobody can keep."""
         self.log.on_add.append(self._flow_added)
@@ -143,6 +153,10 @@ class FlowWorld(World):
         self.on_asked: dict[bytes, asyncio.Event] = {}
         """By flow, set once something is asked of the ledger for it."""
         self.cancelled: dict[bytes, str] = {}
+        self.schedules: list[Any] = []
+        """What they have to start."""
+        self.quiet_at = 0
+        """When nothing was left to do."""
         self._asking: dict[str, Any] = {}
         self._waiting: dict[str, asyncio.Future[list[str]]] = {}
         self._requests: dict[bytes, bytes] = {}
@@ -163,17 +177,18 @@ class FlowWorld(World):
         return made
 
     def define(self) -> None:
-        """The definition as it stands in its table."""
-        accounts = {name: self.accounts_by_name[name] for name in self.table.account_names}
-        row = {
-            "definition": 1,
-            "name": self.table.name,
-            "version": 1,
-            "source": self.table.source.decode(),
-            "accounts": msgspec.json.encode(accounts).decode(),
-        }
+        """The definitions as they stand in their table."""
         made = self.database.begin(None)
-        self.database.put("flows.definitions", row, made)
+        for number, table in enumerate(self.tables, 1):
+            accounts = {name: self.accounts_by_name[name] for name in table.account_names}
+            row = {
+                "definition": number,
+                "name": table.name,
+                "version": 1,
+                "source": table.source.decode(),
+                "accounts": msgspec.json.encode(accounts).decode(),
+            }
+            self.database.put("flows.definitions", row, made)
         self.database.commit(made, "define")
 
     accounts_by_name: dict[str, str]
@@ -224,7 +239,7 @@ class FlowWorld(World):
             self._check_queued(name, entry, by_name)
         elif b":answers:flows-" in name and by_name.get(b"request") in self._sent:
             self._note_told(by_name)
-        elif b":signals:" in name:
+        elif b":signals:" in name and b"json" in by_name:
             for signal in msgspec.json.decode(by_name[b"json"]):
                 flow = uuid.UUID(signal["flow"]).bytes
                 home = shard_of(flow, self.database.shard_count)
@@ -239,8 +254,9 @@ class FlowWorld(World):
         if len(outcomes) != len(items):
             self.faults.append(f"{request} is answered {outcomes} {fields.get(b'error')!r}")
         snapshot = self.database.snapshot()
+        self._count_early()
         for item, outcome in zip(items, outcomes, strict=False):
-            if outcome not in {"created", "exists", "decided"}:
+            if outcome not in {"created", "exists", "decided"} | REFUSED:
                 continue
             if kind == "flows":
                 key: Any = uuid.UUID(item["id"]).bytes
@@ -253,6 +269,12 @@ class FlowWorld(World):
         future = self._waiting.get(request)
         if future is not None and not future.done():
             future.set_result(outcomes)
+
+    def _count_early(self) -> None:
+        """So many signals of flows that have not started are kept of a shard, and no more."""
+        kept = Counter(row["shard"] for row in self.rows("early"))
+        if kept and max(kept.values()) > engine.flows.early.EARLY_MAX:
+            self.faults.append(f"by shard, so many signals are kept of flows unknown: {kept}")
 
     def _check_asked(self, packed: bytes) -> None:
         """Whatever flow workers send to the ledger was asked for by a committed row."""
@@ -355,7 +377,10 @@ class FlowWorld(World):
         await asyncio.sleep(delay)
         signal = {"flow": flow, "name": name, "event": event, "message_id": message}
         for _ in range(self.chance.choice([1, 1, 2])):
-            [outcome] = await self.ask("signals", [signal])
+            outcome = "flow_not_found"
+            while outcome == "flow_not_found":  # as long as there is no room for it
+                [outcome] = await self.ask("signals", [signal])
+                await asyncio.sleep(0.3 * (outcome == "flow_not_found"))
             if outcome not in {"created", "exists", "flow_ended"}:
                 self.faults.append(f"a signal is answered {outcome}")
             if outcome == "flow_ended":
@@ -440,11 +465,14 @@ class FlowWorld(World):
 
     # What is there.
 
-    def journals(self) -> dict[bytes, list[Row]]:
-        """By flow, its rows in order."""
-        found: dict[bytes, list[Row]] = {row["id"]: [] for row in self.rows("flows")}
+    def journals(self, definition: int = 1) -> dict[bytes, list[Row]]:
+        """By flow of a definition, its rows in order."""
+        found: dict[bytes, list[Row]] = {
+            row["id"]: [] for row in self.rows("flows") if row["definition"] == definition
+        }
         for row in sorted(self.rows("steps"), key=lambda row: (row["flow"], row["seq"])):
-            found.setdefault(row["flow"], []).append(row_of(row))
+            if row["flow"] in found:
+                found[row["flow"]].append(row_of(row))
         return found
 
     def last_rows(self) -> dict[bytes, Row]:

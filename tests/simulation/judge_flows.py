@@ -6,22 +6,21 @@ wrote which row, what was told to whom, what stood in which stream.
 
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engine.flows.journal import Row
 from engine.ledger.nouns import shard_of
 from tests.flow_judge import judge, judge_calls, judge_reasons
+from tests.simulation.flow_schedules import judge_schedules
+from tests.simulation.flow_world import FlowWorld
 from tests.simulation.replay import Replay
-
-if TYPE_CHECKING:
-    from tests.simulation.flow_world import FlowWorld
 
 Journals = dict[bytes, list[Row]]
 
 TOLD_WHY = frozenset({"already_decided", "late", "newer_evidence", "not_by_starter"})
 
 
-def faults_of(world: "FlowWorld") -> list[str]:
+def faults_of(world: FlowWorld) -> list[str]:
     """All that is wrong at the end."""
     journals = world.journals()
     spent = world.spent()
@@ -30,6 +29,8 @@ def faults_of(world: "FlowWorld") -> list[str]:
         *judge(world.table, journals, spent, world.open_holds()),
         *judge_reasons(world.table, journals, spent, world.told),
         *judge_calls(world.called, world.table, journals),
+        *_judge_others(world, journals),
+        *judge_schedules(world),
         *_judge_writers(world),
         *_judge_late(world, journals),
         *_judge_decisions(world, journals),
@@ -44,7 +45,38 @@ def faults_of(world: "FlowWorld") -> list[str]:
     return faults
 
 
-def _judge_decisions(world: "FlowWorld", journals: Journals) -> Iterator[str]:
+def _judge_others(world: FlowWorld, journals: Journals) -> Iterator[str]:
+    """Errands and those within each other do what they do, and who starts one knows of it."""
+    spent, holds = world.spent(), world.open_holds()
+    children = {flow: rows for number in (2, 3) for flow, rows in world.journals(number).items()}
+    for number in (2, 3):
+        table, theirs = world.tables[number - 1], world.journals(number)
+        yield from judge(table, theirs, spent, holds)
+        yield from judge_reasons(table, theirs, spent, world.told)
+    refused = {r["id"] for r in world.rows("flows") if r["outcome"] != "created"}
+    parents = [(world.table, rows) for rows in journals.values()]
+    parents += [(world.tables[2], rows) for rows in world.journals(3).values()]
+    started = [r["id"] for r in world.rows("flows") if r["started_by"] == "clock"]
+    for table, rows in parents:
+        child = b""
+        for row in rows:
+            if table.steps[row.step].kind != "start":
+                continue
+            child = row.transfer_id or child
+            if row.state == "asked":
+                started.append(child)
+            elif row.state == "done" and row.event in {"created", "ended"}:
+                if child not in children:
+                    yield f"seq {row.seq}: {row.event}, and there is no child"
+                elif row.event == "ended" and row.reference != children[child][-1].event:
+                    yield f"seq {row.seq}: its child has not ended {row.reference!r}"
+            elif row.state == "done" and row.event == "declined" and child in children:
+                yield f"seq {row.seq}: declined, and the child is there"
+    yield from (f"child {i.hex()[:8]} was started for nobody" for i in children.keys() - started)
+    yield from (f"refused {i.hex()[:8]} has begun" for i in refused & children.keys())
+
+
+def _judge_decisions(world: FlowWorld, journals: Journals) -> Iterator[str]:
     """A decision that was taken is kept, and nothing was known by then that its author had not
     seen; one that was not is told why."""
     inbox = world.rows("inbox")
@@ -66,7 +98,7 @@ def _judge_decisions(world: "FlowWorld", journals: Journals) -> Iterator[str]:
             yield f"{made.by} has decided, and has not seen what was known"
 
 
-def _judge_late(world: "FlowWorld", journals: Journals) -> Iterator[str]:
+def _judge_late(world: FlowWorld, journals: Journals) -> Iterator[str]:
     """Nothing is late whose signal stood in its stream in time, unless Redis forgot it."""
     for flow, rows in journals.items() if not world.log_lost else ():
         consumed: set[tuple[str, str]] = set()
@@ -88,7 +120,7 @@ def _judge_late(world: "FlowWorld", journals: Journals) -> Iterator[str]:
                     yield f"seq {row.seq} is late, and {key} had come"
 
 
-def _judge_writers(world: "FlowWorld") -> Iterator[str]:
+def _judge_writers(world: FlowWorld) -> Iterator[str]:
     """Every row was written by a worker that owned its shard then, in its chain."""
     owners: dict[int, bytes] = {}
     sequences: dict[bytes, int] = {}
