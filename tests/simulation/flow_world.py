@@ -332,8 +332,7 @@ class FlowWorld(World):
             truth = self.chance.choice(["done", "done", "refused", "again"])
             if before:  # this attempt may have done nothing all the same
                 truth = before[0] if self.chance.random() < 0.8 else "again"
-            attempt = Attempt(item.flow, (item.key, item.attempt), item.key)
-            self.called.append((attempt, truth))
+            self.note_call(item, truth)
             told.append(truth if self.chance.random() < 0.8 else "unknown")
             if self.is_odd and self.chance.random() < 0.3:
                 told[-1] = (truth, {"receipt": object()})
@@ -344,6 +343,11 @@ class FlowWorld(World):
         if trouble < 0.2:
             return told[:-1]
         return None if trouble < 0.25 else told
+
+    def note_call(self, item: Any, truth: str) -> None:
+        """An attempt was made, and what came of it."""
+        attempt = Attempt(item.flow, (item.key, item.attempt), item.key)
+        self.called.append((attempt, truth))
 
     # Senders.
 
