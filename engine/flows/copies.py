@@ -85,7 +85,7 @@ def copy_of_steps(rows: Sequence[Row], number: int, now: int) -> Copy:
             _json(msgspec.json.encode(row.detail)) if row.detail else _NO_DETAIL,
             tail,
         )
-    return _copy(STEP_COLUMNS, parts)
+    return _copy(STEP_COLUMNS, parts, len(rows))
 
 
 def copy_of_flows(records: Iterable["FlowRecord"], number: int, now: int, shard_count: int) -> Copy:
@@ -93,7 +93,9 @@ def copy_of_flows(records: Iterable["FlowRecord"], number: int, now: int, shard_
     texts = _Texts()
     tail = _TWO_LONGS.pack(8, now - POSTGRES_EPOCH, 8, number)
     parts: list[bytes] = [_HEADER]
+    count = 0
     for record in records:
+        count += 1
         parts += (
             _KEY.pack(len(FLOW_COLUMNS), 16, record.id),
             _NULL if record.definition is None else _SHORT.pack(2, record.definition),
@@ -105,7 +107,7 @@ def copy_of_flows(records: Iterable["FlowRecord"], number: int, now: int, shard_
             texts[record.started_by],
             tail,
         )
-    return _copy(FLOW_COLUMNS, parts)
+    return _copy(FLOW_COLUMNS, parts, count)
 
 
 def copy_of_messages(messages: Iterable["Message"], now: int) -> Copy:
@@ -113,7 +115,9 @@ def copy_of_messages(messages: Iterable["Message"], now: int) -> Copy:
     texts = _Texts()
     time = now - POSTGRES_EPOCH
     parts: list[bytes] = [_HEADER]
+    count = 0
     for message in messages:
+        count += 1
         parts += (
             _KEY.pack(len(INBOX_COLUMNS), 16, message.flow),
             texts[message.name],
@@ -123,9 +127,9 @@ def copy_of_messages(messages: Iterable["Message"], now: int) -> Copy:
             texts[message.answer],
             _TWO_LONGS.pack(8, message.number, 8, time),
         )
-    return _copy(INBOX_COLUMNS, parts)
+    return _copy(INBOX_COLUMNS, parts, count)
 
 
-def _copy(columns: Sequence[str], parts: list[bytes]) -> Copy:
+def _copy(columns: Sequence[str], parts: list[bytes], count: int) -> Copy:
     parts.append(_TRAILER)
-    return Copy(list(columns), [b"".join(parts)])
+    return Copy(list(columns), [b"".join(parts)], count)
