@@ -79,7 +79,8 @@ class Batch:
         self.asks: list[Ask] = []
         self.calls: list[Call] = []
         self.begins: list[Begin] = []
-        self.timers: list[tuple[int, bytes]] = []
+        self.timers: dict[bytes, int] = {}
+        """By flow, when it is to be looked at; zero for never."""
         self._catalogue = catalogue
         self._live = live
         self._refused = refused
@@ -256,13 +257,12 @@ class Batch:
         self.begins += made.begins
         self._review(live, was, made.rows)
         last = made.rows[-1]
+        self.timers[live.flow.id] = last.due_at
         if last.state == "ended":
             self.flush.open.pop(live.flow.id, None)
             self.flush.ended.append(live.flow.id)
         else:
             self.flush.open[live.flow.id] = wake_at(last)
-            if last.due_at:
-                self.timers.append((last.due_at, live.flow.id))
         return made.answer
 
     def _review(self, live: Live, was: Row | None, rows: list[Row]) -> None:

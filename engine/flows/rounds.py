@@ -222,11 +222,11 @@ class Rounds:
         step = live.flow.table.steps[last.step]
         again = self._clock() + LOOK_AGAIN
         if last.state == "asked" and step.kind in MONEY:
-            self._timers.add(again, live.flow.id)
+            self._timers.set(live.flow.id, again)
             seq = unpack(last.request)[0].user_data_32
             return [Ask(live.flow.id, seq, last.request)], []
         if step.kind == "start" and last.state in {"asked", "waiting"} and last.event != "start_at":
-            self._timers.add(again, live.flow.id)
+            self._timers.set(live.flow.id, again)
             child = last.transfer_id
             return [], [Begin(live.flow.id, last.seq, child, step.child, last.request)]
         if last.state == "asked" and (live.flow.id, last.seq) not in self._calls.in_flight:
@@ -235,7 +235,7 @@ class Rounds:
         else:
             batch.happen(live, Looked(heard_until))
         if live.state.last is last and last.due_at:
-            self._timers.add(max(last.due_at, self._clock() + 50_000), live.flow.id)
+            self._timers.set(live.flow.id, max(last.due_at, self._clock() + 50_000))
         return [], []
 
     async def _commit(self, batch: Batch) -> None:
@@ -254,8 +254,11 @@ class Rounds:
     async def _follow(self, flushed: Flushed) -> None:
         """All that waits for the commit."""
         batch = flushed.batch
-        for wake_at, flow in batch.timers:
-            self._timers.add(wake_at, flow)
+        for flow, due_at in batch.timers.items():
+            if due_at:
+                self._timers.set(flow, due_at)
+            else:
+                self._timers.drop(flow)
         await self._desk.send(batch.asks)
         if flushed.looks:
             await self._desk.look_again(flushed.looks)
