@@ -17,10 +17,10 @@ WORKERS = "tests/integration/test_flow_workers.py"
 RULE_MUTATIONS: Final[dict[int, list[tuple[str, str, str, str]]]] = {
     1: [("flows/money.py", "        if outcome in SPENDS_ID:\n            return", "        if True:\n            return", RULES)],
     2: [
-        ("flows/rounds.py", "            return [Ask(live.flow.id, seq, last.request)], []", "            return [], []", DOUBTS),
+        ("flows/rounds.py", "            looks.asks.append(Ask(flow, seq_of(last.request), last.request))", "            pass", DOUBTS),
         ("flows/desk.py", "if e is None or not queued[e]]", "if True]", DOUBTS),
     ],
-    3: [("flows/people.py", "turn.made.asks.append(Ask(turn.flow.id, seq_of(row), row.request))", "turn.made.asks.append(Ask(turn.flow.id, row.seq, row.request[::-1]))", RULES)],
+    3: [("flows/people.py", "turn.made.asks.append(Ask(turn.flow.id, seq_of(row.request), row.request))", "turn.made.asks.append(Ask(turn.flow.id, row.seq, row.request[::-1]))", RULES)],
     4: [("flows/people.py", 'if last.state == "asked":\n        # Whether', "if False:\n        # Whether", RULES)],
     5: [("flows/money.py", "if found.request == asked:", "if True:", RULES)],
     6: [("flows/requests.py", "occurrence = state.visits.get(number, 0) + 1", "occurrence = 1", RULES)],
@@ -75,7 +75,7 @@ OTHERS: Final[list[tuple[str, str, str, str]]] = [
     ("flows/checks.py", "elif state.get(to) == 1:", "elif False:", CHECKS),
     ("flows/turn.py", "            if self.state.held:\n                self.stop", "            if False:\n                self.stop", SEEDS),
     ("flows/turn.py", "if branch.limit and self.state.taken[row.step, row.event] > branch.limit", "if False", RULES),
-    ("flows/answers.py", "or seq_of(asked) != seq", "", RULES),
+    ("flows/answers.py", "or seq_of(asked.request) != seq", "", RULES),
     ("flows/people.py", "if decision.by and decision.by == turn.flow.started_by:", "if False:", RULES),
     ("flows/people.py", 'if state.has_reached or last.state == "stopped":', "if False:", RULES),
     ("flows/batch.py", "        if before is not None:\n            return self._again(before, written, body)\n", "", FLOWS),
@@ -85,7 +85,7 @@ SIMULATED: Final = "tests/simulation/test_flow_worker_seeds.py"
 
 SIMULATED_MUTATIONS: Final[list[tuple[str, str, str, str]]] = [
     ("flows/rounds.py", "        await self._commit(batch)\n        return Flushed(", "        await self._desk.send(batch.asks)\n        await self._commit(batch)\n        return Flushed(", SIMULATED),
-    ("flows/rounds.py", "            return [Ask(live.flow.id, seq, last.request)], []", "            return [], []", SIMULATED),
+    ("flows/rounds.py", "            looks.asks.append(Ask(flow, seq_of(last.request), last.request))", "            pass", SIMULATED),
     ("flows/batch.py", "        if kept is not None:\n            return self._catalogue.compare(kept.record, request.flow, start.input)\n", "", SIMULATED),
     ("flows/batch.py", "        signals = self._early.pop(start.id, [])", "        signals = []", SIMULATED),
     ("flows/session.py", "            await self._timers.load(taken, self._now)", "            pass", SIMULATED),

@@ -7,49 +7,28 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
-import structlog
 
 from engine.errors import InputError
 from engine.flows.catalogue import Catalogue, account_texts, encode_input
 from engine.flows.early import EarlyCounts
 from engine.flows.entries import Request, Start, WrittenSignal
-from engine.flows.flush import FlowFlush, FlowRecord, Message, Review, ReviewEnd
+from engine.flows.flush import FlowFlush, FlowRecord, Message
+from engine.flows.forms import Forms
 from engine.flows.happenings import (
-    Ask,
-    Begin,
-    Call,
     Cancelled,
     Decided,
-    Flow,
     Happening,
     Looked,
     Resolved,
     Resumed,
     Started,
-    Stopped,
 )
 from engine.flows.inputs import read_input
-from engine.flows.journal import Row, Signal, State
-from engine.flows.rules import advance
+from engine.flows.journal import Signal
+from engine.flows.live import Live
+from engine.flows.steps import Steps
 from engine.flows.store import PLACES_SHIFT
 from engine.wire.fields import id_of
-
-_log = structlog.get_logger()
-
-
-class Live:
-    """A flow in memory: what never changes, its journal, and its signals."""
-
-    __slots__ = ("flow", "record", "rows", "signals", "state")
-
-    def __init__(
-        self, flow: Flow, record: FlowRecord, rows: list[Row], signals: list[Signal]
-    ) -> None:
-        self.flow = flow
-        self.record = record
-        self.rows = rows
-        self.signals = signals
-        self.state = State(flow.table, rows)
 
 
 class Known(msgspec.Struct):
@@ -72,20 +51,17 @@ class Batch:
         functions: Collection[str],
         early: dict[bytes, list[Signal]],
         early_counts: EarlyCounts,
+        forms: Forms,
         number: int,
         now: int,
     ) -> None:
         self.flush = FlowFlush()
-        self.asks: list[Ask] = []
-        self.calls: list[Call] = []
-        self.begins: list[Begin] = []
-        self.timers: dict[bytes, int] = {}
-        """By flow, when it is to be looked at; zero for never."""
+        self.steps = Steps(self.flush, functions, now)
         self._catalogue = catalogue
         self._live = live
         self._refused = refused
         self._known = known
-        self._functions = functions
+        self._forms = forms
         self._number = number
         self.now = now
         self._places = 0
@@ -131,10 +107,11 @@ class Batch:
         if signals:
             self.early_changes.add(start.id, -len(signals))
             self.flush.early_ends.append(start.id)
-        live = Live(self._catalogue.flow_of(record), record, [], signals)
+        flow = self._catalogue.flow_of(record)
+        live = Live(flow, record, [], signals, self._forms.first_of(table))
         self._live[start.id] = live
         self.flush.flows.append(record)
-        self.happen(live, Started(request.start_at))
+        self.steps.happen_soon(live, Started(request.start_at))
         return "created"
 
     def _refuse(self, request: Request, start: Start, written: bytes, outcome: str) -> str:
@@ -156,6 +133,8 @@ class Batch:
             return self._again(before, written, body)
         message = Message(flow, written.name, written.message_id, written.event, body, "")
         live = self._live.get(flow)
+        if self.steps.is_waiting(flow):
+            self.steps.catch_up()
         if written.name.startswith(":"):
             answer = "flow_not_found" if live is None else self._ask(live, written)
             if live is not None:
@@ -165,14 +144,14 @@ class Batch:
             if flow in self._refused:
                 return self._misfit(message, "flow_not_found")
             return self._keep_early(message)
-        if live.state.last is not None and live.state.last.state == "ended":
+        if live.form.state == "ended":
             return self._misfit(message, "flow_ended")
         if written.event not in live.flow.table.signals.get(written.name, ()):
             return self._misfit(message, "unknown_event")
         kept = self._keep(message, "created")
         signal = Signal(kept.number, written.name, written.event, written.message_id)
-        live.signals.append(signal)
-        self.happen(live, Looked())
+        live.hear(signal)
+        self.steps.happen_soon(live, Looked())
         return "created"
 
     def _keep_early(self, message: Message) -> str:
@@ -226,67 +205,13 @@ class Batch:
                 happening = Decided(written.event, by, seq, reason, seen)
             case _:
                 return "unknown_event"
-        return self.happen(live, happening)
+        return self.steps.happen(live, happening)
 
     def forget_early(self, forgotten: Sequence[tuple[int, int]]) -> None:
         """Let go of signals whose flows never started, by number and shard."""
         for number, shard in forgotten:
             self.flush.forgotten.append(number)
             self.early_changes.drop(shard)
-
-    # Any flow.
-
-    def happen(self, live: Live, happening: Happening) -> str:
-        """Let something happen to a flow; one that breaks is stopped, and it alone."""
-        was = live.state.last
-        try:
-            made = advance(
-                live.flow, live.state, happening, live.signals, self.now, self._functions
-            )
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is this flow's alone
-            _log.error("flow_stopped", flow=live.flow.id.hex(), reason=repr(error))
-            live.state = State(live.flow.table, live.rows)
-            stopped = Stopped(f"defect: {type(error).__name__}")
-            made = advance(live.flow, live.state, stopped, (), self.now, ())
-        if not made.rows:
-            return made.answer
-        live.rows += made.rows
-        self.flush.rows += made.rows
-        self.asks += made.asks
-        self.calls += made.calls
-        self.begins += made.begins
-        self._review(live, was, made.rows)
-        last = made.rows[-1]
-        self.timers[live.flow.id] = last.due_at
-        if last.state == "ended":
-            self.flush.open.pop(live.flow.id, None)
-            self.flush.ended.append(live.flow.id)
-        else:
-            self.flush.open[live.flow.id] = wake_at(last)
-        return made.answer
-
-    def _review(self, live: Live, was: Row | None, rows: list[Row]) -> None:
-        """Open and end reviews as the rows say."""
-        before = was
-        for row in rows:
-            if before is not None and before.state == "review":
-                reason = str(row.detail.get("reason", ""))
-                event = row.event or row.state
-                end = ReviewEnd(row.flow, before.seq, event, row.reference, reason)
-                self.flush.review_ends.append(end)
-            if row.state == "review":
-                step = live.flow.table.steps[row.step]
-                answers = [name for name in step.branches if name != "late"]
-                review = Review(row.flow, row.seq, step.question, answers, row.due_at)
-                self.flush.reviews.append(review)
-            before = row
-
-
-def wake_at(row: Row) -> int | None:
-    """When a new owner has to look at it: at once, where something is asked or unknown."""
-    if row.state in {"asked", "unknown"}:
-        return row.time
-    return row.due_at or None
 
 
 def _uuid_text(found: bytes) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import astuple
 
+from engine.flows.columns import StepColumns
 from engine.flows.copies import copy_of_flows, copy_of_messages, copy_of_steps
 from engine.flows.journal import Row
 from engine.ledger.nouns import shard_of
@@ -73,6 +74,8 @@ class FlowFlush(msgspec.Struct):
 
     flows: list[FlowRecord] = []
     rows: list[Row] = []
+    planned: list[StepColumns] = []
+    """Rows of journals, in columns."""
     open: dict[bytes, int | None] = {}
     """By flow, when it is to be looked at."""
     ended: list[bytes] = []
@@ -90,6 +93,11 @@ class FlowFlush(msgspec.Struct):
     moves: list[Move] = []
 
     @property
+    def steps(self) -> int:
+        """How many rows of journals there are."""
+        return len(self.rows) + sum(len(p.plan.patterns) * len(p.flows) for p in self.planned)
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing is to be written."""
         return not any(getattr(self, name) for name in self.__struct_fields__)
@@ -103,8 +111,9 @@ async def write_flush(
     if flush.flows:
         copy = copy_of_flows(flush.flows, number, now, shard_count)
         await send_copy(connection, "flows", copy, schema="flows")
-    if flush.rows:
-        await send_copy(connection, "steps", copy_of_steps(flush.rows, number, now), schema="flows")
+    if flush.rows or flush.planned:
+        copy = copy_of_steps(flush.rows, flush.planned, number, now)
+        await send_copy(connection, "steps", copy, schema="flows")
     if flush.open:
         waking = (
             (flow, shard_of(flow, shard_count), wake_at)

@@ -4,12 +4,14 @@ from collections.abc import Collection
 from typing import Any
 
 from engine.errors import InputError
-from engine.flows.batch import Known, Live
+from engine.flows.batch import Known
 from engine.flows.catalogue import Catalogue, account_texts
 from engine.flows.early import EarlyCounts
 from engine.flows.entries import Request
 from engine.flows.flush import FlowRecord
+from engine.flows.forms import Forms
 from engine.flows.inputs import read_input
+from engine.flows.live import Live
 from engine.flows.store import FlowStore
 from engine.wire.fields import id_of
 
@@ -26,6 +28,7 @@ class Loads:
         self._store = store
         self.early_counts = EarlyCounts(shard_count)
         self.catalogue = Catalogue()
+        self.forms = Forms()
         self.live: dict[bytes, Live] = {}
         """Flows in memory."""
 
@@ -55,7 +58,9 @@ class Loads:
             for record in running:
                 flow = self.catalogue.flow_of(record)
                 rows = journals.get(record.id, [])
-                self.live[record.id] = Live(flow, record, rows, signals.pop(record.id, []))
+                first = self.forms.first_of(flow.table)
+                heard = signals.pop(record.id, [])
+                self.live[record.id] = Live(flow, record, rows, heard, first)
         return refused, signals
 
     async def load_known(self, requests: list[Request]) -> Known:

@@ -159,7 +159,7 @@ class FlowStore:
             await connection.execute("BEGIN")
             try:
                 async with within(STATEMENT_SECONDS_MAX):
-                    fence = (self.worker, sequence, number, "flush", now, len(flush.rows))
+                    fence = (self.worker, sequence, number, "flush", now, flush.steps)
                     [row] = await connections.write("flows_fence", *fence)
                     await write_flush(connections, flush, number, now, shard_count)
             except BaseException:
