@@ -1,7 +1,8 @@
 """Flows of one drawn definition, to which the same happens twice: by the rules, and in columns."""
 
 import random
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from engine.flows.copies import STEP_COLUMNS, copy_of_steps
 from engine.flows.definition import Flow as Definition
@@ -66,6 +67,9 @@ class ByRules:
             made = advance(self.flow, self.state, stopped, (), now, ())
         self.rows += made.rows
         return made
+
+
+Draw: TypeAlias = Callable[[ByRules, random.Random], Happening | Signal]
 
 
 class Expected:
@@ -140,8 +144,8 @@ class Twins:
         first = self.forms.first_of(self.table)
         self.live[flow_id] = Live(twin.flow, record, list(twin.rows), list(twin.signals), first)
 
-    def run_round(self, chance: random.Random) -> None:
-        """Let things happen to some of the flows, and compare."""
+    def run_round(self, chance: random.Random, draw: Draw | None = None) -> None:
+        """Let things happen to some of the flows, and compare; `draw` says what."""
         self.chance = chance
         self.now += self.chance.choice([0, 1, SECOND, 20 * SECOND, 4000 * SECOND])
         flush = FlowFlush()
@@ -151,7 +155,7 @@ class Twins:
         for _ in range(self.chance.choice([1, 1, 2])):
             like = self.chance.getrandbits(32)
             for flow_id in flows:
-                self._happen(flow_id, random.Random(like), steps, expected)
+                self._happen(flow_id, random.Random(like), steps, expected, draw or self._draw)
         steps.catch_up()
         self._compare(flush, steps, expected)
         for flow_id in flows:
@@ -159,13 +163,18 @@ class Twins:
                 self.load(flow_id)
 
     def _happen(
-        self, flow_id: bytes, like: random.Random, steps: Steps, expected: Expected
+        self,
+        flow_id: bytes,
+        like: random.Random,
+        steps: Steps,
+        expected: Expected,
+        draw: Draw,
     ) -> None:
         """Let something happen to a flow: to those at the same place mostly the same."""
         twin, live = self.rules[flow_id], self.live[flow_id]
-        drawn = self.chance if self.chance.random() < 0.1 else like
+        drawn = self.chance if self.chance.random() < 0.3 else like
         before = twin.rows[-1] if twin.rows else None
-        happening = self._draw(twin, drawn)
+        happening = draw(twin, drawn)
         if isinstance(happening, Signal):
             if steps.is_waiting(flow_id):
                 steps.catch_up()

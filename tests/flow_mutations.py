@@ -13,6 +13,7 @@ DOUBTS = "tests/integration/test_flow_doubts.py"
 EARLY = "tests/integration/test_flow_early.py"
 SCHEDULES = "tests/integration/test_flow_schedules.py"
 WORKERS = "tests/integration/test_flow_workers.py"
+COLUMNS = "tests/property/test_flow_columns_equal_rules.py"
 
 RULE_MUTATIONS: Final[dict[int, list[tuple[str, str, str, str]]]] = {
     1: [("flows/money.py", "        if outcome in SPENDS_ID:\n            return", "        if True:\n            return", RULES)],
@@ -98,6 +99,28 @@ SIMULATED_MUTATIONS: Final[list[tuple[str, str, str, str]]] = [
 ]  # fmt: skip
 """What the simulator's seeds notice too, each within its first 150."""
 
+COLUMN_MUTATIONS: Final[list[tuple[str, str, str, str]]] = [
+    ("flows/columns.py", "key = (what, live.conditions, unheard)", "key = (what, (), unheard)", COLUMNS),
+    ("flows/columns.py", "key = (what, live.conditions, unheard)", "key = (what, live.conditions, len(unheard))", COLUMNS),
+    ("flows/columns.py", 'return "settled", happening.seq, verdict.kind', 'return "settled", 0, verdict.kind', COLUMNS),
+    ("flows/columns.py", "verdict.kind, verdict.reason", "verdict.kind", COLUMNS),
+    ("flows/columns.py", "0 < due_at <= now, due_at", "due_at", COLUMNS),
+    ("flows/columns.py", "<= now, due_at <= happening.heard_until", "<= now", COLUMNS),
+    ("flows/columns.py", "is Started and not happening.start_at", "is Started", COLUMNS),
+    ("flows/forms.py", "row.attempt, asked_as, detail", 'row.attempt, asked_as, ""', COLUMNS),
+    ("flows/plans.py", ' or "review" in states', "", COLUMNS),
+    ("flows/steps.py", "live.unheard = [rows.unheard[place] for place in plan.left]", "pass", COLUMNS),
+    ("flows/steps.py", "        if live.flow.id in self._soon:\n            self.catch_up()\n        self._soon", "        self._soon", COLUMNS),
+    ("flows/steps.py", "            live.forget_state()\n", "", COLUMNS),
+    ("flows/live.py", "        self._state = None\n        self.form = form", "        self.form = form", COLUMNS),
+    ("flows/requests.py", "        if place < len(step.legs) - 1:", "        if True:", COLUMNS),
+    ("flows/copies.py", 'constant.replace(b"%", b"%%")', "constant", COLUMNS),
+]  # fmt: skip
+"""Of what lets flows be decided in columns."""
+
 FLOW_MUTATIONS: Final = (
-    [m for each in RULE_MUTATIONS.values() for m in each] + OTHERS + SIMULATED_MUTATIONS
+    [m for each in RULE_MUTATIONS.values() for m in each]
+    + OTHERS
+    + SIMULATED_MUTATIONS
+    + COLUMN_MUTATIONS
 )

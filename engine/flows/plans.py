@@ -104,7 +104,7 @@ def plan_of(live: Live, before: Before, made: Advance) -> Plan | None:
     for row in made.rows:
         transfer: Literal["", "asked", "new"] = "asked" if row.transfer_id else ""
         if row.request:
-            if row is not made.rows[-1] or live.flow.table.steps[row.step].kind not in _PLANNED:
+            if live.flow.table.steps[row.step].kind not in _PLANNED:
                 return None
             asked = Asked(live.flow.table, row.step, row.attempt, row.seq, _hold_of(live, row))
             transfer = "new"
