@@ -17,6 +17,7 @@ from engine.flows.forms import Forms
 from engine.flows.happenings import (
     Cancelled,
     Decided,
+    Flow,
     Happening,
     Looked,
     Resolved,
@@ -28,7 +29,7 @@ from engine.flows.journal import Signal
 from engine.flows.live import Live
 from engine.flows.steps import Steps
 from engine.flows.store import PLACES_SHIFT
-from engine.wire.fields import id_of
+from engine.wire.fields import uuid_text
 
 
 class Known(msgspec.Struct):
@@ -86,20 +87,20 @@ class Batch:
             values = read_input(start.input, table.struct)
         except InputError:
             return "invalid_input"
-        accounts: dict[str, str] = {}
+        accounts: dict[str, bytes] = {}
         for text in account_texts(table, values):
             found = self._known.accounts.get((table.ledger, text), [])
             if len(found) != 1:
                 outcome = "account_ambiguous" if found else "account_not_found"
                 return self._refuse(request, start, written, outcome)
-            accounts[text] = _uuid_text(found[0])
+            [accounts[text]] = found
         record = FlowRecord(
             start.id,
             definition.number,
             "created",
             request.flow,
             written,
-            accounts,
+            {text: uuid_text(found) for text, found in accounts.items()},
             request.by,
             request.depth,
         )
@@ -107,7 +108,11 @@ class Batch:
         if signals:
             self.early_changes.add(start.id, -len(signals))
             self.flush.early_ends.append(start.id)
-        flow = self._catalogue.flow_of(record)
+        if request.format == "json":  # what is read of what is kept says the same
+            ids = definition.account_ids | accounts
+            flow = Flow(start.id, table, values, ids, request.by, request.depth)
+        else:
+            flow = self._catalogue.flow_of(record)
         live = Live(flow, record, [], signals, self._forms.first_of(table))
         self._live[start.id] = live
         self.flush.flows.append(record)
@@ -123,9 +128,8 @@ class Batch:
 
     # Signals, and what people ask.
 
-    def signal(self, written: WrittenSignal) -> str:
-        """Take in a signal; returns what it is answered."""
-        flow = id_of(written.flow)
+    def signal(self, flow: bytes, written: WrittenSignal) -> str:
+        """Take in a signal of a flow; returns what it is answered."""
         key = (flow, written.name, written.message_id)
         body = None if written.body is None else msgspec.json.encode(written.body).decode()
         before = self._known.messages.get(key)
@@ -177,7 +181,8 @@ class Batch:
     def _keep(self, message: Message, answer: str) -> Message:
         self._places += 1
         number = (self._number << PLACES_SHIFT) + self._places
-        kept = msgspec.structs.replace(message, answer=answer, number=number)
+        m = message
+        kept = Message(m.flow, m.name, m.message_id, m.event, m.body, answer, number)
         self.flush.messages.append(kept)
         self._known.messages[kept.flow, kept.name, kept.message_id] = kept
         return kept
@@ -212,8 +217,3 @@ class Batch:
         for number, shard in forgotten:
             self.flush.forgotten.append(number)
             self.early_changes.drop(shard)
-
-
-def _uuid_text(found: bytes) -> str:
-    text = found.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

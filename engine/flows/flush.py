@@ -14,7 +14,7 @@ from engine.store.connections import Connections
 from engine.store.copy import send_copy
 
 
-class FlowRecord(msgspec.Struct, frozen=True):
+class FlowRecord(msgspec.Struct, frozen=True, gc=False):
     """A row of `flows.flows`."""
 
     id: bytes
@@ -27,7 +27,7 @@ class FlowRecord(msgspec.Struct, frozen=True):
     depth: int = 0
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """A row of `flows.inbox`, or, with a refusal, of `flows.misfits`."""
 
     flow: bytes
@@ -74,8 +74,6 @@ class FlowFlush(msgspec.Struct):
 
     flows: list[FlowRecord] = []
     rows: list[Row] = []
-    planned: list[StepColumns] = []
-    """Rows of journals, in columns."""
     open: dict[bytes, int | None] = {}
     """By flow, when it is to be looked at."""
     ended: list[bytes] = []
@@ -91,6 +89,8 @@ class FlowFlush(msgspec.Struct):
     forgotten: list[int] = []
     """Numbers of such signals whose time is over."""
     moves: list[Move] = []
+    planned: list[StepColumns] = []
+    """Rows of journals, in columns."""
 
     @property
     def steps(self) -> int:

@@ -54,7 +54,7 @@ class Spent(msgspec.Struct, frozen=True):
     """As refused, 128 bytes."""
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What became of a money step, for good."""
 
     kind: Literal["created", "declined", "taken"]

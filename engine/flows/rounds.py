@@ -36,7 +36,6 @@ from engine.flows.table import MONEY
 from engine.flows.timers import Timers
 from engine.flows.turn import LOOK_AGAIN
 from engine.ledger.nouns import shard_of
-from engine.wire.fields import id_of
 
 if TYPE_CHECKING:
     from engine.flows.worker import FlowWorker
@@ -149,8 +148,7 @@ class Rounds:
 
     async def _flush(self, came: Came) -> Flushed:
         requests, unreadable = self._understand(came.entries)
-        ids = {start.id for r in requests for start in r.starts}
-        ids |= {id_of(signal.flow) for r in requests for signal in r.signals}
+        ids = {flow for request in requests for flow in request.ids}
         ids |= {flow for flow, _ in came.happened} | set(came.due)
         mine = {flow for flow in ids if self._is_mine(flow)}
         refused, early = await self._loads.load_flows(mine)
@@ -210,8 +208,7 @@ class Rounds:
 
     def _decide(self, batch: Batch, request: Request) -> Decision:
         """Decide what of an entry is at home here; the rest is sent on."""
-        ids = [start.id for start in request.starts] or [id_of(s.flow) for s in request.signals]
-        homes = [shard_of(flow, self._worker.shard_count) for flow in ids]
+        homes = [shard_of(flow, self._worker.shard_count) for flow in request.ids]
         elsewhere: dict[int, list[int]] = {}
         for place, home in enumerate(homes):
             if home not in self._shares.shards:
@@ -220,9 +217,10 @@ class Rounds:
         for home, start in zip(homes, request.starts, strict=bool(request.starts)):
             is_mine = home in self._shares.shards
             outcomes.append(batch.start(request, start) if is_mine else None)
-        for home, signal in zip(homes, request.signals, strict=bool(request.signals)):
+        signals = zip(homes, request.ids, request.signals, strict=bool(request.signals))
+        for home, flow, signal in signals:
             is_mine = home in self._shares.shards
-            outcomes.append(batch.signal(signal) if is_mine else None)
+            outcomes.append(batch.signal(flow, signal) if is_mine else None)
         return Parts(request, outcomes), "flows" if request.starts else "signals", elsewhere
 
     def _look(self, batch: Batch, live: Live, heard_until: int, looks: Looks) -> None:

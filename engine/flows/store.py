@@ -130,10 +130,12 @@ class FlowStore:
             "flows_accounts", ledger, list(ids.values()), list(names)
         )
         found: dict[str, list[bytes]] = {name: [] for name in names}
+        written: dict[bytes, list[str]] = {}
+        for name, account_id in ids.items():
+            written.setdefault(account_id, []).append(name)
         for row in rows:
-            for name in names:
-                if row["id"] == ids.get(name) or row["name"] == name:
-                    found[name].append(row["id"])
+            for name in {*written.get(row["id"], ()), row["name"]} & found.keys():
+                found[name].append(row["id"])
         return found
 
     async def ends_of(self, ids: Sequence[bytes]) -> dict[bytes, tuple[str, str | None]]:
