@@ -26,7 +26,7 @@ from engine.flows.happenings import (
 )
 from engine.flows.inputs import read_input
 from engine.flows.journal import Signal
-from engine.flows.live import Live
+from engine.flows.live import Live, live_of
 from engine.flows.steps import Steps
 from engine.flows.store import PLACES_SHIFT
 from engine.wire.fields import uuid_text
@@ -104,7 +104,7 @@ class Batch:
             request.by,
             request.depth,
         )
-        signals = self._early.pop(start.id, [])
+        signals = self._early.pop(start.id, ())
         if signals:
             self.early_changes.add(start.id, -len(signals))
             self.flush.early_ends.append(start.id)
@@ -113,7 +113,7 @@ class Batch:
             flow = Flow(start.id, table, values, ids, request.by, request.depth)
         else:
             flow = self._catalogue.flow_of(record)
-        live = Live(flow, record, [], signals, self._forms.first_of(table))
+        live = live_of(flow, record, (), signals, self._forms.first_of(table))
         self._live[start.id] = live
         self.flush.flows.append(record)
         self.steps.happen_soon(live, Started(request.start_at))
@@ -137,8 +137,8 @@ class Batch:
             return self._again(before, written, body)
         message = Message(flow, written.name, written.message_id, written.event, body, "")
         live = self._live.get(flow)
-        if self.steps.is_waiting(flow):
-            self.steps.catch_up()
+        if live is not None:
+            self.steps.catch_up_with(live)
         if written.name.startswith(":"):
             answer = "flow_not_found" if live is None else self._ask(live, written)
             if live is not None:

@@ -6,8 +6,8 @@ signals that it has not consumed, and which conditions its input meets. Everythi
 whatever is alone, goes the way of the rules.
 """
 
-from collections.abc import Collection, Hashable, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -19,8 +19,6 @@ from engine.flows.plans import Plan, Planned
 
 GROUP_MIN: Final = 4
 """Fewer flows are decided one at a time."""
-
-Came: TypeAlias = tuple[Live, Happening]
 
 
 class StepColumns(msgspec.Struct, frozen=True):
@@ -36,36 +34,35 @@ class Group(msgspec.Struct, frozen=True):
 
     form: Form
     key: Hashable
-    came: list[Came]
+    lives: list[Live]
 
 
-def group_by_form(came: Collection[Came], now: int) -> tuple[list[Group], list[Came]]:
+def group_by_form(soon: Mapping[Live, Happening], now: int) -> tuple[list[Group], list[Live]]:
     """Flows that can be decided together, and the others.
 
     Args:
-        came: Flows, each once, and what happens to them.
+        soon: Flows, and what happens to each.
         now: Microseconds since 1970.
     """
-    _ask_conditions([live for live, _ in came if live.conditions is None])
+    _ask_conditions([live for live in soon if live.conditions is None])
     groups: dict[Hashable, Group] = {}
-    others: list[Came] = []
-    for each in came:
-        live, happening = each
+    others: list[Live] = []
+    for live, happening in soon.items():
         what = _key_of(live, happening, now)
         if what is None or live.conditions is None:
-            others.append(each)
+            others.append(live)
             continue
         unheard = tuple([(s.name, s.event) for s in live.unheard]) if live.unheard else ()
         key = (what, live.conditions, unheard)
         found = groups.get((live.form, key))
         if found is None:
-            groups[live.form, key] = Group(live.form, key, [each])
+            groups[live.form, key] = Group(live.form, key, [live])
         else:
-            found.came.append(each)
+            found.lives.append(live)
     large = []
     for group in groups.values():
-        if len(group.came) < GROUP_MIN:
-            others += group.came
+        if len(group.lives) < GROUP_MIN:
+            others += group.lives
         else:
             large.append(group)
     return large, others

@@ -9,7 +9,7 @@ from engine.flows.early import EarlyCounts
 from engine.flows.entries import Request
 from engine.flows.flush import FlowRecord
 from engine.flows.forms import Forms
-from engine.flows.live import Live
+from engine.flows.live import Live, live_of
 from engine.flows.store import FlowStore
 
 
@@ -56,8 +56,8 @@ class Loads:
                 flow = self.catalogue.flow_of(record)
                 rows = journals.get(record.id, [])
                 first = self.forms.first_of(flow.table)
-                heard = signals.pop(record.id, [])
-                self.live[record.id] = Live(flow, record, rows, heard, first)
+                heard = signals.pop(record.id, ())
+                self.live[record.id] = live_of(flow, record, rows, heard, first)
         return refused, signals
 
     async def load_known(self, requests: list[Request]) -> Known:

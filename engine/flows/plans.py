@@ -59,6 +59,8 @@ class Planned(msgspec.Struct, gc=False):
     request: bytes
     unheard: Sequence[Signal]
     """Its signals, before."""
+    before: "Planned | None" = None
+    """What was planned before, and is not written out."""
 
     def rows_of(self, flow: bytes) -> list[Row]:
         """Written out."""
@@ -130,8 +132,7 @@ def _hold_of(live: Live, row: Row) -> int:
     if step.kind not in {"post", "void"}:
         return 0
     hold = live.state.holds[step.of].id
-    asked = (live.requests or {}).items()
-    return max(seq for seq, request in asked if request[:16] == hold and seq < row.seq)
+    return max(r.seq for r in live.rows if r.request[:16] == hold and r.seq < row.seq)
 
 
 def _says_the_same(plan: Plan, live: Live, before: Before, made: Advance) -> bool:
@@ -156,7 +157,7 @@ def plan_rows(
     requests = new_ids
     asked = plan.asked
     if asked is not None:
-        holds = [live.requests[asked.hold] for live in lives if live.requests and asked.hold]
+        holds = [live.request_of(asked.hold) for live in lives] if asked.hold else []
         new_ids, requests = requests_of(asked, [live.flow for live in lives], holds)
     return [
         Planned(plan, now, former.asked_id, new_id, request, former.unheard)

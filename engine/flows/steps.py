@@ -3,12 +3,12 @@
 Nothing here waits. What one flow breaks stops that one.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import structlog
 
-from engine.flows.columns import Came, Group, StepColumns, group_by_form
+from engine.flows.columns import Group, StepColumns, group_by_form
 from engine.flows.flush import FlowFlush, Review, ReviewEnd
 from engine.flows.happenings import Advance, Ask, Begin, Call, Happening, Stopped
 from engine.flows.journal import Row
@@ -40,47 +40,46 @@ class Steps:
         self.flush = flush
         self._functions = functions
         self._now = now
-        self._soon: dict[bytes, Came] = {}
+        self._soon: dict[Live, Happening] = {}
         """By flow, what happens to it together with what happens to others."""
-
-    def is_waiting(self, flow: bytes) -> bool:
-        """Whether something is to happen to it soon."""
-        return flow in self._soon
 
     def happen_soon(self, live: Live, happening: Happening) -> None:
         """Let something happen to a flow, together with what happens to others."""
-        if live.flow.id in self._soon:
+        self.catch_up_with(live)
+        self._soon[live] = happening
+
+    def catch_up_with(self, live: Live) -> None:
+        """Let happen what is to happen soon, if it is to this flow too."""
+        if live in self._soon:
             self.catch_up()
-        self._soon[live.flow.id] = live, happening
 
     def catch_up(self) -> None:
         """Let happen all that is to happen soon."""
         soon, self._soon = self._soon, {}
-        groups, others = group_by_form(soon.values(), self._now)
+        groups, others = group_by_form(soon, self._now)
         for group in groups:
-            others += self._happen_by_plan(group)
-        for live, happening in others:
-            self.happen(live, happening)
+            others += self._happen_by_plan(group, soon)
+        for live in others:
+            self.happen(live, soon[live])
 
-    def _happen_by_plan(self, group: Group) -> list[Came]:
+    def _happen_by_plan(self, group: Group, soon: Mapping[Live, Happening]) -> list[Live]:
         """Decide a group; returns those of whom the rules are to be asked."""
-        plans, came = group.form.plans, group.came
+        plans, lives = group.form.plans, group.lives
         if group.key not in plans:
-            [(first, happening), *came] = came
+            [first, *lives] = lives
             before = Before(first.form, first.unheard, first.asked_id)
-            made = self._advance(first, happening)
+            made = self._advance(first, soon[first])
             if made is None:  # it was stopped, and it alone
-                return came
+                return lives
             plans[group.key] = plan_of(first, before, made)
         plan = plans[group.key]
-        lives = [live for live, _ in came]
         if plan is None or not lives:
-            return came
+            return lives
         try:
             planned = plan_rows(plan, lives, lives, self._now)
         except Exception as error:  # noqa: BLE001 - the rules find out which flow it is
             _log.warning("flows_one_at_a_time", reason=repr(error))
-            return came
+            return lives
         if plan.patterns:
             self._note_planned(plan, lives, planned)
         return []
@@ -91,9 +90,7 @@ class Steps:
         last = plan.patterns[-1]
         due_at = self._now + last.due_after if last.due_after else 0
         for live, rows in zip(lives, planned, strict=True):
-            live.add_planned(rows, plan.form, due_at)
-            if len(plan.left) < len(rows.unheard):
-                live.unheard = [rows.unheard[place] for place in plan.left]
+            live.add_planned(rows, due_at)
         flush.planned.append(StepColumns(plan, flows, planned))
         self.timers.update(dict.fromkeys(flows, due_at))
         if last.state == "ended":
@@ -110,8 +107,7 @@ class Steps:
 
     def happen(self, live: Live, happening: Happening) -> str:
         """Let something happen to a flow; one that breaks is stopped, and it alone."""
-        if live.flow.id in self._soon:
-            self.catch_up()
+        self.catch_up_with(live)
         made = self._advance(live, happening)
         return "" if made is None else made.answer
 
