@@ -10,6 +10,7 @@
           CommitInDoubtError
         BackpressureError
         ClockError
+        TooMuchError              do less of it at once
         FirstCameAnotherError     decide again, from the entries
           ChainMovedError
           ConflictError
@@ -71,6 +72,10 @@ class BackpressureError(TryAgainError):
 
 class ClockError(TryAgainError):
     """This machine's clock and that of Postgres are too far apart; nothing was written."""
+
+
+class TooMuchError(TryAgainError):
+    """A step took longer than it may, or more than Postgres has: less of it may pass."""
 
 
 class FirstCameAnotherError(TryAgainError):

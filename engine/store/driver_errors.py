@@ -17,6 +17,7 @@ from engine.errors import (
     LockHeldError,
     LoginRefusedError,
     RefusedError,
+    TooMuchError,
     TryAgainError,
 )
 
@@ -52,6 +53,7 @@ def translated(where: str = "") -> Iterator[None]:
         ChainMovedError: Another wrote in this worker's chain.
         ConflictError: Another flush came first.
         ClockError: What was written is ahead of Postgres's clock.
+        TooMuchError: The server cannot do it, and perhaps can do less.
         TryAgainError: The connection is lost or cannot be had.
         InputError: The ledger refuses a row that was given to it.
         ConfigurationError: There is no ledger in this database.
@@ -101,10 +103,12 @@ def _translate(error: Exception, where: str) -> EngineError | None:
             f"Postgres takes no writes now, as after a failover: {error.args[0]}; if it stays so, "
             "name the primary in ENGINE_POSTGRES_DSN"
         )
+    if isinstance(error, asyncpg.OutOfMemoryError):
+        return TooMuchError(f"Postgres has too little memory for it: {error.args[0]}")
     if isinstance(error, asyncpg.InsufficientResourcesError):
         return TryAgainError(f"Postgres has too little of something: {error.args[0]}")
     if isinstance(error, asyncpg.PostgresSystemError | asyncpg.PostgresIOError):
-        return TryAgainError(f"the machine of Postgres has trouble: {error.args[0]}")
+        return TooMuchError(f"the machine of Postgres has trouble: {error.args[0]}")
     if is_connection_lost(error):
         at = f" at {where}" if where else ""
         return TryAgainError(f"Postgres{at} is out of reach: {_reason(error)}")
@@ -115,8 +119,8 @@ def _trouble(error: Exception) -> EngineError | None:
     """What concerns the server as a whole, or a value alone."""
     if isinstance(error, asyncpg.PostgresError):
         kind = (error.sqlstate or "")[:2]
-        if kind in _SERVER_CLASSES:
-            return TryAgainError(f"Postgres cannot do it now: {error.args[0]}")
+        if kind in _SERVER_CLASSES and error.sqlstate not in _DAMAGED:
+            return TooMuchError(f"Postgres cannot do it now: {error.args[0]}")
         if kind in _SCHEMA_CLASSES and not _is_of_a_strangers_function(error):
             return ConfigurationError(
                 f"the ledger is not as this program knows it: {error.args[0]}; undo what was "
@@ -132,8 +136,11 @@ def _trouble(error: Exception) -> EngineError | None:
 _SERVER_CLASSES: Final = {
     "55",  # not in the state for it, as a database that takes no connections
     "58",  # its disk, or another part of its system
-    "XX",  # its own defect, or damaged data
+    "XX",  # its own defect
 }
+
+_DAMAGED: Final = {"XX001", "XX002"}
+"""A row or an entry of an index, which what is written needs; others do not."""
 
 _SCHEMA_CLASSES: Final = {
     "0A",  # not supported, as of a table with a rule

@@ -1,10 +1,11 @@
 """How the next flush is attempted after some that came to nothing, and what is to blame at last.
 
 A flush can come to nothing since another came first, since somebody holds a lock, since Postgres
-refuses what it is to write, or since what was decided contradicts itself. The first two pass: it is
-decided again, and waited for. The others can come from a single entry or hold, which must not stop
-all others: flushes become smaller by halves, locked, until it stands alone; then it is set aside.
-After each success they grow again.
+refuses what it is to write, since what was decided contradicts itself, or since it takes too long.
+The first two pass: it is decided again, and waited for. The others can come from a single entry or
+hold, which must not stop all others: flushes become smaller by halves, locked, until it stands
+alone; then it is set aside. What alone takes too long is not to blame for certain: its shard stands
+for a while, and others go on. After each success they grow again.
 """
 
 from typing import Final
@@ -16,14 +17,22 @@ from engine.errors import (
     FundsArrivedError,
     LockHeldError,
     RefusedError,
+    TooMuchError,
     TryAgainError,
 )
+from engine.store.driver import STATEMENT_SECONDS_MAX
 
 CONFLICTS_UNLOCKED_MAX: Final = 3
 """So often in a row may others come first; then they are locked out."""
 
 PORTION_MAX: Final = 8_192
 """From so many entries on flushes are not kept small any more."""
+
+SLOW_PARTS: Final = 8
+"""What took too long is tried in so many parts: to try costs the whole time each time."""
+
+QUICK_SECONDS: Final = STATEMENT_SECONDS_MAX / 4
+"""A flush that took longer is not made larger: twice as much could take too long."""
 
 WAIT_SECONDS_MIN: Final = 0.02
 """Between two attempts where somebody holds a lock; twice as long after each, up to the setting."""
@@ -33,7 +42,13 @@ class UndecidableError(TryAgainError):
     """What was decided, or was to be, contradicts the book or the ledger: decide again."""
 
 
-ATTEMPT_FAILED: Final = (ConflictError, ChainMovedError, RefusedError, UndecidableError)
+ATTEMPT_FAILED: Final = (
+    ConflictError,
+    ChainMovedError,
+    RefusedError,
+    TooMuchError,
+    UndecidableError,
+)
 """What ends an attempt and no session."""
 
 
@@ -80,7 +95,7 @@ class Attempts:
 
     def blames(self, error: EngineError) -> bool:
         """Whether an error comes from what was attempted, and not from others."""
-        if isinstance(error, RefusedError | UndecidableError):
+        if isinstance(error, RefusedError | TooMuchError | UndecidableError):
             return True
         passes = isinstance(error, FundsArrivedError | LockHeldError)
         is_conflict = isinstance(error, ConflictError) and not passes
@@ -99,9 +114,10 @@ class Attempts:
             return seconds
         self.conflicts += 1
         self.arrived += isinstance(error, FundsArrivedError)
-        if self.blames(error):
+        if size and self.blames(error):
             most = size if self.portion is None else min(size, self.portion)
-            self.portion = max(1, most // 2)
+            parts = SLOW_PARTS if isinstance(error, TooMuchError) else 2
+            self.portion = max(1, most // parts)
         return 0.0
 
     def succeed(self) -> None:
@@ -109,9 +125,9 @@ class Attempts:
         self.conflicts = self.arrived = 0
         self._wait_seconds = WAIT_SECONDS_MIN
 
-    def grow(self) -> None:
-        """A small flush is committed: the next may be larger."""
-        if self.portion is not None:
+    def grow(self, seconds: float) -> None:
+        """A small flush is committed, in so many seconds: the next may be larger."""
+        if self.portion is not None and seconds <= QUICK_SECONDS:
             self.portion *= 2
             if self.portion > PORTION_MAX:
                 self.portion = None

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from engine.errors import ConfigurationError, TryAgainError
+from engine.errors import ConfigurationError, TooMuchError, TryAgainError
 from engine.store.rows import Flush
 from engine.store.worker_store import WorkerStore
 from engine.worker.attempts import Attempts
-from engine.worker.bounds import EXPIRIES_MAX, FLUSH_ROWS_MAX, SET_ASIDE_SECONDS
+from engine.worker.bounds import EXPIRIES_MAX, SET_ASIDE_SECONDS
 from engine.worker.chain import Chain
 from engine.worker.flush_builder import FlushBuilder
 from engine.worker.flush_report import Phases
@@ -109,54 +109,64 @@ class LockedDecider:
         self._builder.forget_book()
         self._builder.begin_anew()
 
-    async def decide_few(self, portion: int) -> None:
+    async def decide_few(self, portion: int, transfers_max: int) -> None:
         """Look for the entry or hold that cannot be written: a few at a time, in turn.
 
         What is found is set aside. What was not decided is in the inbox again.
 
         Args:
             portion: How many; it is to blame where it is one.
+            transfers_max: Of one flush.
         """
         await self._builder.flush_all()
         hold = await self._next_hold()
         is_due = hold is not None and not (self._tried_expiries and self._inbox)
         self._tried_expiries = is_due
-        room = Room(FLUSH_ROWS_MAX, entries=portion)
+        room = Room(transfers_max, entries=portion)
         arrivals = [] if is_due else self._inbox.take(room)
         if not (arrivals or is_due):
             return
+        began = asyncio.get_running_loop().time()
         try:
             arrivals = await self._builder.park_entries(arrivals)
             await self.decide_alone(arrivals, portion if is_due else 0)
         except Exception as error:
             self._failed_expiries = is_due
             if portion == 1 and self._is_blamed(error):
-                reason = f"{type(error).__name__}: {error}"
-                arrivals = self._set_aside(arrivals, reason)
+                arrivals = self._set_aside(arrivals, error)
                 if is_due and hold is not None:
-                    self._set_hold_aside(hold, reason)
+                    self._set_hold_aside(hold, error)
             self._inbox.put_back(arrivals)
             raise
         # What failed last grows again by its own success, or once nothing of its kind is left.
         is_left = hold is not None if self._failed_expiries else bool(self._inbox)
         if self._failed_expiries is is_due or not is_left:
-            self._attempts.grow()
+            self._attempts.grow(asyncio.get_running_loop().time() - began)
 
-    def _set_aside(self, arrivals: Sequence[Arrival], reason: str) -> list[Arrival]:
-        """The entries as set aside; those that may not be are read again later."""
+    def _set_aside(self, arrivals: Sequence[Arrival], error: Exception) -> list[Arrival]:
+        """The entries as set aside; those that may not be are read again later.
+
+        So are those that took too long: it may be Postgres that was slow.
+        """
         now = asyncio.get_running_loop().time()
+        reason = f"{type(error).__name__}: {error}"
         kept = []
         for arrival in arrivals:
             shard = arrival.entry.shard
-            if self._limit.take(shard, now):
+            if isinstance(error, TooMuchError):
+                entry_id = arrival.entry.position.entry_id
+                self._on_undecidable(shard, f"its entry {entry_id} alone is too much: {error}")
+            elif self._limit.take(shard, now):
                 kept.append(_set_aside(arrival, reason))
             else:
-                self._on_undecidable(shard, reason)
+                words = "too many of its entries cannot be decided; the last"
+                self._on_undecidable(shard, f"{words}: {reason}")
         return kept
 
-    def _set_hold_aside(self, hold: tuple[int, bytes], reason: str) -> None:
+    def _set_hold_aside(self, hold: tuple[int, bytes], error: Exception) -> None:
         """Let a hold be that cannot expire; where it is one after the other, all for a while."""
         now = asyncio.get_running_loop().time()
+        reason = f"{type(error).__name__}: {error}"
         if self._limit.take(HOLDS, now):
             self._builder.skipped[hold[1]] = hold[0]
             _log.error("hold_set_aside", hold=hold[1].hex(), reason=reason)

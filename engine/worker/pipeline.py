@@ -46,6 +46,7 @@ from engine.errors import (
     EngineError,
     FundsArrivedError,
     LockHeldError,
+    TooMuchError,
     TryAgainError,
 )
 from engine.settings import WorkerSettings
@@ -280,7 +281,7 @@ class Pipeline:
         if portion is not None:
             # What is attempted is known, also where nothing of it stands in the open flush.
             self._undecided = portion
-            await self._locked.decide_few(portion)
+            await self._locked.decide_few(portion, self._settings.flush_transfers_max)
             return
         undecided = self._inbox.take(self._room())
         try:
@@ -313,12 +314,15 @@ class Pipeline:
         """
         if isinstance(error, LockHeldError):
             self._lock_wait.note(str(error), asyncio.get_running_loop().time())
-        else:
+        elif not isinstance(error, TooMuchError):
             _log.info("decided_again", reason=plain_words(error))
         ready = await self._chain.take_back()
         opened = self._builder.opened
         given_up = [*ready, opened] if opened is not None else ready
         self._inbox.put_back([arrival for flush in given_up for arrival in flush.arrivals])
+        if isinstance(error, TooMuchError):
+            # What was under way may be stuck in a connection: then there is another.
+            await self._store.open()
         before = dict(self._membership.shards)
         expected = self._chain.sequence - len(ready)
         mark = self.waiting.mark
@@ -331,6 +335,9 @@ class Pipeline:
             self._statistics.conflicts += 1
             size = undecided + sum(flush.size for flush in given_up)
             seconds = self._attempts.fail(error, size)
+            if isinstance(error, TooMuchError):
+                portion = self._attempts.portion
+                _log.error("flush_shrinks", reason=str(error), entries=size, next_entries=portion)
         if not (stands and self._builder.undo_decided(ready, opened)):
             self._builder.forget_book()
         if lost:

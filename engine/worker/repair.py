@@ -197,7 +197,7 @@ class Repair:
 
     def stand(self, shard: int, reason: str) -> None:
         """Give up what was read of a shard, undecided, and try it again after a while."""
-        self._standing[shard] = f"too many of its entries cannot be decided; the last: {reason}"
+        self._standing[shard] = reason
         self._again_at[shard] = asyncio.get_running_loop().time() + SET_ASIDE_SECONDS
         self._due.discard(shard)
         self._intake.set_aside(shard, self._standing[shard])

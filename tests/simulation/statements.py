@@ -238,6 +238,11 @@ async def is_backend_at_work(run: Any, pid: int, name: str) -> list[Row]:
     return [{"exists": found and backend.is_at_work(IDLE_SECONDS)}]
 
 
+async def is_backend_writing(run: Any, pid: int, name: str) -> list[Row]:
+    # What is slow in memory waits for a lock, which has a limit of its own, or for a standby.
+    return [{"exists": False}]
+
+
 async def listen(run: Any, notify: Any) -> list[Row]:
     run.backend.listener = notify
     return []
@@ -264,6 +269,7 @@ STATEMENTS: dict[str, Statement] = (
             flush_one,
             flush_small,
             is_backend_at_work,
+            is_backend_writing,
             append_lent_flush,
             lock_workers,
             move_positions,

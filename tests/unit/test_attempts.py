@@ -8,8 +8,9 @@ from engine.errors import (
     FundsArrivedError,
     LockHeldError,
     RefusedError,
+    TooMuchError,
 )
-from engine.worker.attempts import Attempts, UndecidableError
+from engine.worker.attempts import PORTION_MAX, QUICK_SECONDS, Attempts, UndecidableError
 
 CONFLICTS_MAX = 5
 SIZE = 64
@@ -51,3 +52,24 @@ def test_waits_for_a_lock_grow_up_to_their_bound_and_count_as_no_conflicts() -> 
     assert waits == sorted(waits)
     assert waits[-1] == 8.0
     assert attempts.conflicts == 0
+
+
+def test_what_took_too_long_shrinks_fast_down_to_one_and_grows_while_it_is_quick() -> None:
+    attempts = after(TooMuchError("x"), 1)
+    assert attempts.portion == SIZE // 8
+    attempts.fail(TooMuchError("x"), SIZE // 8)
+    attempts.fail(TooMuchError("x"), 1)
+    assert attempts.portion == 1
+    attempts.grow(QUICK_SECONDS)
+    assert attempts.portion == 2
+    attempts.grow(QUICK_SECONDS + 1)
+    assert attempts.portion == 2
+    while attempts.portion is not None:
+        assert attempts.portion <= PORTION_MAX
+        attempts.grow(0.0)
+
+
+def test_what_took_too_long_with_nothing_to_decide_makes_nothing_smaller() -> None:
+    attempts = Attempts(CONFLICTS_MAX, 8.0)
+    attempts.fail(TooMuchError("x"), 0)
+    assert attempts.portion is None
