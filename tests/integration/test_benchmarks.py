@@ -28,6 +28,7 @@ TINY = {
     "rebalancing": "--rate 200 --seconds 2 --restart 3 --accounts 50 --batch 10",
     "memory": "--accounts 2000",
     "flows": "--flows 1000 --latency 20",
+    "flow_timers": "--timers 2000",
 }
 
 
