@@ -14,24 +14,20 @@ Example: python -m benchmarks.flows --flows 50000
 
 import argparse
 import asyncio
-import contextlib
 import io
-import os
 import statistics
-import subprocess
-import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
 import asyncpg
 
+from benchmarks.flow_serving import flow_worker, opened
 from benchmarks.report import Result, Row, Size, note, run
 from benchmarks.serving import Ledger, cpu_seconds, new_ledger, running_engine
 from benchmarks.workload import SHARDS, make_accounts
 from engine.flows import Account, Amount, Flow, Input
-from engine.flows.client import FlowClient, connect_flows
+from engine.flows.client import FlowClient
 
 SIZES = {
     "flows": Size(40_000, 2_000, "payouts, and passing flows half as many"),
@@ -80,22 +76,6 @@ def passing() -> Flow:
         step.approved.go(following)
         step.refused.go(end)
     return flow
-
-
-@contextlib.contextmanager
-def _flow_worker(ledger: Ledger) -> "Iterator[subprocess.Popen[str]]":
-    process = subprocess.Popen(
-        [sys.executable, "-m", "engine.commands.main", "flows", "worker", "--json",
-         "--log-level", "error"],
-        env={**os.environ, "ENGINE_POSTGRES_DSN": ledger.dsn, "ENGINE_REDIS_URL": ledger.url},
-        stdout=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.communicate()
 
 
 class Bench:
@@ -235,20 +215,11 @@ async def _baselines(connection: asyncpg.Connection, dsn: str) -> dict[str, floa
     return found
 
 
-@contextlib.asynccontextmanager
-async def _opened(ledger: Ledger) -> AsyncIterator[tuple[Bench, asyncpg.Connection]]:
-    connection = await asyncpg.connect(ledger.dsn)
-    async with connect_flows(ledger.dsn, ledger.url, timeout_seconds=120) as client:
-        transit = str(uuid.UUID(bytes=ledger.accounts.ids.tolist()[0]))
-        for flow in (payout(transit), passing()):
-            await client.define(flow.table())
-        yield Bench(ledger, client, connection), connection
-    await connection.close()
-
-
 async def _measure(ledger: Ledger, worker: int, options: argparse.Namespace) -> Result:
     rows: list[Row] = []
-    async with _opened(ledger) as (bench, connection):
+    transit = str(uuid.UUID(bytes=ledger.accounts.ids.tolist()[0]))
+    async with opened(ledger, [payout(transit), passing()]) as (client, connection):
+        bench = Bench(ledger, client, connection)
         for name, flows in (("payout", options.flows), ("passing", options.flows // 2)):
             await bench.chunk(name, 100)
             before = cpu_seconds(worker)
@@ -270,12 +241,17 @@ async def _measure(ledger: Ledger, worker: int, options: argparse.Namespace) -> 
             alone = {"flows_per_second": None, "worker_cpu_us_per_flow": None}
             rows.append({"what": name, "transitions_per_second": round(rate)} | alone)
             note(f"{name}: {rate:,.0f} rows/s")
+    waited = {
+        "median_ms": round(statistics.median(latencies), 1),
+        "p99_ms": round(latencies[int(len(latencies) * 0.99)], 1),
+    }
     summary = {
         "ratio_to_bare_copy": round(rows[1]["transitions_per_second"] / baselines["bare_copy"], 3),
-        "start_to_hold_ms_median": round(statistics.median(latencies), 1),
-        "start_to_hold_ms_p99": round(latencies[int(len(latencies) * 0.99)], 1),
+        "start_to_hold_ms_median": waited["median_ms"],
+        "start_to_hold_ms_p99": waited["p99_ms"],
     }
-    return Result(rows, faults, summary)
+    details = {"Start to hold, at 100 a second": [{"flows": options.latency} | waited]}
+    return Result(rows, faults, summary, details)
 
 
 def measure(options: argparse.Namespace) -> Result:
@@ -283,7 +259,7 @@ def measure(options: argparse.Namespace) -> Result:
     with (
         new_ledger(accounts) as ledger,
         running_engine(ledger, 1),
-        _flow_worker(ledger) as worker,
+        flow_worker(ledger) as worker,
     ):
         return asyncio.run(_measure(ledger, worker.pid, options))
 

@@ -108,7 +108,7 @@ def _table(title: str, rows: list[Row]) -> Table:
         numbers = all(isinstance(row[name], int | float | None) for row in rows)
         table.add_column(name.replace("_", " "), justify="right" if numbers else "left")
     for row in rows:
-        table.add_row(*map(cell, row.values()))
+        table.add_row(*(cell(row[name]) for name in rows[0]))
     return table
 
 

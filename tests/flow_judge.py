@@ -4,11 +4,12 @@ It knows the table and the rows, and nothing of how the rules come to them.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from engine.flows.journal import Row
-from engine.flows.money import Spent, unpack
-from engine.flows.table import MONEY, Table
+from engine.flows.ids import call_key, nobody_id
+from engine.flows.journal import OVER, Row
+from engine.flows.money import VOID_DONE, Spent, unpack
+from engine.flows.table import MONEY, Step, Table
 from engine.ledger.nouns import Transfer
 from engine.ledger.outcomes import Outcome
 
@@ -44,6 +45,7 @@ def _judge_flow(table: Table, rows: Sequence[Row], spent: Mapping[bytes, Spent])
     faults += _judge_money(table, rows, spent)
     faults += _judge_path(table, rows)
     faults += _judge_unknown(table, rows)
+    faults += _judge_holds(table, rows)
     return faults
 
 
@@ -69,8 +71,10 @@ def _judge_money(table: Table, rows: Sequence[Row], spent: Mapping[bytes, Spent]
         if row.state != "done" or row.event in {"cancel", "resumed"} or row.step not in asked:
             continue
         legs = unpack(asked.pop(row.step))
+        if row.detail.get("resolved"):  # its id is another's, and a person has said so
+            continue
         found = [spent.get(leg.id) for leg in legs]
-        created = [f for f in found if f is not None and f.outcome is Outcome.created]
+        created = [f for f in found if f is not None and _is_ours(f, row.flow)]
         ids.update(leg.id for leg in legs if row.event in {"created", "done"})
         good = row.event in {"created", "done"}
         passed = step.kind == "void" and row.detail.get("reason")
@@ -80,11 +84,59 @@ def _judge_money(table: Table, rows: Sequence[Row], spent: Mapping[bytes, Spent]
             faults.append(f"{name} is {row.event}, and the ledger has created it")
         if not good and not any(f is not None for f in found):
             faults.append(f"{name} is {row.event}, and its id is free: it may be created later")
+        if row.event == "failed" and row.detail.get("reason") in _NOT_FAILED[step.kind]:
+            faults.append(f"{name} is failed, and its hold is over: {row.detail}")
         if step.kind == "hold" and good:
             open_holds[row.step] = legs[0].id.hex()
         if step.kind in {"post", "void"} and good:
             open_holds.pop(step.of, None)
     return faults + [f"a transfer is done {c} times" for c in ids.values() if c > 1]
+
+
+_NOT_FAILED = {"void": VOID_DONE, "post": frozenset[str]()}
+
+
+def _is_ours(found: Spent, flow: bytes) -> bool:
+    created = found.outcome is Outcome.created and found.transfer is not None
+    return created and found.transfer.user_data_128 == flow  # type: ignore[union-attr]
+
+
+def judge_reasons(
+    table: Table,
+    journals: Mapping[bytes, Sequence[Row]],
+    spent: Mapping[bytes, Spent],
+    told: Mapping[bytes, set[str]],
+) -> list[str]:
+    """What is declined was asked as it stands in the journal, and the ledger has said why.
+
+    `told` is what the ledger answered, by the id of a transfer.
+    """
+    faults = []
+    for flow, rows in journals.items():
+        request = b""
+        for row in rows:
+            step = table.steps[row.step]
+            request = row.request if row.state == "asked" and step.kind in MONEY else request
+            reason = row.detail.get("reason")
+            if row.state != "done" or step.kind not in MONEY or reason is None:
+                continue
+            if row.detail.get("resolved"):
+                continue
+            where = f"{flow.hex()[:8]}: seq {row.seq}: {step.kind} is {row.event} for {reason}"
+            pieces = {leg.id: request[128 * n :][:128] for n, leg in enumerate(unpack(request))}
+            kept = [(i, s.request) for i in pieces if (s := spent.get(i)) and s.request]
+            if kept and not any(asked == pieces[i] or _is_burn(asked) for i, asked in kept):
+                faults.append(f"{where}, which another asked")
+            said = set().union(*(told.get(i, set()) for i in pieces))
+            ledger = {s.outcome.name for i in pieces if (s := spent.get(i))}
+            if reason not in said | ledger or reason == Outcome.created.name:
+                faults.append(f"{where}, and the ledger said {sorted(said | ledger)}")
+    return faults
+
+
+def _is_burn(request: bytes) -> bool:
+    [asked] = unpack(request)
+    return asked.debit_account_id == nobody_id(asked.id)
 
 
 def _judge_path(table: Table, rows: Sequence[Row]) -> list[str]:
@@ -136,17 +188,69 @@ def _judge_unknown(table: Table, rows: Sequence[Row]) -> list[str]:
     return faults
 
 
-def judge_calls(calls: Sequence[tuple[object, str]], table: Table) -> list[str]:
-    """No attempt is made twice, and what is not idempotent only again where nothing happened."""
+def _judge_holds(table: Table, rows: Sequence[Row]) -> list[str]:
+    """No hold can lapse while something is unknown, and none is left to whoever stops the flow,
+    unless what was to end it has failed."""
+    faults = []
+    open_holds: set[int] = set()
+    failed = False
+    for row in rows:
+        step = table.steps[row.step]
+        if step.kind == "hold" and row.event == "created":
+            open_holds.add(row.step)
+        failed = failed or row.event == "failed"
+        if step.kind in {"post", "void"} and row.event == "done":
+            open_holds.discard(step.of)
+        outside = step.kind in {"wait", "call"} and not step.nothing_sent
+        if outside and row.state in {"asked", "waiting"}:
+            lapsing = [n for n in open_holds if table.steps[n].timeout_seconds]
+            faults += [f"seq {row.seq}: a hold may lapse while {step.name} is out"] * len(lapsing)
+        if row.event == "open_hold" and not failed:
+            faults.append(f"seq {row.seq}: the definition leaves a hold open")
+    return faults
+
+
+def judge_calls(
+    calls: Sequence[tuple[object, str]], table: Table, journals: Mapping[bytes, Sequence[Row]]
+) -> list[str]:
+    """No attempt is made twice, what is not idempotent is called again only where nothing
+    happened, and what is known of a call is so."""
     faults = []
     attempts = Counter((c.flow, c.seq) for c, _ in calls)  # type: ignore[attr-defined]
     faults += ["an attempt of a call was made twice" for n in attempts.values() if n > 1]
-    by_key: dict[bytes, list[str]] = {}
-    idempotent = {s.function for s in table.steps if s.kind == "call" and s.idempotent}
+    steps: dict[bytes, Step] = {}
+    ends: list[tuple[bytes, Row]] = []
+    for flow, rows in journals.items():
+        for row, visit in _visits(rows):
+            key = call_key(flow, row.step, visit)
+            steps[key] = table.steps[row.step]
+            if row.state == "done" and row.event in {"done", "refused"}:
+                ends.append((key, row))
+    truths: dict[bytes, list[str]] = {}
     for call, truth in calls:
-        before = by_key.setdefault(call.key, [])  # type: ignore[attr-defined]
-        function = call.function  # type: ignore[attr-defined]
-        if function not in idempotent and any(t != "again" for t in before):
-            faults.append(f"{function} was called again though it may have been done")
+        key = call.key  # type: ignore[attr-defined]
+        step, before = steps.get(key), truths.setdefault(key, [])
+        if step is None or step.kind != "call":
+            faults.append("a call was made, and no row asks for it")
+        elif not step.idempotent and any(t != "again" for t in before):
+            faults.append(f"{step.name} was called again though it may have been done")
         before.append(truth)
+    for key, row in ends:
+        if steps[key].kind == "call" and not row.detail.get("resolved"):
+            came = truths.get(key, [])
+            if (row.event == "done") != ("done" in came):
+                faults.append(f"seq {row.seq}: a call is {row.event}, and came to {came}")
     return faults
+
+
+def _visits(rows: Sequence[Row]) -> Iterator[tuple[Row, int]]:
+    """Rows, and how often their step was entered by then."""
+    visits: Counter[int] = Counter()
+    inside = False
+    for row in rows:
+        if row.state == "stopped" or row.event == "start_at":
+            continue
+        if row.state not in OVER and not inside:
+            visits[row.step] += 1
+        inside = row.state not in OVER
+        yield row, visits[row.step]

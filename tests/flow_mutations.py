@@ -13,14 +13,15 @@ DOUBTS = "tests/integration/test_flow_doubts.py"
 EARLY = "tests/integration/test_flow_early.py"
 SCHEDULES = "tests/integration/test_flow_schedules.py"
 WORKERS = "tests/integration/test_flow_workers.py"
+COLUMNS = "tests/property/test_flow_columns_equal_rules.py"
 
 RULE_MUTATIONS: Final[dict[int, list[tuple[str, str, str, str]]]] = {
     1: [("flows/money.py", "        if outcome in SPENDS_ID:\n            return", "        if True:\n            return", RULES)],
     2: [
-        ("flows/rounds.py", "            return [Ask(live.flow.id, seq, last.request)], []", "            return [], []", DOUBTS),
+        ("flows/rounds.py", "            looks.asks.append(Ask(flow, seq_of(last.request), last.request))", "            pass", DOUBTS),
         ("flows/desk.py", "if e is None or not queued[e]]", "if True]", DOUBTS),
     ],
-    3: [("flows/people.py", "turn.made.asks.append(Ask(turn.flow.id, seq_of(row), row.request))", "turn.made.asks.append(Ask(turn.flow.id, row.seq, row.request[::-1]))", RULES)],
+    3: [("flows/people.py", "turn.made.asks.append(Ask(turn.flow.id, seq_of(row.request), row.request))", "turn.made.asks.append(Ask(turn.flow.id, row.seq, row.request[::-1]))", RULES)],
     4: [("flows/people.py", 'if last.state == "asked":\n        # Whether', "if False:\n        # Whether", RULES)],
     5: [("flows/money.py", "if found.request == asked:", "if True:", RULES)],
     6: [("flows/requests.py", "occurrence = state.visits.get(number, 0) + 1", "occurrence = 1", RULES)],
@@ -54,7 +55,10 @@ RULE_MUTATIONS: Final[dict[int, list[tuple[str, str, str, str]]]] = {
         ("flows/schedules.py", 'if self.missed == "none" and now - last.at > MISSED:', "if False:", SCHEDULES),
     ],
     23: [("flows/checks.py", "if (again + 1) * rows > SEQ_MAX:", "if False:", CHECKS)],
-    24: [("flows/rounds.py", "if isinstance(error, EngineError) and not isinstance(error, RefusedError):\n                raise", "if True:\n                raise", WORKERS)],
+    24: [
+        ("flows/rounds.py", "            if len(pieces) == 1:\n", "            if True:\n", WORKERS),
+        ("flows/rounds.py", "if isinstance(error, EngineError) and not isinstance(error, RefusedError):\n                raise", "if True:\n                raise", WORKERS),
+    ],
     25: [
         ("flows/streams.py", 'if max(map(int, last.split(b"-"))) > ID_PART_MAX:', "if False:", EARLY),
         ("flows/streams.py", "            if isinstance(answer, KeyRefusedError):\n                raise answer\n", "", EARLY),
@@ -75,29 +79,32 @@ OTHERS: Final[list[tuple[str, str, str, str]]] = [
     ("flows/checks.py", "elif state.get(to) == 1:", "elif False:", CHECKS),
     ("flows/turn.py", "            if self.state.held:\n                self.stop", "            if False:\n                self.stop", SEEDS),
     ("flows/turn.py", "if branch.limit and self.state.taken[row.step, row.event] > branch.limit", "if False", RULES),
-    ("flows/answers.py", "or seq_of(asked) != seq", "", RULES),
+    ("flows/answers.py", "or seq_of(asked.request) != seq", "", RULES),
     ("flows/people.py", "if decision.by and decision.by == turn.flow.started_by:", "if False:", RULES),
     ("flows/people.py", 'if state.has_reached or last.state == "stopped":', "if False:", RULES),
     ("flows/batch.py", "        if before is not None:\n            return self._again(before, written, body)\n", "", FLOWS),
 ]  # fmt: skip
 
-SIMULATED: Final = "tests/simulation/test_flow_worker_seeds.py"
-
-SIMULATED_MUTATIONS: Final[list[tuple[str, str, str, str]]] = [
-    ("flows/rounds.py", "        await self._commit(batch)\n        return Flushed(", "        await self._desk.send(batch.asks)\n        await self._commit(batch)\n        return Flushed(", SIMULATED),
-    ("flows/rounds.py", "            return [Ask(live.flow.id, seq, last.request)], []", "            return [], []", SIMULATED),
-    ("flows/batch.py", "        if kept is not None:\n            return self._catalogue.compare(kept.record, request.flow, start.input)\n", "", SIMULATED),
-    ("flows/batch.py", "        signals = self._early.pop(start.id, [])", "        signals = []", SIMULATED),
-    ("flows/session.py", "            await self._timers.load(taken, self._now)", "            pass", SIMULATED),
-    ("flows/answers.py", "if step.idempotent and last.attempt < step.attempts_max:", "if last.attempt < step.attempts_max:", SIMULATED),
-    ("flows/money.py", "        if outcome in SPENDS_ID:\n            return", "        if True:\n            return", SIMULATED),
-    ("flows/people.py", 'if last.state == "asked":\n        # Whether', "if False:\n        # Whether", SIMULATED),
-    ("flows/people.py", 'if state.has_reached or last.state == "stopped":', "if False:", SIMULATED),
-    ("flows/turn.py", "            if self.state.held:\n                self.stop", "            if False:\n                self.stop", SIMULATED),
-    ("flows/requests.py", "occurrence = state.visits.get(number, 0) + 1", "occurrence = 1", SIMULATED),
+COLUMN_MUTATIONS: Final[list[tuple[str, str, str, str]]] = [
+    ("flows/columns.py", "key = (what, live.conditions, unheard)", "key = (what, (), unheard)", COLUMNS),
+    ("flows/columns.py", "key = (what, live.conditions, unheard)", "key = (what, live.conditions, len(unheard))", COLUMNS),
+    ("flows/columns.py", 'return "settled", happening.seq, verdict.kind', 'return "settled", 0, verdict.kind', COLUMNS),
+    ("flows/columns.py", "verdict.kind, verdict.reason", "verdict.kind", COLUMNS),
+    ("flows/columns.py", "0 < due_at <= now, due_at", "due_at", COLUMNS),
+    ("flows/columns.py", "<= now, due_at <= happening.heard_until", "<= now", COLUMNS),
+    ("flows/columns.py", "is Started and not happening.start_at", "is Started", COLUMNS),
+    ("flows/forms.py", "row.attempt, asked_as, detail", 'row.attempt, asked_as, ""', COLUMNS),
+    ("flows/plans.py", ' or "review" in states', "", COLUMNS),
+    ("flows/live.py", "if len(plan.left) < len(self.unheard):", "if False:", COLUMNS),
+    ("flows/steps.py", "        self.catch_up_with(live)\n        self._soon", "        self._soon", COLUMNS),
+    ("flows/steps.py", "            live.forget_state()\n", "", COLUMNS),
+    ("flows/live.py", "        self._state = None\n        self.form = plan.form", "        self.form = plan.form", COLUMNS),
+    ("flows/requests.py", "        if place < len(step.legs) - 1:", "        if True:", COLUMNS),
+    ("flows/copies.py", 'constant.replace(b"%", b"%%")', "constant", COLUMNS),
 ]  # fmt: skip
-"""What the simulator's seeds notice too, each within its first 150."""
+"""Of what lets flows be decided in columns."""
 
 FLOW_MUTATIONS: Final = (
-    [m for each in RULE_MUTATIONS.values() for m in each] + OTHERS + SIMULATED_MUTATIONS
+    [m for each in RULE_MUTATIONS.values() for m in each] + OTHERS + COLUMN_MUTATIONS
 )
+"""What the simulator's seeds notice stands in `tests/simulation/flow_safeguards.py`."""

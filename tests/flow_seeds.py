@@ -12,7 +12,7 @@ def faults_of(seed: int) -> list[str]:
     world = live(seed)
     return [
         *judge(world.table, world.journal, world.ledger.spent, world.ledger.open),
-        *judge_calls(world.called, world.table),
+        *judge_calls(world.called, world.table, world.journal),
         *world.faults_of_answers(),
     ]
 

@@ -275,9 +275,14 @@ class World:
             self.soon(lambda a=answered: self._answered(call.flow, a, session), seconds)
 
     def truth(self, call: Call) -> str:
-        """What a partner does under a key it does once; what it refused it may not do later."""
+        """What a partner does under a key it does once; what it refused it may not do later.
+
+        An attempt may do nothing though a former one has done it.
+        """
         before = [t for c, t in self.called if c.key == call.key and t in {"done", "refused"}]
-        return before[0] if before else self.rng.choice(["done", "done", "refused", "again"])
+        if before:
+            return before[0] if self.rng.random() < 0.8 else "again"
+        return self.rng.choice(["done", "done", "refused", "again"])
 
     def _answered(self, flow_id: bytes, answered: Answered, session: int) -> None:
         if session == self.session:  # else whoever waited for it is gone

@@ -2,8 +2,7 @@
 
 from typing import Any, Final
 
-from engine.flows.journal import Row
-from engine.flows.money import HOLD_OVER, VOID_DONE, Verdict, unpack
+from engine.flows.money import HOLD_OVER, VOID_DONE, Verdict, seq_of
 from engine.flows.table import MONEY
 from engine.flows.turn import CHILD_LOOK, Turn
 
@@ -16,7 +15,7 @@ BACKOFF_MAX: Final = 300_000_000
 def settle(turn: Turn, seq: int, verdict: Verdict) -> None:
     """The ledger has said what became of a money step."""
     asked = turn.state.asked
-    if asked is None or turn.step.kind not in MONEY or seq_of(asked) != seq:
+    if asked is None or turn.step.kind not in MONEY or seq_of(asked.request) != seq:
         return
     if verdict.kind == "taken":
         turn.stop(f"id_taken: {verdict.reason}")
@@ -108,8 +107,3 @@ def take_child(turn: Turn, seq: int, outcome: str) -> None:
         turn.append(last.step, "waiting", "child", **values)
     else:
         turn.go(turn.leave("created"))
-
-
-def seq_of(asked: Row) -> int:
-    """The number under which a request was asked first; it stands in the transfers."""
-    return unpack(asked.request)[0].user_data_32

@@ -24,15 +24,22 @@ def assemble(flow: "Flow", given: list[StepHandle], ends: Mapping[str, StepHandl
     handles = [*given]
     if not handles:
         raise InputError(f"flow {flow.name} has no step")
-    for handle in given:
-        if handle.kind in {"post", "void"} and "failed" not in handle.targets:
-            _ask_what_failed(flow, handle, handles)
+    # What goes without saying is not written into what the user has: a table is made again.
+    failures = {
+        handle: _failure_of(flow, handle)
+        for handle in given
+        if handle.kind in {"post", "void"} and "failed" not in handle.targets
+    }
+    handles += failures.values()
     handles += list(ends.values())
     for number, handle in enumerate(handles):
         handle.number = number
     names = _names(handles)
     where = f"flow {flow.name}"
-    steps = [_step(handle, name, where) for handle, name in zip(handles, names, strict=True)]
+    steps = [
+        _step(handle, name, where, failures.get(handle))
+        for handle, name in zip(handles, names, strict=True)
+    ]
     steps = _listening(steps)
     steps += [
         Step(f"cancel {step.name}", "void", {"done": Branch(CANCEL_NEXT)}, of=number)
@@ -45,14 +52,13 @@ def assemble(flow: "Flow", given: list[StepHandle], ends: Mapping[str, StepHandl
     return table
 
 
-def _ask_what_failed(flow: "Flow", handle: StepHandle, handles: list[StepHandle]) -> None:
+def _failure_of(flow: "Flow", handle: StepHandle) -> StepHandle:
     """Where a definition does not say what to do after a failure, a person sees it."""
     label = handle.given or handle.variable or handle.kind
     question = f"{label} failed: who looked after it?"
     review = StepHandle(flow, "review", question, None, {"question": question})
     review.on("acknowledged").go(flow.end(f"{label} failed"))
-    handle.targets["failed"] = review
-    handles.append(review)
+    return review
 
 
 def _names(handles: list[StepHandle]) -> list[str]:
@@ -68,7 +74,7 @@ def _names(handles: list[StepHandle]) -> list[str]:
     return list(names)
 
 
-def _step(handle: StepHandle, name: str, where: str) -> Step:
+def _step(handle: StepHandle, name: str, where: str, failure: StepHandle | None) -> Step:
     values = dict(handle.values)
     where = f"{where}: {handle.kind} {name}"
     within = values.pop("within", None)
@@ -78,7 +84,8 @@ def _step(handle: StepHandle, name: str, where: str) -> Step:
     if of is not None:
         values["of"] = of.number
     branches = {}
-    for event, target in handle.targets.items():
+    targets = handle.targets if failure is None else handle.targets | {"failed": failure}
+    for event, target in targets.items():
         if isinstance(target, Again):
             branches[event] = Branch(target.step.number, target.limit, target.otherwise.number)
         else:

@@ -7,17 +7,14 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
-import structlog
 
 from engine.errors import InputError
 from engine.flows.catalogue import Catalogue, account_texts, encode_input
 from engine.flows.early import EarlyCounts
 from engine.flows.entries import Request, Start, WrittenSignal
-from engine.flows.flush import FlowFlush, FlowRecord, Message, Review, ReviewEnd
+from engine.flows.flush import FlowFlush, FlowRecord, Message
+from engine.flows.forms import Forms
 from engine.flows.happenings import (
-    Ask,
-    Begin,
-    Call,
     Cancelled,
     Decided,
     Flow,
@@ -26,30 +23,13 @@ from engine.flows.happenings import (
     Resolved,
     Resumed,
     Started,
-    Stopped,
 )
 from engine.flows.inputs import read_input
-from engine.flows.journal import Row, Signal, State
-from engine.flows.rules import advance
+from engine.flows.journal import Signal
+from engine.flows.live import Live, live_of
+from engine.flows.steps import Steps
 from engine.flows.store import PLACES_SHIFT
-from engine.wire.fields import id_of
-
-_log = structlog.get_logger()
-
-
-class Live:
-    """A flow in memory: what never changes, its journal, and its signals."""
-
-    __slots__ = ("flow", "record", "rows", "signals", "state")
-
-    def __init__(
-        self, flow: Flow, record: FlowRecord, rows: list[Row], signals: list[Signal]
-    ) -> None:
-        self.flow = flow
-        self.record = record
-        self.rows = rows
-        self.signals = signals
-        self.state = State(flow.table, rows)
+from engine.wire.fields import uuid_text
 
 
 class Known(msgspec.Struct):
@@ -72,19 +52,17 @@ class Batch:
         functions: Collection[str],
         early: dict[bytes, list[Signal]],
         early_counts: EarlyCounts,
+        forms: Forms,
         number: int,
         now: int,
     ) -> None:
         self.flush = FlowFlush()
-        self.asks: list[Ask] = []
-        self.calls: list[Call] = []
-        self.begins: list[Begin] = []
-        self.timers: list[tuple[int, bytes]] = []
+        self.steps = Steps(self.flush, functions, now)
         self._catalogue = catalogue
         self._live = live
         self._refused = refused
         self._known = known
-        self._functions = functions
+        self._forms = forms
         self._number = number
         self.now = now
         self._places = 0
@@ -109,31 +87,36 @@ class Batch:
             values = read_input(start.input, table.struct)
         except InputError:
             return "invalid_input"
-        accounts: dict[str, str] = {}
+        accounts: dict[str, bytes] = {}
         for text in account_texts(table, values):
             found = self._known.accounts.get((table.ledger, text), [])
             if len(found) != 1:
                 outcome = "account_ambiguous" if found else "account_not_found"
                 return self._refuse(request, start, written, outcome)
-            accounts[text] = _uuid_text(found[0])
+            [accounts[text]] = found
         record = FlowRecord(
             start.id,
             definition.number,
             "created",
             request.flow,
             written,
-            accounts,
+            {text: uuid_text(found) for text, found in accounts.items()},
             request.by,
             request.depth,
         )
-        signals = self._early.pop(start.id, [])
+        signals = self._early.pop(start.id, ())
         if signals:
             self.early_changes.add(start.id, -len(signals))
             self.flush.early_ends.append(start.id)
-        live = Live(self._catalogue.flow_of(record), record, [], signals)
+        if request.format == "json":  # what is read of what is kept says the same
+            ids = definition.account_ids | accounts
+            flow = Flow(start.id, table, values, ids, request.by, request.depth)
+        else:
+            flow = self._catalogue.flow_of(record)
+        live = live_of(flow, record, (), signals, self._forms.first_of(table))
         self._live[start.id] = live
         self.flush.flows.append(record)
-        self.happen(live, Started(request.start_at))
+        self.steps.happen_soon(live, Started(request.start_at))
         return "created"
 
     def _refuse(self, request: Request, start: Start, written: bytes, outcome: str) -> str:
@@ -145,9 +128,8 @@ class Batch:
 
     # Signals, and what people ask.
 
-    def signal(self, written: WrittenSignal) -> str:
-        """Take in a signal; returns what it is answered."""
-        flow = id_of(written.flow)
+    def signal(self, flow: bytes, written: WrittenSignal) -> str:
+        """Take in a signal of a flow; returns what it is answered."""
         key = (flow, written.name, written.message_id)
         body = None if written.body is None else msgspec.json.encode(written.body).decode()
         before = self._known.messages.get(key)
@@ -155,6 +137,8 @@ class Batch:
             return self._again(before, written, body)
         message = Message(flow, written.name, written.message_id, written.event, body, "")
         live = self._live.get(flow)
+        if live is not None:
+            self.steps.catch_up_with(live)
         if written.name.startswith(":"):
             answer = "flow_not_found" if live is None else self._ask(live, written)
             if live is not None:
@@ -164,14 +148,14 @@ class Batch:
             if flow in self._refused:
                 return self._misfit(message, "flow_not_found")
             return self._keep_early(message)
-        if live.state.last is not None and live.state.last.state == "ended":
+        if live.form.state == "ended":
             return self._misfit(message, "flow_ended")
         if written.event not in live.flow.table.signals.get(written.name, ()):
             return self._misfit(message, "unknown_event")
         kept = self._keep(message, "created")
         signal = Signal(kept.number, written.name, written.event, written.message_id)
-        live.signals.append(signal)
-        self.happen(live, Looked())
+        live.hear(signal)
+        self.steps.happen_soon(live, Looked())
         return "created"
 
     def _keep_early(self, message: Message) -> str:
@@ -197,7 +181,8 @@ class Batch:
     def _keep(self, message: Message, answer: str) -> Message:
         self._places += 1
         number = (self._number << PLACES_SHIFT) + self._places
-        kept = msgspec.structs.replace(message, answer=answer, number=number)
+        m = message
+        kept = Message(m.flow, m.name, m.message_id, m.event, m.body, answer, number)
         self.flush.messages.append(kept)
         self._known.messages[kept.flow, kept.name, kept.message_id] = kept
         return kept
@@ -225,70 +210,10 @@ class Batch:
                 happening = Decided(written.event, by, seq, reason, seen)
             case _:
                 return "unknown_event"
-        return self.happen(live, happening)
+        return self.steps.happen(live, happening)
 
     def forget_early(self, forgotten: Sequence[tuple[int, int]]) -> None:
         """Let go of signals whose flows never started, by number and shard."""
         for number, shard in forgotten:
             self.flush.forgotten.append(number)
             self.early_changes.drop(shard)
-
-    # Any flow.
-
-    def happen(self, live: Live, happening: Happening) -> str:
-        """Let something happen to a flow; one that breaks is stopped, and it alone."""
-        was = live.state.last
-        try:
-            made = advance(
-                live.flow, live.state, happening, live.signals, self.now, self._functions
-            )
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is this flow's alone
-            _log.error("flow_stopped", flow=live.flow.id.hex(), reason=repr(error))
-            live.state = State(live.flow.table, live.rows)
-            stopped = Stopped(f"defect: {type(error).__name__}")
-            made = advance(live.flow, live.state, stopped, (), self.now, ())
-        if not made.rows:
-            return made.answer
-        live.rows += made.rows
-        self.flush.rows += made.rows
-        self.asks += made.asks
-        self.calls += made.calls
-        self.begins += made.begins
-        self._review(live, was, made.rows)
-        last = made.rows[-1]
-        if last.state == "ended":
-            self.flush.open.pop(live.flow.id, None)
-            self.flush.ended.append(live.flow.id)
-        else:
-            self.flush.open[live.flow.id] = wake_at(last)
-            if last.due_at:
-                self.timers.append((last.due_at, live.flow.id))
-        return made.answer
-
-    def _review(self, live: Live, was: Row | None, rows: list[Row]) -> None:
-        """Open and end reviews as the rows say."""
-        before = was
-        for row in rows:
-            if before is not None and before.state == "review":
-                reason = str(row.detail.get("reason", ""))
-                event = row.event or row.state
-                end = ReviewEnd(row.flow, before.seq, event, row.reference, reason)
-                self.flush.review_ends.append(end)
-            if row.state == "review":
-                step = live.flow.table.steps[row.step]
-                answers = [name for name in step.branches if name != "late"]
-                review = Review(row.flow, row.seq, step.question, answers, row.due_at)
-                self.flush.reviews.append(review)
-            before = row
-
-
-def wake_at(row: Row) -> int | None:
-    """When a new owner has to look at it: at once, where something is asked or unknown."""
-    if row.state in {"asked", "unknown"}:
-        return row.time
-    return row.due_at or None
-
-
-def _uuid_text(found: bytes) -> str:
-    text = found.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

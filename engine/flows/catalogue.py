@@ -19,6 +19,7 @@ class Definition(msgspec.Struct, frozen=True):
     number: int
     table: Table
     accounts: dict[str, str]
+    account_ids: dict[str, bytes]
 
 
 class Catalogue:
@@ -38,7 +39,7 @@ class Catalogue:
         for row in rows:
             table = read_table(row["source"])
             accounts = msgspec.json.decode(row["accounts"], type=dict[str, str])
-            made = Definition(row["definition"], table, accounts)
+            made = Definition(row["definition"], table, accounts, _ids_of(accounts))
             self.by_number[made.number] = made
             newest = self.newest.get(table.name)
             if newest is None or newest.table.version < table.version:
@@ -49,11 +50,7 @@ class Catalogue:
         definition = self.by_number[record.definition or 0]
         written = msgspec.json.decode(record.input)
         values = read_input(written, definition.table.struct)
-        accounts = {
-            name: found
-            for name, text in (definition.accounts | record.accounts).items()
-            if (found := uuid_bytes(text)) is not None
-        }
+        accounts = definition.account_ids | _ids_of(record.accounts)
         return Flow(record.id, definition.table, values, accounts, record.started_by, record.depth)
 
     def compare(self, record: FlowRecord, name: str, written: dict[str, Any]) -> str:
@@ -70,12 +67,23 @@ class Catalogue:
             return _DIFFERENT
 
 
+def _ids_of(accounts: dict[str, str]) -> dict[str, bytes]:
+    ids = {name: uuid_bytes(text) for name, text in accounts.items()}
+    return {name: found for name, found in ids.items() if found is not None}
+
+
 _DIFFERENT = "exists_with_different_input"
 
 
 def account_texts(table: Table, values: dict[str, Any]) -> list[str]:
     """The accounts that an input names."""
-    return [values[field.name] for field in table.inputs if field.type == "account"]
+    return [values[field.name] for field in table.account_fields]
+
+
+def written_accounts(table: Table, written: dict[str, Any]) -> list[str]:
+    """The accounts that an input names if it can be read, and perhaps more."""
+    names = (written.get(field.name, field.default) for field in table.account_fields)
+    return [name for name in names if isinstance(name, str) and "\0" not in name]
 
 
 def encode_input(written: dict[str, Any]) -> bytes:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from engine.flows.columns import StepColumns
 from engine.flows.journal import Row
 from engine.ledger.nouns import shard_of
 from engine.store.copy import Copy
@@ -31,6 +32,7 @@ _INTEGER: Final = struct.Struct(">ii")
 _SHORT: Final = struct.Struct(">ih")
 _TWO_SHORTS: Final = struct.Struct(">ihih")
 _KEY: Final = struct.Struct(">hi16s")
+_SHORT_LENGTH: Final = struct.Struct(">hi")
 _LENGTH: Final = struct.Struct(">i")
 
 STEP_COLUMNS: Final = (
@@ -66,8 +68,10 @@ def _json(text: bytes) -> bytes:
 _NO_DETAIL: Final = _json(b"{}")
 
 
-def copy_of_steps(rows: Sequence[Row], number: int, now: int) -> Copy:
-    """Rows of `flows.steps`."""
+def copy_of_steps(
+    rows: Sequence[Row], planned: Sequence[StepColumns], number: int, now: int
+) -> Copy:
+    """Rows of `flows.steps`, one by one and in columns."""
     texts = _Texts()
     tail = _TWO_LONGS.pack(8, now - POSTGRES_EPOCH, 8, number)
     parts: list[bytes] = [_HEADER]
@@ -85,7 +89,48 @@ def copy_of_steps(rows: Sequence[Row], number: int, now: int) -> Copy:
             _json(msgspec.json.encode(row.detail)) if row.detail else _NO_DETAIL,
             tail,
         )
-    return _copy(STEP_COLUMNS, parts, len(rows))
+    count = len(rows)
+    for columns in planned:
+        parts += _planned_rows(columns, texts, tail, now)
+        count += len(columns.flows) * len(columns.plan.patterns)
+    return _copy(STEP_COLUMNS, parts, count)
+
+
+def _planned_rows(columns: StepColumns, texts: _Texts, tail: bytes, now: int) -> list[bytes]:
+    """All rows of each flow of a group, by one template that has gaps for what is its own."""
+    flows, planned = columns.flows, columns.planned
+    constants: list[bytes] = [b""]
+    gaps: list[list[bytes]] = []
+
+    def leave_gap(values: list[bytes]) -> None:
+        gaps.append(values)
+        constants.append(b"")
+
+    for p in columns.plan.patterns:
+        constants[-1] += _SHORT_LENGTH.pack(len(STEP_COLUMNS), 16)
+        leave_gap(flows)
+        constants[-1] += _TWO_SHORTS.pack(2, p.seq, 2, p.step) + texts[p.state] + texts[p.event]
+        constants[-1] += _INTEGER.pack(4, p.attempt)
+        constants[-1] += _LONG.pack(8, now + p.due_after - POSTGRES_EPOCH) if p.due_after else _NULL
+        if p.transfer:
+            constants[-1] += _LENGTH.pack(16)
+            is_new = p.transfer == "new"
+            leave_gap([each.new_id if is_new else each.asked_id for each in planned])
+        else:
+            constants[-1] += _NULL
+        if p.signal >= 0:
+            signals = [each.unheard[p.signal] for each in planned]
+            leave_gap([_field(s.message_id.encode()) + _LONG.pack(8, s.number) for s in signals])
+        else:
+            constants[-1] += _EMPTY + _NULL
+        if p.transfer == "new":
+            leave_gap([_field(each.request) for each in planned])
+        else:
+            constants[-1] += _NULL
+        constants[-1] += _json(msgspec.json.encode(p.detail)) if p.detail else _NO_DETAIL
+        constants[-1] += tail
+    template = b"%b".join(constant.replace(b"%", b"%%") for constant in constants)
+    return [template % each for each in zip(*gaps, strict=True)]
 
 
 def copy_of_flows(records: Iterable["FlowRecord"], number: int, now: int, shard_count: int) -> Copy:

@@ -60,7 +60,8 @@ class Desk:
         self._session = token_hex(8).encode()
         self._tokens = itertools.count(1)
         self._sent: dict[bytes, list[Ask]] = {}
-        self._queued: dict[tuple[bytes, int], tuple[str, bytes]] = {}
+        self._queued: dict[bytes, tuple[str, bytes]] = {}
+        """By flow, the entry with what it has asked last."""
         self._in_doubt: dict[tuple[bytes, int], Ask] = {}
 
     def _token(self) -> bytes:
@@ -105,7 +106,7 @@ class Desk:
         ids = await self._streams.send(entries)
         for (stream, _), entry_id, batch in zip(entries, ids, sent, strict=True):
             if isinstance(entry_id, bytes):
-                self._queued |= {(ask.flow, ask.seq): (stream, entry_id) for ask in batch}
+                self._queued |= dict.fromkeys([ask.flow for ask in batch], (stream, entry_id))
 
     async def take_answers(self, answers: Sequence[dict[bytes, bytes]]) -> None:
         """Read answers to what this session has sent; others are let be."""
@@ -135,10 +136,11 @@ class Desk:
         if len(outcomes) != legs_asked:
             raise TryAgainError("an answer of the ledger has another length than what was asked")
         refused = []
+        codes = np.asarray(outcomes).tolist()
         at = 0
         for ask in asks:
             legs = 1 if is_burn else len(ask.request) // 128
-            found = [_OUTCOMES[int(n)] for n in np.asarray(outcomes[at : at + legs])]
+            found = [_OUTCOMES[code] for code in codes[at : at + legs]]
             at += legs
             verdict = None if is_burn else read_answers(found)
             if isinstance(verdict, Outcome):
@@ -146,7 +148,7 @@ class Desk:
             elif verdict is None:
                 self._in_doubt[ask.flow, ask.seq] = ask
             else:
-                self._queued.pop((ask.flow, ask.seq), None)
+                self._queued.pop(ask.flow, None)
                 self._hear(ask.flow, Settled(ask.seq, verdict))
         return refused
 
@@ -169,14 +171,14 @@ class Desk:
             if verdict is None:
                 undecided.append(ask)
             else:
-                self._queued.pop((ask.flow, ask.seq), None)
+                self._queued.pop(ask.flow, None)
                 self._hear(ask.flow, Settled(ask.seq, verdict))
         return undecided
 
     async def look_again(self, asks: Sequence[Ask]) -> None:
         """What is not answered for long is read, and sent again unless it is still queued."""
         undecided = await self._settle(asks)
-        entries = [self._queued.get((ask.flow, ask.seq)) for ask in undecided]
+        entries = [self._queued.get(ask.flow) for ask in undecided]
         known = [entry for entry in entries if entry is not None]
         queued = dict(zip(known, await self._streams.are_queued(known), strict=True))
         await self.send(

@@ -17,7 +17,7 @@ _NO_NUL: Final = "^[^\\x00]*$"
 _Text = Annotated[str, Meta(min_length=1, max_length=200, pattern=_NO_NUL)]
 
 
-class WrittenSignal(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+class WrittenSignal(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """A signal as it is written."""
 
     flow: Annotated[str, Meta(min_length=36, max_length=36)]
@@ -57,7 +57,7 @@ def _writable(reason: str) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
-class Start(msgspec.Struct, frozen=True):
+class Start(msgspec.Struct, frozen=True, gc=False):
     """One flow to be started; without an id or an object for its input, it is `invalid_input`."""
 
     id: bytes
@@ -77,6 +77,8 @@ class Request(msgspec.Struct, frozen=True):
     depth: int = 0
     starts: list[Start] = []
     signals: list[WrittenSignal] = []
+    ids: list[bytes] = []
+    """Of the flow of each start or signal."""
 
 
 def read_entry(entry: FlowEntry, prefix: str) -> Request:
@@ -162,6 +164,7 @@ def _read_starts(entry: FlowEntry, fields: Mapping[bytes, bytes], reply: bytes |
         _number(fields, b"start_at", START_AT_MAX),
         _number(fields, b"depth", DEPTH_MAX),
         starts,
+        ids=[start.id for start in starts],
     )
 
 
@@ -182,9 +185,8 @@ def _number(fields: Mapping[bytes, bytes], name: bytes, number_max: int) -> int:
 def _read_signals(entry: FlowEntry, fields: Mapping[bytes, bytes], reply: bytes | None) -> Request:
     word, items = _payload(fields, ("json",))
     signals = [msgspec.convert(item, WrittenSignal) for item in items]
-    for signal in signals:
-        id_of(signal.flow)
-    return Request(entry, reply, fields.get(b"request"), word, signals=signals)
+    ids = [id_of(signal.flow) for signal in signals]
+    return Request(entry, reply, fields.get(b"request"), word, signals=signals, ids=ids)
 
 
 def error_fields(unreadable: Unreadable) -> dict[bytes, bytes]:

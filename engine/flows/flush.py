@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import astuple
 
+from engine.flows.columns import StepColumns
 from engine.flows.copies import copy_of_flows, copy_of_messages, copy_of_steps
 from engine.flows.journal import Row
 from engine.ledger.nouns import shard_of
@@ -13,7 +14,7 @@ from engine.store.connections import Connections
 from engine.store.copy import send_copy
 
 
-class FlowRecord(msgspec.Struct, frozen=True):
+class FlowRecord(msgspec.Struct, frozen=True, gc=False):
     """A row of `flows.flows`."""
 
     id: bytes
@@ -26,7 +27,7 @@ class FlowRecord(msgspec.Struct, frozen=True):
     depth: int = 0
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """A row of `flows.inbox`, or, with a refusal, of `flows.misfits`."""
 
     flow: bytes
@@ -88,6 +89,13 @@ class FlowFlush(msgspec.Struct):
     forgotten: list[int] = []
     """Numbers of such signals whose time is over."""
     moves: list[Move] = []
+    planned: list[StepColumns] = []
+    """Rows of journals, in columns."""
+
+    @property
+    def steps(self) -> int:
+        """How many rows of journals there are."""
+        return len(self.rows) + sum(len(p.plan.patterns) * len(p.flows) for p in self.planned)
 
     @property
     def is_empty(self) -> bool:
@@ -103,8 +111,9 @@ async def write_flush(
     if flush.flows:
         copy = copy_of_flows(flush.flows, number, now, shard_count)
         await send_copy(connection, "flows", copy, schema="flows")
-    if flush.rows:
-        await send_copy(connection, "steps", copy_of_steps(flush.rows, number, now), schema="flows")
+    if flush.rows or flush.planned:
+        copy = copy_of_steps(flush.rows, flush.planned, number, now)
+        await send_copy(connection, "steps", copy, schema="flows")
     if flush.open:
         waking = (
             (flow, shard_of(flow, shard_count), wake_at)

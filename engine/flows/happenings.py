@@ -10,7 +10,7 @@ from engine.flows.money import Verdict
 from engine.flows.table import Table
 
 
-class Flow(msgspec.Struct, frozen=True):
+class Flow(msgspec.Struct, frozen=True, gc=False):
     """What never changes in a flow."""
 
     id: bytes
@@ -26,27 +26,27 @@ class Flow(msgspec.Struct, frozen=True):
 # What can happen.
 
 
-class Started(msgspec.Struct, frozen=True):
+class Started(msgspec.Struct, frozen=True, gc=False):
     """The flow begins, at once or at a time."""
 
     start_at: int = 0
 
 
-class Looked(msgspec.Struct, frozen=True):
+class Looked(msgspec.Struct, frozen=True, gc=False):
     """Signals came, or a time may be over."""
 
     heard_until: int = 0
     """All signals that came before this time are known: what is due by then can be late."""
 
 
-class Settled(msgspec.Struct, frozen=True):
+class Settled(msgspec.Struct, frozen=True, gc=False):
     """A money step was settled, for good."""
 
     seq: int
     verdict: Verdict
 
 
-class Answered(msgspec.Struct, frozen=True):
+class Answered(msgspec.Struct, frozen=True, gc=False):
     """An attempt of a call came back: done, refused, again (nothing happened), or unknown."""
 
     seq: int
@@ -54,20 +54,20 @@ class Answered(msgspec.Struct, frozen=True):
     detail: dict[str, Any] = {}
 
 
-class ChildAnswered(msgspec.Struct, frozen=True):
+class ChildAnswered(msgspec.Struct, frozen=True, gc=False):
     """The start of a child was answered."""
 
     seq: int
     outcome: str
 
 
-class ChildEnded(msgspec.Struct, frozen=True):
+class ChildEnded(msgspec.Struct, frozen=True, gc=False):
     """A child that is waited for has ended."""
 
     end: str
 
 
-class Decided(msgspec.Struct, frozen=True):
+class Decided(msgspec.Struct, frozen=True, gc=False):
     """A person answers a review."""
 
     answer: str
@@ -79,13 +79,13 @@ class Decided(msgspec.Struct, frozen=True):
     """The number of the last signal that the person has seen."""
 
 
-class Cancelled(msgspec.Struct, frozen=True):
+class Cancelled(msgspec.Struct, frozen=True, gc=False):
     """Somebody asks for the end of the flow."""
 
     by: str = ""
 
 
-class Resumed(msgspec.Struct, frozen=True):
+class Resumed(msgspec.Struct, frozen=True, gc=False):
     """A person lets a stopped flow go on."""
 
     by: str = ""
@@ -93,7 +93,7 @@ class Resumed(msgspec.Struct, frozen=True):
     """Ids of holds that the ledger says are open no more."""
 
 
-class Resolved(msgspec.Struct, frozen=True):
+class Resolved(msgspec.Struct, frozen=True, gc=False):
     """A person says which event came of the step where the flow is."""
 
     event: str
@@ -101,7 +101,7 @@ class Resolved(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Stopped(msgspec.Struct, frozen=True):
+class Stopped(msgspec.Struct, frozen=True, gc=False):
     """Something is wrong with this flow, and with this one alone."""
 
     reason: str
@@ -125,7 +125,7 @@ Happening: TypeAlias = (
 # What is to be done afterwards.
 
 
-class Ask(msgspec.Struct, frozen=True):
+class Ask(msgspec.Struct, frozen=True, gc=False):
     """Transfers to send."""
 
     flow: bytes
@@ -133,7 +133,7 @@ class Ask(msgspec.Struct, frozen=True):
     request: bytes
 
 
-class Call(msgspec.Struct, frozen=True):
+class Call(msgspec.Struct, frozen=True, gc=False):
     """An attempt of a call."""
 
     flow: bytes
@@ -144,7 +144,7 @@ class Call(msgspec.Struct, frozen=True):
     within: int
 
 
-class Begin(msgspec.Struct, frozen=True):
+class Begin(msgspec.Struct, frozen=True, gc=False):
     """A child to start: the request is JSON."""
 
     flow: bytes

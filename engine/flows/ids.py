@@ -6,6 +6,7 @@ uuid8: neighbours in time stay neighbours in the index, and no two kinds of id c
 
 import hashlib
 import struct
+from collections.abc import Sequence
 from typing import Final
 
 _FIELDS: Final = struct.Struct(">16s16sHHIq")
@@ -22,6 +23,18 @@ _SCHEDULED: Final = b"flow scheduled"
 def transfer_id(flow: bytes, step: int, leg: int, occurrence: int) -> bytes:
     """The id of a step's transfer; `occurrence` counts the visits of the step, from 1."""
     return _derive(_TRANSFER, flow, step, leg, occurrence)
+
+
+def transfer_ids(flows: Sequence[bytes], step: int, leg: int, occurrence: int) -> list[bytes]:
+    """`transfer_id` of many flows."""
+    fields = _FIELDS.pack(_TRANSFER, bytes(16), step, leg, occurrence, 0)
+    before, after = fields[:16], fields[32:]
+    sha256 = hashlib.sha256
+    digests = [sha256(before + flow + after).digest() for flow in flows]
+    return [
+        flow[:6] + _VERSIONS[found[0]] + found[1:2] + _VARIANTS[found[2]] + found[3:10]
+        for flow, found in zip(flows, digests, strict=True)
+    ]
 
 
 def reversal_id(reversed_id: bytes, occurrence: int) -> bytes:
@@ -55,3 +68,8 @@ def _derive(tag: bytes, of: bytes, step: int, leg: int, occurrence: int, time: i
     made[6] = 0x80 | made[6] & 0x0F
     made[8] = 0x80 | made[8] & 0x3F
     return bytes(made)
+
+
+_VERSIONS: Final = [bytes([0x80 | byte & 0x0F]) for byte in range(256)]
+_VARIANTS: Final = [bytes([0x80 | byte & 0x3F]) for byte in range(256)]
+"""By byte of the digest, that byte marked as uuid8."""

@@ -7,7 +7,7 @@ flow's input when it is due.
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, TypeAlias, get_type_hints
 
 import msgspec
@@ -196,6 +196,24 @@ def value_of(expression: Expression, values: Mapping[str, Any]) -> Any:
         case [sign, left, right]:
             return _COMPARISONS[sign](value_of(left, values), value_of(right, values))
     raise InputError(f"{expression!r} is no expression")
+
+
+def column_of(expression: Expression, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """`value_of` for many inputs."""
+    match expression:
+        case ["field", name]:
+            return [values[name] for values in rows]
+        case ["value", value]:
+            return [value] * len(rows)
+        case ["not", inner]:
+            return [not value for value in column_of(inner, rows)]
+    sign, left, right = expression
+    columns = column_of(left, rows), column_of(right, rows)
+    if sign == "and":
+        return [a and b for a, b in zip(*columns, strict=True)]
+    if sign == "or":
+        return [a or b for a, b in zip(*columns, strict=True)]
+    return list(map(_COMPARISONS[sign], *columns))
 
 
 _COMPARISONS: Final = {

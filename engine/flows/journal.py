@@ -39,7 +39,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     time: int = 0
 
 
-class Signal(msgspec.Struct, frozen=True):
+class Signal(msgspec.Struct, frozen=True, gc=False):
     """A row of `flows.inbox`: what came from outside, whether or not anybody waits for it."""
 
     number: int

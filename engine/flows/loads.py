@@ -3,15 +3,14 @@
 from collections.abc import Collection
 from typing import Any
 
-from engine.errors import InputError
-from engine.flows.batch import Known, Live
-from engine.flows.catalogue import Catalogue, account_texts
+from engine.flows.batch import Known
+from engine.flows.catalogue import Catalogue, written_accounts
 from engine.flows.early import EarlyCounts
 from engine.flows.entries import Request
 from engine.flows.flush import FlowRecord
-from engine.flows.inputs import read_input
+from engine.flows.forms import Forms
+from engine.flows.live import Live, live_of
 from engine.flows.store import FlowStore
-from engine.wire.fields import id_of
 
 
 class Loads:
@@ -26,6 +25,7 @@ class Loads:
         self._store = store
         self.early_counts = EarlyCounts(shard_count)
         self.catalogue = Catalogue()
+        self.forms = Forms()
         self.live: dict[bytes, Live] = {}
         """Flows in memory."""
 
@@ -55,17 +55,21 @@ class Loads:
             for record in running:
                 flow = self.catalogue.flow_of(record)
                 rows = journals.get(record.id, [])
-                self.live[record.id] = Live(flow, record, rows, signals.pop(record.id, []))
+                first = self.forms.first_of(flow.table)
+                heard = signals.pop(record.id, ())
+                self.live[record.id] = live_of(flow, record, rows, heard, first)
         return refused, signals
 
     async def load_known(self, requests: list[Request]) -> Known:
         """Load what else a turn must know: messages, accounts, and holds of who is resumed."""
         known = Known({}, {}, frozenset())
-        signals = [s for r in requests for s in r.signals]
-        keys = [(id_of(s.flow), s.name, s.message_id) for s in signals]
+        signals = [
+            (f, s) for r in requests if r.signals for f, s in zip(r.ids, r.signals, strict=True)
+        ]
+        keys = [(flow, s.name, s.message_id) for flow, s in signals]
         if keys:
             known.messages = await self._store.load_messages(keys)
-        resumed = [id_of(s.flow) for s in signals if s.name == ":resume"]
+        resumed = [flow for flow, s in signals if s.name == ":resume"]
         holds = [h.id for f in resumed if f in self.live for h in self.live[f].state.held.values()]
         if holds:
             known.over = await self._store.holds_over(holds)
@@ -74,14 +78,11 @@ class Loads:
             wanted: dict[int, set[str]] = {}
             for request in requests:
                 definition = self.catalogue.newest.get(request.flow)
-                for start in request.starts if definition is not None else ():
-                    assert definition is not None
-                    try:
-                        values = read_input(start.input, definition.table.struct)
-                    except InputError:  # said so when it is decided
-                        continue
-                    texts = account_texts(definition.table, values)
-                    wanted.setdefault(definition.table.ledger, set()).update(texts)
+                if definition is None:
+                    continue
+                texts = wanted.setdefault(definition.table.ledger, set())
+                for start in request.starts:
+                    texts.update(written_accounts(definition.table, start.input))
             for ledger, names in wanted.items():
                 found = await self._store.find_accounts(ledger, names)
                 known.accounts |= {(ledger, name): ids for name, ids in found.items()}

@@ -38,6 +38,9 @@ HOLD_OVER: Final = frozenset(
 VOID_DONE: Final = HOLD_OVER - {Outcome.pending_transfer_already_posted.name}
 """Reasons for which a void was not needed."""
 
+_SEQ: Final = slice(104, 108)
+"""Where `user_data_32` stands in a request."""
+
 _VOID: Final = int(TransferFlags.void_pending_transfer)
 
 
@@ -51,7 +54,7 @@ class Spent(msgspec.Struct, frozen=True):
     """As refused, 128 bytes."""
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What became of a money step, for good."""
 
     kind: Literal["created", "declined", "taken"]
@@ -69,6 +72,11 @@ def pack(transfers: list[Transfer]) -> bytes:
 def unpack(request: bytes) -> list[Transfer]:
     """The transfers of a request."""
     return rows_to_transfers(np.frombuffer(request, TRANSFER))
+
+
+def seq_of(request: bytes) -> int:
+    """The number under which a request was asked first; it stands in its transfers."""
+    return int.from_bytes(request[_SEQ], "little")
 
 
 def read_answers(outcomes: Sequence[Outcome]) -> Verdict | Outcome | None:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from engine.flows.batch import Live
 from engine.flows.calls import Hear
 from engine.flows.entries import Request, answer_fields
 from engine.flows.happenings import Begin, ChildAnswered, ChildEnded
+from engine.flows.live import Live
 from engine.flows.schedules import Schedule
 from engine.flows.store import FlowStore
 from engine.flows.streams import FlowStreams, flow_stream
@@ -83,7 +83,7 @@ class Outbox:
         refused = {r.id: r.outcome for r in records if r.outcome != "created"}
         missing = []
         for begin in children:
-            last = live[begin.flow].state.last
+            last = live[begin.flow].last
             if begin.child in refused:
                 self._hear(begin.flow, ChildAnswered(begin.seq, refused[begin.child]))
             elif begin.child not in ends:

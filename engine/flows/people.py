@@ -4,9 +4,10 @@ from typing import Any
 
 import msgspec
 
-from engine.flows.answers import give_up, seq_of
+from engine.flows.answers import give_up
 from engine.flows.happenings import Ask, Decided, Resolved, Resumed
 from engine.flows.journal import Row
+from engine.flows.money import seq_of
 from engine.flows.table import MONEY
 from engine.flows.turn import Turn
 
@@ -78,7 +79,7 @@ def resume(turn: Turn, resumed: Resumed) -> str:
     row = _copy(turn, values | {"signal": 0})
     step = turn.step
     if row.state == "asked" and step.kind in MONEY:
-        turn.made.asks.append(Ask(turn.flow.id, seq_of(row), row.request))
+        turn.made.asks.append(Ask(turn.flow.id, seq_of(row.request), row.request))
     elif row.state == "asked" and step.kind == "call":
         give_up(turn, {"reason": "stopped"})
     return "resumed"

@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from engine.errors import EngineError, RefusedError
-from engine.flows.batch import Batch, Known, Live
+from engine.flows.batch import Batch, Known
 from engine.flows.calls import Calls
 from engine.flows.desk import Desk
 from engine.flows.entries import (
@@ -23,10 +23,12 @@ from engine.flows.entries import (
     refused_entry,
 )
 from engine.flows.flush import FlowRecord, Move
+from engine.flows.forms import FORMS_MAX
 from engine.flows.happenings import Answered, Ask, Begin, Happening, Looked, Stopped
 from engine.flows.journal import Signal
+from engine.flows.live import Live
 from engine.flows.loads import Loads
-from engine.flows.money import unpack
+from engine.flows.money import seq_of
 from engine.flows.outbox import Parts
 from engine.flows.shares import Shares
 from engine.flows.streams import FlowEntry
@@ -34,7 +36,6 @@ from engine.flows.table import MONEY
 from engine.flows.timers import Timers
 from engine.flows.turn import LOOK_AGAIN
 from engine.ledger.nouns import shard_of
-from engine.wire.fields import id_of
 
 if TYPE_CHECKING:
     from engine.flows.worker import FlowWorker
@@ -72,14 +73,22 @@ class Came(msgspec.Struct):
         return pieces + [Came(due=[flow], heard=self.heard) for flow in self.due]
 
 
+class Looks(msgspec.Struct):
+    """What is looked after because its time is over."""
+
+    asks: list[Ask]
+    children: list[Begin]
+    waits: list[tuple[Live, int]]
+    """Flows that wait here, and how long their journals were."""
+
+
 class Flushed(msgspec.Struct):
     """A round that is committed, and what is to be done after it."""
 
     batch: Batch
     decisions: list[Decision]
     unreadable: list[Unreadable]
-    looks: list[Ask]
-    children: list[Begin]
+    looks: Looks
 
 
 class Rounds:
@@ -139,8 +148,7 @@ class Rounds:
 
     async def _flush(self, came: Came) -> Flushed:
         requests, unreadable = self._understand(came.entries)
-        ids = {start.id for r in requests for start in r.starts}
-        ids |= {id_of(signal.flow) for r in requests for signal in r.signals}
+        ids = {flow for request in requests for flow in request.ids}
         ids |= {flow for flow, _ in came.happened} | set(came.due)
         mine = {flow for flow in ids if self._is_mine(flow)}
         refused, early = await self._loads.load_flows(mine)
@@ -150,22 +158,22 @@ class Rounds:
         batch.flush.moves += came.moves
         for flow, happening in came.happened:
             if flow in self._live:
-                batch.happen(self._live[flow], happening)
+                batch.steps.happen_soon(self._live[flow], happening)
         decisions = [self._decide(batch, request) for request in requests]
         if not requests:  # else one of them may have started just now
             batch.forget_early(came.forgotten)
         # Signals went first; what is late is so by what was read to the end after its time.
-        looks: list[Ask] = []
-        children: list[Begin] = []
+        batch.steps.catch_up()
+        looks = Looks([], [], [])
         for flow in came.due:
             live = self._live.get(flow)
             if live is not None:
                 home = shard_of(flow, self._worker.shard_count)
-                look, child = self._look(batch, live, came.heard.get(home, 0))
-                looks += look
-                children += child
+                self._look(batch, live, came.heard.get(home, 0), looks)
+        batch.steps.catch_up()
+        self._look_later(looks.waits)
         await self._commit(batch)
-        return Flushed(batch, decisions, unreadable, looks, children)
+        return Flushed(batch, decisions, unreadable, looks)
 
     def _begin(
         self,
@@ -181,6 +189,7 @@ class Rounds:
             set(self._worker.functions),
             early,
             self._loads.early_counts,
+            self._loads.forms,
             self._shares.number,
             self._clock(),
         )
@@ -199,8 +208,7 @@ class Rounds:
 
     def _decide(self, batch: Batch, request: Request) -> Decision:
         """Decide what of an entry is at home here; the rest is sent on."""
-        ids = [start.id for start in request.starts] or [id_of(s.flow) for s in request.signals]
-        homes = [shard_of(flow, self._worker.shard_count) for flow in ids]
+        homes = [shard_of(flow, self._worker.shard_count) for flow in request.ids]
         elsewhere: dict[int, list[int]] = {}
         for place, home in enumerate(homes):
             if home not in self._shares.shards:
@@ -209,34 +217,42 @@ class Rounds:
         for home, start in zip(homes, request.starts, strict=bool(request.starts)):
             is_mine = home in self._shares.shards
             outcomes.append(batch.start(request, start) if is_mine else None)
-        for home, signal in zip(homes, request.signals, strict=bool(request.signals)):
+        signals = zip(homes, request.ids, request.signals, strict=bool(request.signals))
+        for home, flow, signal in signals:
             is_mine = home in self._shares.shards
-            outcomes.append(batch.signal(signal) if is_mine else None)
+            outcomes.append(batch.signal(flow, signal) if is_mine else None)
         return Parts(request, outcomes), "flows" if request.starts else "signals", elsewhere
 
-    def _look(self, batch: Batch, live: Live, heard_until: int) -> tuple[list[Ask], list[Begin]]:
+    def _look(self, batch: Batch, live: Live, heard_until: int, looks: Looks) -> None:
         """A flow's time is over: look what can be done about it."""
-        last = live.state.last
+        last = live.last
         if last is None or last.state in {"ended", "stopped"}:
-            return [], []
+            return
+        flow = live.flow.id
         step = live.flow.table.steps[last.step]
         again = self._clock() + LOOK_AGAIN
         if last.state == "asked" and step.kind in MONEY:
-            self._timers.add(again, live.flow.id)
-            seq = unpack(last.request)[0].user_data_32
-            return [Ask(live.flow.id, seq, last.request)], []
-        if step.kind == "start" and last.state in {"asked", "waiting"} and last.event != "start_at":
-            self._timers.add(again, live.flow.id)
-            child = last.transfer_id
-            return [], [Begin(live.flow.id, last.seq, child, step.child, last.request)]
-        if last.state == "asked" and (live.flow.id, last.seq) not in self._calls.in_flight:
+            self._timers.set(flow, again)
+            looks.asks.append(Ask(flow, seq_of(last.request), last.request))
+        elif (
+            step.kind == "start" and last.state in {"asked", "waiting"} and last.event != "start_at"
+        ):
+            self._timers.set(flow, again)
+            child = Begin(flow, last.seq, last.transfer_id, step.child, last.request)
+            looks.children.append(child)
+        elif last.state == "asked" and (flow, last.seq) not in self._calls.in_flight:
             # Whoever made this attempt is gone.
-            batch.happen(live, Answered(last.seq, "unknown", {"reason": "worker_gone"}))
+            batch.steps.happen(live, Answered(last.seq, "unknown", {"reason": "worker_gone"}))
         else:
-            batch.happen(live, Looked(heard_until))
-        if live.state.last is last and last.due_at:
-            self._timers.add(max(last.due_at, self._clock() + 50_000), live.flow.id)
-        return [], []
+            looks.waits.append((live, last.seq))
+            batch.steps.happen_soon(live, Looked(heard_until))
+
+    def _look_later(self, waits: list[tuple[Live, int]]) -> None:
+        """What was due and did not move is looked at again."""
+        soon = self._clock() + 50_000
+        for live, seq in waits:
+            if live.form.seq == seq and live.due_at:
+                self._timers.set(live.flow.id, max(live.due_at, soon))
 
     async def _commit(self, batch: Batch) -> None:
         if batch.flush.is_empty:
@@ -254,15 +270,18 @@ class Rounds:
     async def _follow(self, flushed: Flushed) -> None:
         """All that waits for the commit."""
         batch = flushed.batch
-        for wake_at, flow in batch.timers:
-            self._timers.add(wake_at, flow)
-        await self._desk.send(batch.asks)
-        if flushed.looks:
-            await self._desk.look_again(flushed.looks)
-        flows = [call.flow for call in batch.calls]
-        self._calls.call(batch.calls, {f: self._live[f].flow.values for f in flows})
-        children = await self._desk.outbox.look_at_children(flushed.children, self._live)
-        await self._desk.outbox.begin([*batch.begins, *children], self._live)
+        for flow, due_at in batch.steps.timers.items():
+            if due_at:
+                self._timers.set(flow, due_at)
+            else:
+                self._timers.drop(flow)
+        await self._desk.send(batch.steps.asks)
+        if flushed.looks.asks:
+            await self._desk.look_again(flushed.looks.asks)
+        flows = [call.flow for call in batch.steps.calls]
+        self._calls.call(batch.steps.calls, {f: self._live[f].flow.values for f in flows})
+        children = await self._desk.outbox.look_at_children(flushed.looks.children, self._live)
+        await self._desk.outbox.begin([*batch.steps.begins, *children], self._live)
         answers = [
             (letter.reply, error_fields(letter))
             for letter in flushed.unreadable
@@ -282,8 +301,9 @@ class Rounds:
         """Flows that ended leave the memory; so do all where there are too many."""
         for flow in batch.flush.ended:
             self._live.pop(flow, None)
-        if len(self._live) > LIVE_MAX:
+        if len(self._live) > LIVE_MAX or self._loads.forms.count > FORMS_MAX:
             self._live.clear()
+            self._loads.forms.clear()
 
     async def _set_aside(self, came: Came, error: Exception) -> None:
         """What breaks a round by itself: an entry is a dead letter, a flow is stopped."""
@@ -298,7 +318,7 @@ class Rounds:
         await self._loads.load_flows(flows)
         for flow in flows:
             if flow in self._live:
-                batch.happen(self._live[flow], Stopped(f"defect: {type(error).__name__}"))
+                batch.steps.happen(self._live[flow], Stopped(f"defect: {type(error).__name__}"))
         await self._commit(batch)
-        await self._follow(Flushed(batch, [], unreadable, [], []))
+        await self._follow(Flushed(batch, [], unreadable, Looks([], [], [])))
         await self._worker.streams.remove(came.entries)

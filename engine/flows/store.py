@@ -130,10 +130,12 @@ class FlowStore:
             "flows_accounts", ledger, list(ids.values()), list(names)
         )
         found: dict[str, list[bytes]] = {name: [] for name in names}
+        written: dict[bytes, list[str]] = {}
+        for name, account_id in ids.items():
+            written.setdefault(account_id, []).append(name)
         for row in rows:
-            for name in names:
-                if row["id"] == ids.get(name) or row["name"] == name:
-                    found[name].append(row["id"])
+            for name in {*written.get(row["id"], ()), row["name"]} & found.keys():
+                found[name].append(row["id"])
         return found
 
     async def ends_of(self, ids: Sequence[bytes]) -> dict[bytes, tuple[str, str | None]]:
@@ -159,7 +161,7 @@ class FlowStore:
             await connection.execute("BEGIN")
             try:
                 async with within(STATEMENT_SECONDS_MAX):
-                    fence = (self.worker, sequence, number, "flush", now, len(flush.rows))
+                    fence = (self.worker, sequence, number, "flush", now, flush.steps)
                     [row] = await connections.write("flows_fence", *fence)
                     await write_flush(connections, flush, number, now, shard_count)
             except BaseException:

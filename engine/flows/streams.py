@@ -34,7 +34,7 @@ _ITS_OWN: Final = (KeyRefusedError, BackpressureError)
 _log = structlog.get_logger()
 
 
-class FlowEntry(msgspec.Struct, frozen=True):
+class FlowEntry(msgspec.Struct, frozen=True, gc=False):
     """One entry as it came, by the name of its stream."""
 
     stream: str

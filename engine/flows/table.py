@@ -148,6 +148,17 @@ class Table(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         return found
 
     @cached_property
+    def account_fields(self) -> tuple[InputField, ...]:
+        """Those of its input that name accounts."""
+        return tuple(field for field in self.inputs if field.type == "account")
+
+    @cached_property
+    def conditions(self) -> tuple[Expression, ...]:
+        """All conditions of its reviews, each once."""
+        found = {repr(step.when): step.when for step in self.steps if step.when is not None}
+        return tuple(found.values())
+
+    @cached_property
     def functions(self) -> frozenset[str]:
         """The functions that its calls need."""
         return frozenset(step.function for step in self.steps if step.kind == "call")

@@ -14,7 +14,7 @@ DUE_MAX: Final = 2000
 
 
 class Timers:
-    """The timers of one session.
+    """The timers of one session: one a flow, its newest.
 
     Args:
         store: Where those are that sleep.
@@ -23,6 +23,9 @@ class Timers:
     def __init__(self, store: FlowStore) -> None:
         self._store = store
         self._heap: list[tuple[int, bytes]] = []
+        """The next ones first, and such as count no more."""
+        self._times: dict[bytes, int] = {}
+        """By flow, its timer that counts."""
         self._loaded_until = 0
 
     async def load(self, shards: Collection[int], now: int) -> None:
@@ -36,20 +39,31 @@ class Timers:
 
     async def _load(self, shards: Collection[int], after: int, until: int) -> None:
         self._loaded_until = until
-        for timer in await self._store.due(shards, after, until):
-            heapq.heappush(self._heap, timer)
+        for wake_at, flow in await self._store.due(shards, after, until):
+            if wake_at < self._times.get(flow, wake_at + 1):
+                self.set(flow, wake_at)
 
-    def add(self, wake_at: int, flow: bytes) -> None:
-        """Look at a flow at a time; one far ahead is found in Postgres when it comes nearer."""
-        if wake_at <= self._loaded_until:
+    def set(self, flow: bytes, wake_at: int) -> None:
+        """Look at a flow at a time, and at no other; one far ahead is found in Postgres later."""
+        if wake_at > self._loaded_until:
+            self.drop(flow)
+        elif self._times.get(flow) != wake_at:
+            self._times[flow] = wake_at
             heapq.heappush(self._heap, (wake_at, flow))
+
+    def drop(self, flow: bytes) -> None:
+        """Look at a flow no more: it has ended, or waits for no time."""
+        self._times.pop(flow, None)
 
     def pop_due(self, now: int) -> list[bytes]:
         """The flows whose time is over, each once."""
-        due: dict[bytes, None] = {}
+        due: list[bytes] = []
         while self._heap and self._heap[0][0] <= now and len(due) < DUE_MAX:
-            due[heapq.heappop(self._heap)[1]] = None
-        return list(due)
+            wake_at, flow = heapq.heappop(self._heap)
+            if self._times.get(flow) == wake_at:
+                del self._times[flow]
+                due.append(flow)
+        return due
 
     def seconds_left(self, now: int, seconds_max: float) -> float:
         """How long nothing is due, at most."""

@@ -31,7 +31,7 @@ next session finds out by its positions.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Final
 
 import anyio
@@ -83,9 +83,10 @@ async def commit_and_settle(
         raise TryAgainError(f"flush {sequence} was not sent: the connection was lost before")
     pid = connection.get_server_pid()
     try:
-        with _warned(connection) as was_warned:
-            result = await _answer_of(connections, connection, commit, f"flush {sequence}")
-        if was_warned():
+        before = connections.warnings_of(connection)
+        result = await _answer_of(connections, connection, commit, f"flush {sequence}")
+        # So Postgres tells of a COMMIT cut short.
+        if connections.warnings_of(connection) != before:
             _log.warning("commit_cut_short", sequence=sequence)
             await commit_own(connections, connection)
     except Exception as error:
@@ -107,12 +108,11 @@ async def commit_and_settle(
 
 async def commit_own(connections: Connections, connection: asyncpg.Connection) -> None:
     """Commit something of our own, which waits for a synchronous standby: with it, all before."""
-    cut_short = True
-    while cut_short:
-        with _warned(connection) as was_warned:
-            commit = connection.execute(connections.text("commit_own"))
-            await _answer_of(connections, connection, commit, "what confirms all before it")
-        cut_short = was_warned()
+    before = -1
+    while before != connections.warnings_of(connection):
+        before = connections.warnings_of(connection)
+        commit = connection.execute(connections.text("commit_own"))
+        await _answer_of(connections, connection, commit, "what confirms all before it")
 
 
 async def _answer_of(
@@ -209,22 +209,6 @@ async def _another(connections: Connections) -> AsyncIterator[asyncpg.Connection
         yield fresh
     finally:
         fresh.terminate()
-
-
-@contextlib.contextmanager
-def _warned(connection: asyncpg.Connection) -> Iterator[Callable[[], bool]]:
-    """Whether Postgres warned of something meanwhile: so it tells of a COMMIT cut short."""
-    warnings: list[Any] = []
-
-    def listen(_: asyncpg.Connection, message: Any) -> None:
-        if message.severity_en == "WARNING":
-            warnings.append(message)
-
-    connection.add_log_listener(listen)
-    try:
-        yield lambda: bool(warnings)
-    finally:
-        connection.remove_log_listener(listen)
 
 
 async def _settle(

@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Final, TypeAlias
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 import asyncpg
 
@@ -41,9 +42,10 @@ class Connections:
     def __init__(self, dsn: str, worker: bytes, connect: Connect = connect) -> None:
         self.worker = worker
         self.name = f"engine {UUID(bytes=worker)}"
+        """Of the connection that writes, as `pg_stat_activity` shows it."""
         self.lost_commits: Counter[str] = Counter()
         """Commits whose answer was lost, by what had become of them."""
-        """Of the connection that writes, as `pg_stat_activity` shows it."""
+        self._warnings: WeakKeyDictionary[asyncpg.Connection, int] = WeakKeyDictionary()
         self.where = where_of(dsn)
         """Host and port, for messages."""
         self._dsn = dsn
@@ -106,9 +108,20 @@ class Connections:
 
     async def _open(self, name: str, *, synchronous: bool = True) -> asyncpg.Connection:
         # The driver's own limit counts time in which we were busy, and none may end what commits.
-        return await self._connect(
+        connection = await self._connect(
             self._dsn, name, statement_seconds_max=None, synchronous=synchronous
         )
+        # For good: to listen and to listen no more costs a small flush a twentieth of its time.
+        connection.add_log_listener(self._note_warning)
+        return connection
+
+    def _note_warning(self, connection: asyncpg.Connection, message: Any) -> None:
+        if message.severity_en == "WARNING":
+            self._warnings[connection] = self.warnings_of(connection) + 1
+
+    def warnings_of(self, connection: asyncpg.Connection) -> int:
+        """How many times Postgres has warned of something on a connection."""
+        return self._warnings.get(connection, 0)
 
     def drop(self) -> None:
         """Cut all connections; whatever was under way in them is rolled back."""

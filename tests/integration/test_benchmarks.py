@@ -28,6 +28,7 @@ TINY = {
     "rebalancing": "--rate 200 --seconds 2 --restart 3 --accounts 50 --batch 10",
     "memory": "--accounts 2000",
     "flows": "--flows 1000 --latency 20",
+    "flow_timers": "--timers 2000",
 }
 
 
@@ -70,6 +71,26 @@ def test_a_benchmark_runs_and_its_result_adds_up(name):
         called = {cost["stage"] for cost in costs if cost["calls"]}
         # All accounts are there and all ids are new: nothing is looked up again.
         assert called >= stages.STAGES.keys() - {"look up"}
+    if name == "flows":
+        ((waited,),) = measured["details"].values()
+        assert waited["flows"] == 20
+        assert 0 < waited["median_ms"] <= waited["p99_ms"]
+
+
+def test_what_was_measured_is_printed_under_its_own_name(capsys):
+    """Whatever the order in which a row names it, and whatever is not known of it."""
+    rows = [
+        {"what": "payout", "flows_per_second": 1234, "transitions_per_second": 5678.0},
+        {"transitions_per_second": 90, "what": "bare copy", "flows_per_second": None},
+    ]
+    waited = {"Start to hold": [{"flows": 20, "median_ms": 7.25, "p99_ms": 60.0}]}
+    with pytest.raises(SystemExit) as ended:
+        report.run("Flows", lambda _: Result(rows, [], {}, waited), {}, arguments=[])
+    assert ended.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    ends = [len(line.rstrip()) for line in lines if "5,678" in line or "bare copy" in line]
+    assert ends[0] == ends[1]
+    assert ["20", "7.25", "60.0"] in [line.split() for line in lines]
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the history of the project")

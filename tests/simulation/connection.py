@@ -86,9 +86,6 @@ class Connection:
     def add_log_listener(self, listener: Any) -> None:
         """Nobody cancels a COMMIT here, so that there is nothing to warn of."""
 
-    def remove_log_listener(self, listener: Any) -> None:
-        """As `add_log_listener`."""
-
     def terminate(self) -> None:
         if not self._closed:
             self._close(asyncpg.ConnectionDoesNotExistError("connection was closed"))

@@ -2,31 +2,53 @@
 
 import asyncio
 import contextlib
-import itertools
 import random
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import engine.flows.desk
+import engine.flows.early
+import engine.flows.rounds
+import engine.flows.schedules
 import engine.flows.session
-from engine.flows.journal import Row
-from engine.ledger.nouns import shard_of
-from tests.flow_judge import judge, judge_calls
+import engine.flows.turn
 from tests.simulation.faults import Faults
-from tests.simulation.flow_world import FlowWorld
+from tests.simulation.flow_outsiders import Outsiders
+from tests.simulation.flow_people import People
+from tests.simulation.flow_schedules import add_schedules, is_due
+from tests.simulation.flow_world import FlowParticipant, FlowWorld
+from tests.simulation.judge_flows import faults_of
 from tests.simulation.loop import SimulatedLoop, StuckError
-from tests.simulation.replay import Replay, broken
+from tests.simulation.replay import broken
 from tests.simulation.run import Run, check_errors, leave
 from tests.simulation.world import sized, told_to
 
 QUIET_SECONDS_MAX = 300.0
 """Once nothing goes wrong any more, every flow has ended within it."""
 
+DEPTH_MAX = 8
+LINES_MAX = 60_000
+"""Things that happen in a run, some twenty times as many as in most."""
+
+ROWS_MAX = 400
+"""No definition that is drawn, and is sound, needs so many rows."""
+
 
 class FlowFaults(Faults):
     """Troubles of ledger workers and flow workers alike."""
 
     world: FlowWorld
+
+    def __init__(self, world: FlowWorld, chance: random.Random, seconds: float) -> None:
+        super().__init__(world, chance, seconds)
+        self.kinds += [self._kill_at] * random.Random(chance.random()).choice([0, 0, 1, 3])
+
+    async def _kill_at(self) -> None:
+        """Killed while a statement of a flow worker is under way."""
+        crew = [(slot, one) for slot, one in self.crew.items() if isinstance(one, FlowParticipant)]
+        slot, victim = self.random.choice(crew)
+        if victim.running and await self._reaches(victim):
+            victim.kill()
+            self.start(slot, victim.shards)
 
     def open_crew(self) -> None:
         """Some of each kind, each with its share."""
@@ -63,15 +85,25 @@ def run_flow_seed(seed: int) -> Run:
 
 @contextlib.contextmanager
 def _drawn(chance: random.Random) -> Iterator[None]:
-    """Reads that wait for longer, and names of sessions that the seed draws."""
+    """Reads that wait for longer, what is asked looked for sooner, names that the seed draws."""
     names = random.Random(chance.random())
-    before = engine.flows.session.BLOCK_MS, engine.flows.desk.token_hex
-    engine.flows.session.BLOCK_MS = 1000
-    engine.flows.desk.token_hex = lambda count: names.randbytes(count or 8).hex()
+    look_again = names.choice([5_000_000, 300_000])
+    drawn = (
+        (engine.flows.session, "BLOCK_MS", 1000),
+        (engine.flows.turn, "LOOK_AGAIN", look_again),
+        (engine.flows.rounds, "LOOK_AGAIN", look_again),
+        (engine.flows.early, "EARLY_MAX", names.choice([10_000, 3])),
+        (engine.flows.schedules, "ASK_AGAIN", look_again),
+        (engine.flows.desk, "token_hex", lambda count: names.randbytes(count or 8).hex()),
+    )
+    before = [getattr(module, name) for module, name, _ in drawn]
+    for module, name, value in drawn:
+        setattr(module, name, value)
     try:
         yield
     finally:
-        engine.flows.session.BLOCK_MS, engine.flows.desk.token_hex = before
+        for (module, name, _), value in zip(drawn, before, strict=True):
+            setattr(module, name, value)
 
 
 def _judge(world: FlowWorld) -> None:
@@ -86,6 +118,7 @@ async def _live(world: FlowWorld, chance: random.Random) -> None:
     payer = world.account(chance.randrange(count), "debits_must_not_exceed_credits")
     world.accounts_by_name = {"payer": payer, "payee": payee, "transit": transit}
     world.define()
+    world.schedules = add_schedules(world, str(world.chance.random()))
     faults = FlowFaults(world, chance, chance.choice([1.0, 4.0, 8.0]))
     try:
         faults.open_crew()
@@ -95,21 +128,35 @@ async def _live(world: FlowWorld, chance: random.Random) -> None:
         }  # fmt: skip
         await world.send(chance.randrange(count), [funds], "funds")
         flows = [_flow_id(chance) for _ in range(chance.choice([1, 2, 4, 8]))]
-        living = [asyncio.ensure_future(world.live(flow, chance.randint(0, 120))) for flow in flows]
-        people = asyncio.ensure_future(world.see_to_reviews())
+        amounts = [chance.randint(0, chance.choice([4, 120, 120])) for _ in flows]
+        living = [
+            asyncio.ensure_future(world.live(*each)) for each in zip(flows, amounts, strict=True)
+        ]
+        people = asyncio.ensure_future(People(world).see_to_reviews())
+        outsiders = Outsiders(world, flows)
+        meddling = asyncio.ensure_future(outsiders.meddle())
         await faults.run()
 
         def over() -> bool:
-            ended = [row.state == "ended" for row in world.last_rows().values()]
-            return len(ended) == len(flows) and all(ended) and all(task.done() for task in living)
+            if len(world.lines) > LINES_MAX:
+                raise broken("flows", f"over {LINES_MAX} things have happened, and it goes on")
+            if any(row.seq > ROWS_MAX for row in world.last_rows().values()):
+                raise broken("flows", f"a flow has over {ROWS_MAX} rows, and goes on")
+            if any(row["depth"] > DEPTH_MAX for row in world.rows("flows")):
+                raise broken("flows", f"a flow is deeper than {DEPTH_MAX}")
+            tasks = [*living, meddling]
+            started = len(world.journals()) == len(flows)
+            quiet = started and not world.rows("open") and not is_due(world)
+            return quiet and all(task.done() for task in tasks)
 
         try:
             await world.until(over, "", QUIET_SECONDS_MAX)
         except AssertionError:
             left = [row for row in world.last_rows().values() if row.state != "ended"]
             raise broken("nothing vanishes", "not ended:", *left[:3], "asked:", living) from None
+        world.quiet_at = world.database.clock()
         people.cancel()
-        for task in living:
+        for task in [*living, meddling]:
             task.result()
         await leave(world, calm=False)
     finally:
@@ -119,75 +166,3 @@ async def _live(world: FlowWorld, chance: random.Random) -> None:
 def _flow_id(chance: random.Random) -> str:
     text = f"{chance.getrandbits(128):032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-def faults_of(world: FlowWorld) -> list[str]:
-    """All that is wrong at the end."""
-    journals = world.journals()
-    faults = [
-        *world.faults,
-        *judge(world.table, journals, world.spent(), world.open_holds()),
-        *judge_calls(world.called, world.table),
-        *_judge_writers(world),
-        *_judge_late(world, journals),
-    ]
-    if world.rows("open"):
-        faults.append(f"ended flows are kept as open: {world.rows('open')}")
-    for flow, seq, answer, by in world.decided.values():
-        taken = [r for r in journals[flow] if r.seq > seq and r.state == "done"]
-        if not taken or (taken[0].event, taken[0].reference) != (answer, by):
-            faults.append(f"{by} was told that {answer} was taken, and {taken[:1]} is kept")
-    for flow, answer in world.cancelled.items():
-        ended = journals[flow][-1].step == world.table.cancelled_end
-        if (answer == "cancelled") != ended:
-            faults.append(f"told {answer}, and it ended with {journals[flow][-1].event}")
-    Replay(world.database.commits)
-    return faults
-
-
-def _judge_late(world: FlowWorld, journals: dict[bytes, list[Row]]) -> list[str]:
-    """Nothing is late whose signal stood in its stream in time, unless Redis forgot it."""
-    faults = []
-    for flow, rows in journals.items() if not world.log_lost else ():
-        consumed: set[tuple[str, str]] = set()
-        for before, row in itertools.pairwise(rows):
-            step = world.table.steps[row.step]
-            if row.signal:
-                consumed.add((step.signal, row.reference))
-            if row.event != "late":
-                continue
-            waits = [row.step] if step.kind == "wait" else step.listens
-            for time, of, signal in world.arrived:
-                key = signal["name"], signal["message_id"]
-                heard = any(
-                    (world.table.steps[n].signal, signal["event"] in world.table.steps[n].branches)
-                    == (signal["name"], True)
-                    for n in waits
-                )
-                if heard and of == flow and time <= before.due_at and key not in consumed:
-                    faults.append(f"seq {row.seq} is late, and {key} had come")
-    return faults
-
-
-def _judge_writers(world: FlowWorld) -> list[str]:
-    """Every row was written by a worker that owned its shard then, in its chain."""
-    faults = []
-    owners: dict[int, bytes] = {}
-    sequences: dict[bytes, int] = {}
-    for commit in world.database.commits:
-        by_table: dict[str, list[Any]] = {}
-        for table, row in commit.made:
-            by_table.setdefault(table, []).append(row)
-        flushes = by_table.get("flows.flushes", [])
-        for row in flushes:
-            if row["sequence"] != sequences.get(row["worker"], 0) + 1:
-                faults.append(f"commit {commit.number} leaves a gap in its chain")
-            sequences[row["worker"]] = row["sequence"]
-        for table in ("steps", "flows", "inbox"):
-            for row in by_table.get(f"flows.{table}", []):
-                flow = row["id"] if table == "flows" else row["flow"]
-                shard = shard_of(flow, world.database.shard_count)
-                if [f["worker"] for f in flushes] != [owners.get(shard)]:
-                    faults.append(f"commit {commit.number}: {table} by who does not own {shard}")
-        owners |= {row["shard"]: row["worker"] for row in by_table.get("flows.owners", [])}
-    return faults

@@ -7,14 +7,17 @@ the very moment.
 """
 
 import asyncio
+import contextlib
 import itertools
 import random
 import uuid
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
+import engine.flows.early
 from engine.flows.definition import Flow
 from engine.flows.journal import Row
 from engine.flows.money import Spent, nobody_id, unpack
@@ -22,7 +25,10 @@ from engine.flows.store import FlowStore, row_of, spent_of
 from engine.flows.streams import FlowStreams, flow_stream
 from engine.flows.worker import FlowWorker
 from engine.ledger.nouns import Transfer, TransferFlags, shard_of
-from tests.flow_programs import Programs
+from engine.ledger.outcomes import Outcome
+from engine.wire.answers import decode_answer
+from engine.wire.requests import Format
+from tests.flow_programs import draw_flow, errand, nested
 from tests.simulation.connection import Connector
 from tests.simulation.log_client import LogClient
 from tests.simulation.loop import Process
@@ -40,6 +46,12 @@ FLOW_STATEMENTS: Final = (
     "flows_look", "flows_load", "flows_journals", "flows_signals", "flows_messages", "flows_spent",
     "flows_find_flush", "flows_due",
 )  # fmt: skip
+
+CHILDREN: Final = ("errand", "errand", "nested")
+REFUSED: Final = frozenset(
+    {"account_not_found", "account_ambiguous", "definition_not_found", "id_already_failed"}
+)
+"""What a start is answered whose id is spent."""
 
 REPLY: Final = f"{PREFIX}:answers:outside"
 
@@ -100,6 +112,17 @@ class Attempt(msgspec.Struct, frozen=True):
     function: str = "partner"
 
 
+class Decision(msgspec.Struct, frozen=True):
+    """A decision as its author knows it."""
+
+    flow: bytes
+    seq: int
+    answer: str
+    by: str
+    seen: int
+    outcome: str
+
+
 class FlowWorld(World):
     """A world with one definition, mostly a drawn one, and some flows of it.
 
@@ -112,19 +135,36 @@ class FlowWorld(World):
     def __init__(self, seed: int | None, shard_count: int, flow: Flow | None = None) -> None:
         super().__init__(seed, shard_count)
         self.chance = random.Random(f"flows {seed}")
-        self.table = (flow or Programs(self.chance, seconds=SECONDS).draw()).table()
+        self.table = (flow or draw_flow(self.chance, seconds=SECONDS, children=CHILDREN)).table()
+        self.tables = [self.table, errand().table(), nested().table()]
+        """All definitions; flows are judged by the first, errands by their starters."""
+        self.is_odd = self.chance.random() < 0.1
+        """Whether partners say what nobody can keep."""
         self.log.on_add.append(self._flow_added)
         self.faults: list[str] = []
         """What was told or sent and does not rest on anything."""
         self.called: list[tuple[Attempt, str]] = []
         self.arrived: list[tuple[int, bytes, dict[str, Any]]] = []
         """Signals by the stream of their flow's shard, and when they were added to it."""
-        self.decided: dict[str, tuple[bytes, int, str, str]] = {}
-        """By message, the flow, review, answer and author of a decision that was taken."""
+        self.decided: dict[str, Decision] = {}
+        """By message."""
+        self.told: dict[bytes, set[str]] = {}
+        """By the id of a transfer, what the ledger has answered."""
+        self.on_asked: dict[bytes, asyncio.Event] = {}
+        """By flow, set once something is asked of the ledger for it."""
         self.cancelled: dict[bytes, str] = {}
+        self.schedules: list[Any] = []
+        """What they have to start."""
+        self.quiet_at = 0
+        """When nothing was left to do."""
         self._asking: dict[str, Any] = {}
         self._waiting: dict[str, asyncio.Future[list[str]]] = {}
         self._requests: dict[bytes, bytes] = {}
+        self._sent: dict[bytes, bytes] = {}
+        """By the name of a request to the ledger, its transfers."""
+        self._queued: dict[tuple[bytes, bytes], tuple[bytes, Any, bytes]] = {}
+        """By session and transfer, the stream, entry and name under which it was sent last."""
+        self._answered: set[bytes] = set()
         self._read_commits = 0
         self._numbers = itertools.count(1)
         self.clients: list[LogClient] = []
@@ -137,17 +177,18 @@ class FlowWorld(World):
         return made
 
     def define(self) -> None:
-        """The definition as it stands in its table."""
-        accounts = {name: self.accounts_by_name[name] for name in self.table.account_names}
-        row = {
-            "definition": 1,
-            "name": self.table.name,
-            "version": 1,
-            "source": self.table.source.decode(),
-            "accounts": msgspec.json.encode(accounts).decode(),
-        }
+        """The definitions as they stand in their table."""
         made = self.database.begin(None)
-        self.database.put("flows.definitions", row, made)
+        for number, table in enumerate(self.tables, 1):
+            accounts = {name: self.accounts_by_name[name] for name in table.account_names}
+            row = {
+                "definition": number,
+                "name": table.name,
+                "version": 1,
+                "source": table.source.decode(),
+                "accounts": msgspec.json.encode(accounts).decode(),
+            }
+            self.database.put("flows.definitions", row, made)
         self.database.commit(made, "define")
 
     accounts_by_name: dict[str, str]
@@ -189,13 +230,16 @@ class FlowWorld(World):
         finally:
             await client.aclose()
 
-    def _flow_added(self, name: bytes, _id: Any, fields: list[bytes]) -> None:
+    def _flow_added(self, name: bytes, entry: Any, fields: list[bytes]) -> None:
         by_name = dict(zip(fields[::2], fields[1::2], strict=True))
         if name == REPLY.encode():
             self._hear(by_name)
         elif b":transfers:" in name and b"bin" in by_name:
             self._check_asked(by_name[b"bin"])
-        elif b":signals:" in name:
+            self._check_queued(name, entry, by_name)
+        elif b":answers:flows-" in name and by_name.get(b"request") in self._sent:
+            self._note_told(by_name)
+        elif b":signals:" in name and b"json" in by_name:
             for signal in msgspec.json.decode(by_name[b"json"]):
                 flow = uuid.UUID(signal["flow"]).bytes
                 home = shard_of(flow, self.database.shard_count)
@@ -210,8 +254,9 @@ class FlowWorld(World):
         if len(outcomes) != len(items):
             self.faults.append(f"{request} is answered {outcomes} {fields.get(b'error')!r}")
         snapshot = self.database.snapshot()
+        self._count_early()
         for item, outcome in zip(items, outcomes, strict=False):
-            if outcome not in {"created", "exists", "decided"}:
+            if outcome not in {"created", "exists", "decided"} | REFUSED:
                 continue
             if kind == "flows":
                 key: Any = uuid.UUID(item["id"]).bytes
@@ -224,6 +269,12 @@ class FlowWorld(World):
         future = self._waiting.get(request)
         if future is not None and not future.done():
             future.set_result(outcomes)
+
+    def _count_early(self) -> None:
+        """So many signals of flows that have not started are kept of a shard, and no more."""
+        kept = Counter(row["shard"] for row in self.rows("early"))
+        if kept and max(kept.values()) > engine.flows.early.EARLY_MAX:
+            self.faults.append(f"by shard, so many signals are kept of flows unknown: {kept}")
 
     def _check_asked(self, packed: bytes) -> None:
         """Whatever flow workers send to the ledger was asked for by a committed row."""
@@ -240,23 +291,51 @@ class FlowWorld(World):
             if known is None or (known != piece and not is_burn):
                 self.faults.append(f"transfer {leg.id.hex()[:8]} was sent, and no row asks for it")
 
+    def _check_queued(self, name: bytes, entry: Any, fields: Mapping[bytes, bytes]) -> None:
+        """Nobody asks again for what still waits for the ledger, as far as he can know."""
+        token, packed = fields[b"request"], fields[b"bin"]
+        session = token.partition(b"-")[0]
+        for place, leg in enumerate(unpack(packed)):
+            key = session, packed[128 * place : 128 * place + 128]
+            before = self._queued.get(key)
+            if before is not None and not self.log_lost:
+                stream, former, request = before
+                waits = former in self.log.streams[stream].entries
+                if waits and request not in self._answered:
+                    self.faults.append(f"{leg.id.hex()[:8]} waits, and was sent again")
+            self._queued[key] = name, entry, token
+            if leg.user_data_128 in self.on_asked:
+                self.on_asked[leg.user_data_128].set()
+        self._sent[token] = packed
+
+    def _note_told(self, fields: Mapping[bytes, bytes]) -> None:
+        """What the ledger says of transfers."""
+        self._answered.add(fields[b"request"])
+        outcomes = decode_answer(fields, Format.bin).outcomes
+        if outcomes is None:
+            return
+        for leg, outcome in zip(unpack(self._sent[fields[b"request"]]), outcomes, strict=True):
+            self.told.setdefault(leg.id, set()).add(Outcome(int(outcome)).name)
+
     # Partners.
 
     async def partner(self, items: list[Any]) -> Any:
-        """Does it once a key; says so, or not, or too late, or of some alone."""
-        told = []
+        """Does it once a key; says so, or not, or too late, or of some alone, or what nobody
+        can keep."""
+        told: list[Any] = []
         for item in items:
             before = [
                 truth
                 for attempt, truth in self.called
                 if attempt.key == item.key and truth in {"done", "refused"}
             ]
-            truth = (
-                before[0] if before else self.chance.choice(["done", "done", "refused", "again"])
-            )
-            attempt = Attempt(item.flow, (item.key, item.attempt), item.key)
-            self.called.append((attempt, truth))
+            truth = self.chance.choice(["done", "done", "refused", "again"])
+            if before:  # this attempt may have done nothing all the same
+                truth = before[0] if self.chance.random() < 0.8 else "again"
+            self.note_call(item, truth)
             told.append(truth if self.chance.random() < 0.8 else "unknown")
+            if self.is_odd and self.chance.random() < 0.3:
+                told[-1] = (truth, {"receipt": object()})
         await asyncio.sleep(self.chance.choice([0.001, 0.001, 0.05, 0.3, 2.0]))
         trouble = self.chance.random()
         if trouble < 0.1:
@@ -264,6 +343,11 @@ class FlowWorld(World):
         if trouble < 0.2:
             return told[:-1]
         return None if trouble < 0.25 else told
+
+    def note_call(self, item: Any, truth: str) -> None:
+        """An attempt was made, and what came of it."""
+        attempt = Attempt(item.flow, (item.key, item.attempt), item.key)
+        self.called.append((attempt, truth))
 
     # Senders.
 
@@ -279,8 +363,8 @@ class FlowWorld(World):
                 delay = draw.random() * draw.choice([0.1, 1.0, 3.0, 12.0])
                 task = self._signal(flow, name, event, f"{name} {copy}", delay)
                 tasks.append(asyncio.ensure_future(task))
-        if draw.random() < 0.2:
-            tasks.append(asyncio.ensure_future(self._cancel(flow, draw.random() * 4)))
+        if draw.random() < 0.3:
+            tasks.append(asyncio.ensure_future(self._cancel(flow)))
         await asyncio.gather(*tasks)
 
     async def _start(self, flow: str, amount: int) -> None:
@@ -297,7 +381,10 @@ class FlowWorld(World):
         await asyncio.sleep(delay)
         signal = {"flow": flow, "name": name, "event": event, "message_id": message}
         for _ in range(self.chance.choice([1, 1, 2])):
-            [outcome] = await self.ask("signals", [signal])
+            outcome = "flow_not_found"
+            while outcome == "flow_not_found":  # as long as there is no room for it
+                [outcome] = await self.ask("signals", [signal])
+                await asyncio.sleep(0.3 * (outcome == "flow_not_found"))
             if outcome not in {"created", "exists", "flow_ended"}:
                 self.faults.append(f"a signal is answered {outcome}")
             if outcome == "flow_ended":
@@ -306,8 +393,12 @@ class FlowWorld(World):
         if outcome not in {"exists_with_different_event", "flow_ended"}:
             self.faults.append(f"another event under a known message is answered {outcome}")
 
-    async def _cancel(self, flow: str, delay: float) -> None:
-        await asyncio.sleep(delay)
+    async def _cancel(self, flow: str) -> None:
+        """At any time, or in the moment in which the ledger is asked for something."""
+        asked = self.on_asked[uuid.UUID(flow).bytes] = asyncio.Event()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.chance.random() * 4):
+                await (asked.wait() if self.chance.random() < 0.5 else asyncio.sleep(4))
         outcome = await self.say(flow, ":cancel", "", by="somebody")
         if outcome != "flow_not_found":
             self.cancelled[uuid.UUID(flow).bytes] = outcome
@@ -317,64 +408,21 @@ class FlowWorld(World):
         message = f"m{next(self._numbers)}"
         written = {"flow": flow, "name": name, "event": event, "message_id": message, "body": body}
         [outcome] = await self.ask("signals", [written])
-        if outcome == "decided":
-            key = (uuid.UUID(flow).bytes, body["seq"], event, body["by"])
-            self.decided[message] = key
+        if name == ":decide":
+            made = uuid.UUID(flow).bytes, body["seq"], event, body["by"], body["seen"]
+            self.decided[message] = Decision(*made, outcome)
         return outcome
-
-    # People.
-
-    async def see_to_reviews(self) -> None:
-        """Decide what is asked, and see to what has stopped, for ever."""
-        while True:
-            await asyncio.sleep(self.chance.choice([0.2, 0.6, 1.5]))
-            if not self.database.up:
-                continue
-            for review in self.rows("reviews"):
-                if review["ended_at"] is None and self.chance.random() < 0.6:
-                    await self._decide(review)
-            for row in self.last_rows().values():
-                if row.state == "stopped":
-                    await self._resume(row.flow)
-
-    async def _decide(self, review: Mapping[str, Any]) -> None:
-        flow, answers = str(uuid.UUID(bytes=review["flow"])), sorted(review["answers"])
-        signals = [r for r in self.rows("inbox") if r["flow"] == review["flow"]]
-        seen = max((r["number"] for r in signals if not r["name"].startswith(":")), default=0)
-        people = self.chance.sample(["starter", "ann", "ben"], self.chance.choice([1, 1, 2]))
-        acts = [
-            self.say(
-                flow, ":decide", self.chance.choice(answers), by=by, seq=review["seq"], seen=seen
-            )
-            for by in people
-        ]
-        outcomes = await asyncio.gather(*acts)
-        if dict(zip(people, outcomes, strict=True)).get("starter") == "decided":
-            self.faults.append(f"review {flow} was decided by who started the flow")
-        if outcomes.count("decided") > 1:
-            self.faults.append(f"review {flow} {review['seq']} was decided twice")
-
-    async def _resume(self, flow: bytes) -> None:
-        """Void by hand what a stopped flow has left open, and let it go on."""
-        for hold in self.open_holds().values():
-            if hold.user_data_128 == flow:
-                voided = {
-                    "id": str(uuid.UUID(int=self.chance.getrandbits(128))),
-                    "pending_id": str(uuid.UUID(bytes=hold.id)),
-                    "flags": [TransferFlags.void_pending_transfer.name],
-                }
-                home = shard_of(hold.debit_account_id, self.database.shard_count)
-                if self.log.up:
-                    await self.send(home, [voided], f"hand{next(self._numbers)}")
-        await self.say(str(uuid.UUID(bytes=flow)), ":resume", "", by="ann")
 
     # What is there.
 
-    def journals(self) -> dict[bytes, list[Row]]:
-        """By flow, its rows in order."""
-        found: dict[bytes, list[Row]] = {row["id"]: [] for row in self.rows("flows")}
+    def journals(self, definition: int = 1) -> dict[bytes, list[Row]]:
+        """By flow of a definition, its rows in order."""
+        found: dict[bytes, list[Row]] = {
+            row["id"]: [] for row in self.rows("flows") if row["definition"] == definition
+        }
         for row in sorted(self.rows("steps"), key=lambda row: (row["flow"], row["seq"])):
-            found.setdefault(row["flow"], []).append(row_of(row))
+            if row["flow"] in found:
+                found[row["flow"]].append(row_of(row))
         return found
 
     def last_rows(self) -> dict[bytes, Row]:

@@ -137,9 +137,12 @@ class LogClient:
         options = dict(zip(words[1:5:2], words[2:5:2], strict=True))
         names = words[words.index("STREAMS") + 1 :]
         half = len(names) // 2
-        answer = await self._server.read(
-            self._number, options["COUNT"], options["BLOCK"], names[:half], names[half:]
-        )
+        try:
+            answer = await self._server.read(
+                self._number, options["COUNT"], options["BLOCK"], names[:half], names[half:]
+            )
+        except redis.exceptions.ResponseError as error:
+            answer = error
         self._reply([answer], future, fate, context)
 
     def _reply(self, answers: list[Any], future: Any, fate: str, context: Any) -> None:

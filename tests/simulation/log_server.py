@@ -52,6 +52,8 @@ class LogServer:
         self.trace = trace
         self.streams: dict[bytes, Stream] = {}
         self.values: dict[bytes, bytes] = {}
+        self.strangers: set[bytes] = set()
+        """Names under which something is that is no stream."""
         self.up = True
         self.clients: dict[Any, None] = {}
         self._numbers = itertools.count(1)
@@ -104,7 +106,13 @@ class LogServer:
         happens = self.before.pop(name, None)
         if happens is not None:
             happens()
+        if name.startswith("x"):
+            self._refuse(words[length:])
         return method(*words[length:])
+
+    def _refuse(self, names: Any) -> None:
+        if self.strangers and any(_bytes(name) in self.strangers for name in names):
+            raise ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
 
     async def read(
         self, client: int, count: int, block_ms: int, names: list[bytes], after: list[str]
@@ -112,6 +120,7 @@ class LogServer:
         """XREAD; waits where there is nothing, unless it is unblocked."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + block_ms / 1000
+        self._refuse(names)
         while True:
             found = []
             for name, text in zip(names, after, strict=True):

@@ -24,7 +24,7 @@ def test_the_judge_sees_what_is_wrong() -> None:
         assert judge(world.table, journal | {flow: broken}, world.ledger.spent, {})
     assert judge(world.table, journal, {}, {})
     called = [*world.called, *world.called]
-    assert not called or judge_calls(called, world.table)
+    assert not called or judge_calls(called, world.table, {})
 
 
 def test_the_same_seed_is_the_same_world() -> None:

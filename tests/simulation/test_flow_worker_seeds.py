@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from tests.simulation.flow_run import faults_of, run_flow_seed
+from tests.simulation.flow_run import run_flow_seed
+from tests.simulation.judge_flows import faults_of
 from tests.simulation.test_seeds import ROOT
 
 SEEDS, CHUNK, LONG_FROM = 500, 20, 100

@@ -6,8 +6,8 @@ import uuid
 import pytest
 
 from tests.flow_examples import payout
-from tests.simulation.flow_run import faults_of
 from tests.simulation.flow_world import FlowWorld
+from tests.simulation.judge_flows import faults_of
 from tests.simulation.loop import simulate
 from tests.simulation.world import told_to
 

@@ -135,6 +135,18 @@ def test_a_post_that_fails_is_seen_by_a_person_where_nothing_else_is_said() -> N
     assert set(failed.branches) == {"acknowledged"}
 
 
+def test_a_table_is_the_same_however_often_it_is_made() -> None:
+    """What goes without saying is said anew each time."""
+    flow, hold = begin()
+    post = flow.post(hold)
+    hold.created.go(post)
+    post.done.end("paid")
+    first = flow.table()
+    assert flow.table() == first
+    post.failed.end("failed")
+    assert flow.table().steps != first.steps
+
+
 def test_an_event_leads_to_one_step() -> None:
     def define() -> Flow:
         flow, hold = begin()
