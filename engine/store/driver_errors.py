@@ -93,7 +93,7 @@ def _translate(error: Exception, where: str) -> EngineError | None:
     if isinstance(error, asyncpg.CheckViolationError) and error.constraint_name == "flushes_time":
         return ClockError(f"{_sentence(error)}: nothing was written")
     if isinstance(error, asyncpg.InvalidTextRepresentationError) and ROWS_GONE in str(error):
-        return _gone(str(error).rpartition(ROWS_GONE)[2].rstrip('"'))
+        return _gone(_TABLES_OF_SMALL)
     if isinstance(error, asyncpg.RestrictViolationError):
         return InputError(_sentence(error))
     if isinstance(error, asyncpg.CheckViolationError):
@@ -147,6 +147,10 @@ def check_written(table: str, sent: int, there: int) -> None:
 
 ROWS_GONE: Final = "rows are gone: "
 """As `flush_small` and `flush_one` say it."""
+
+_TABLES_OF_SMALL: Final = (
+    "one of ledger.flushes, ledger.spent, ledger.posted, ledger.resolutions, ledger.positions"
+)
 
 
 def _gone(tables: str) -> ConfigurationError:

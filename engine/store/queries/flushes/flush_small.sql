@@ -47,20 +47,8 @@ moved AS (
     FROM me, unnest($41::smallint[], $42::integer[], $43::bigint[], $44::bigint[],
                     $45::timestamptz[])
          AS p(shard, generation, ms, seq, time)
-    RETURNING 1),
-there AS (
-    SELECT (SELECT count(*) FROM fence) AS flushes, (SELECT count(*) FROM spent) AS spent,
-           (SELECT count(*) FROM posted) AS posted, (SELECT count(*) FROM resolved) AS resolutions,
-           (SELECT count(*) FROM moved) AS positions)
-SELECT CASE
-    WHEN (flushes, spent, posted, resolutions, positions)
-         = (1, cardinality($8), cardinality($29), cardinality($37), cardinality($41))
-    THEN nextval('ledger.flush_numbers')
-    ELSE ('rows are gone: ' || concat_ws(', ',
-        CASE WHEN flushes <> 1 THEN 'ledger.flushes' END,
-        CASE WHEN spent <> cardinality($8) THEN 'ledger.spent' END,
-        CASE WHEN posted <> cardinality($29) THEN 'ledger.posted' END,
-        CASE WHEN resolutions <> cardinality($37) THEN 'ledger.resolutions' END,
-        CASE WHEN positions <> cardinality($41) THEN 'ledger.positions' END))::bigint
-    END AS next_number
-FROM there
+    RETURNING 1)
+SELECT CASE count(*) WHEN 1 + cardinality($8) + cardinality($29) + cardinality($37) + cardinality($41)
+       THEN nextval('ledger.flush_numbers')
+       ELSE ('rows are gone: ' || count(*))::bigint END AS next_number
+FROM (TABLE fence UNION ALL TABLE spent UNION ALL TABLE posted UNION ALL TABLE resolved UNION ALL TABLE moved) AS there
