@@ -191,10 +191,11 @@ def _state(shard: ShardReport, workers: Mapping[str, WorkerReport]) -> str:
         return "moving"
     if shard.worker is None:
         return "free"
-    if shard.alive:
-        return "frozen" if shard.frozen_by else "alive"
     owner = workers.get(shard.worker)
-    return "dead" if owner is None else owner.state
+    state = "dead" if owner is None else owner.state
+    if shard.alive and state != "waiting":
+        return "frozen" if shard.frozen_by else "alive"
+    return state
 
 
 def _free_shards(shards: Sequence[ShardReport]) -> Iterable[Problem]:

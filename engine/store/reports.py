@@ -90,9 +90,9 @@ class WorkerReport(msgspec.Struct, frozen=True):
     @property
     def state(self) -> Literal["alive", "waiting", "dead"]:
         """Whether it works, lives and waits for a server, or is no more."""
-        if self.alive:
-            return "alive"
-        return "dead" if self.waits_for is None else "waiting"
+        if self.waits_for is not None:
+            return "waiting"
+        return "alive" if self.alive else "dead"
 
 
 class AccountReport(msgspec.Struct, frozen=True):
