@@ -5,9 +5,8 @@ durable. A passing flow takes ten steps at once and moves no money. Beside them,
 bare COPY of the rows that the payouts wrote, 5,000 a commit; one transaction a transition, 32
 connections; claims by SKIP LOCKED and UPDATE in sets of 100. Then payouts at 100 a second, from
 sending to the row that says that the money is held. All on this machine; audited: every started id
-has one end, and every row is there.
-
-Not measured: partners, timers, flows asleep, a ledger's load beside them.
+has one end, and every row is there. Not measured: partners, timers, flows asleep, a ledger's load
+beside them.
 
 Example: python -m benchmarks.flows --flows 50000
 """
