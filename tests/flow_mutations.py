@@ -55,7 +55,10 @@ RULE_MUTATIONS: Final[dict[int, list[tuple[str, str, str, str]]]] = {
         ("flows/schedules.py", 'if self.missed == "none" and now - last.at > MISSED:', "if False:", SCHEDULES),
     ],
     23: [("flows/checks.py", "if (again + 1) * rows > SEQ_MAX:", "if False:", CHECKS)],
-    24: [("flows/rounds.py", "if isinstance(error, EngineError) and not isinstance(error, RefusedError):\n                raise", "if True:\n                raise", WORKERS)],
+    24: [
+        ("flows/rounds.py", "            if len(pieces) == 1:\n", "            if True:\n", WORKERS),
+        ("flows/rounds.py", "if isinstance(error, EngineError) and not isinstance(error, RefusedError):\n                raise", "if True:\n                raise", WORKERS),
+    ],
     25: [
         ("flows/streams.py", 'if max(map(int, last.split(b"-"))) > ID_PART_MAX:', "if False:", EARLY),
         ("flows/streams.py", "            if isinstance(answer, KeyRefusedError):\n                raise answer\n", "", EARLY),
@@ -82,23 +85,6 @@ OTHERS: Final[list[tuple[str, str, str, str]]] = [
     ("flows/batch.py", "        if before is not None:\n            return self._again(before, written, body)\n", "", FLOWS),
 ]  # fmt: skip
 
-SIMULATED: Final = "tests/simulation/test_flow_worker_seeds.py"
-
-SIMULATED_MUTATIONS: Final[list[tuple[str, str, str, str]]] = [
-    ("flows/rounds.py", "        await self._commit(batch)\n        return Flushed(", "        await self._desk.send(batch.asks)\n        await self._commit(batch)\n        return Flushed(", SIMULATED),
-    ("flows/rounds.py", "            looks.asks.append(Ask(flow, seq_of(last.request), last.request))", "            pass", SIMULATED),
-    ("flows/batch.py", "        if kept is not None:\n            return self._catalogue.compare(kept.record, request.flow, start.input)\n", "", SIMULATED),
-    ("flows/batch.py", "        signals = self._early.pop(start.id, ())", "        signals = []", SIMULATED),
-    ("flows/session.py", "            await self._timers.load(taken, self._now)", "            pass", SIMULATED),
-    ("flows/answers.py", "if step.idempotent and last.attempt < step.attempts_max:", "if last.attempt < step.attempts_max:", SIMULATED),
-    ("flows/money.py", "        if outcome in SPENDS_ID:\n            return", "        if True:\n            return", SIMULATED),
-    ("flows/people.py", 'if last.state == "asked":\n        # Whether', "if False:\n        # Whether", SIMULATED),
-    ("flows/people.py", 'if state.has_reached or last.state == "stopped":', "if False:", SIMULATED),
-    ("flows/turn.py", "            if self.state.held:\n                self.stop", "            if False:\n                self.stop", SIMULATED),
-    ("flows/requests.py", "occurrence = state.visits.get(number, 0) + 1", "occurrence = 1", SIMULATED),
-]  # fmt: skip
-"""What the simulator's seeds notice too, each within its first 150."""
-
 COLUMN_MUTATIONS: Final[list[tuple[str, str, str, str]]] = [
     ("flows/columns.py", "key = (what, live.conditions, unheard)", "key = (what, (), unheard)", COLUMNS),
     ("flows/columns.py", "key = (what, live.conditions, unheard)", "key = (what, live.conditions, len(unheard))", COLUMNS),
@@ -119,8 +105,6 @@ COLUMN_MUTATIONS: Final[list[tuple[str, str, str, str]]] = [
 """Of what lets flows be decided in columns."""
 
 FLOW_MUTATIONS: Final = (
-    [m for each in RULE_MUTATIONS.values() for m in each]
-    + OTHERS
-    + SIMULATED_MUTATIONS
-    + COLUMN_MUTATIONS
+    [m for each in RULE_MUTATIONS.values() for m in each] + OTHERS + COLUMN_MUTATIONS
 )
+"""What the simulator's seeds notice stands in `tests/simulation/flow_safeguards.py`."""

@@ -1,6 +1,7 @@
 """What commands print: data on standard output; progress and errors on standard error."""
 
 import asyncio
+import gc
 import sys
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
@@ -58,6 +59,8 @@ def run_busy_loop(main: Coroutine[Any, Any, T]) -> T:
     import uvloop  # noqa: PLC0415 - who asks one question does not wait for it
 
     configure_by_default()
+    # What is loaded by now stays: to look through it for garbage again and again costs.
+    gc.freeze()
     return uvloop.run(main)
 
 

@@ -89,9 +89,11 @@ def copy_of_steps(
             _json(msgspec.json.encode(row.detail)) if row.detail else _NO_DETAIL,
             tail,
         )
+    count = len(rows)
     for columns in planned:
         parts += _planned_rows(columns, texts, tail, now)
-    return _copy(STEP_COLUMNS, parts)
+        count += len(columns.flows) * len(columns.plan.patterns)
+    return _copy(STEP_COLUMNS, parts, count)
 
 
 def _planned_rows(columns: StepColumns, texts: _Texts, tail: bytes, now: int) -> list[bytes]:
@@ -136,7 +138,9 @@ def copy_of_flows(records: Iterable["FlowRecord"], number: int, now: int, shard_
     texts = _Texts()
     tail = _TWO_LONGS.pack(8, now - POSTGRES_EPOCH, 8, number)
     parts: list[bytes] = [_HEADER]
+    count = 0
     for record in records:
+        count += 1
         parts += (
             _KEY.pack(len(FLOW_COLUMNS), 16, record.id),
             _NULL if record.definition is None else _SHORT.pack(2, record.definition),
@@ -148,7 +152,7 @@ def copy_of_flows(records: Iterable["FlowRecord"], number: int, now: int, shard_
             texts[record.started_by],
             tail,
         )
-    return _copy(FLOW_COLUMNS, parts)
+    return _copy(FLOW_COLUMNS, parts, count)
 
 
 def copy_of_messages(messages: Iterable["Message"], now: int) -> Copy:
@@ -156,7 +160,9 @@ def copy_of_messages(messages: Iterable["Message"], now: int) -> Copy:
     texts = _Texts()
     time = now - POSTGRES_EPOCH
     parts: list[bytes] = [_HEADER]
+    count = 0
     for message in messages:
+        count += 1
         parts += (
             _KEY.pack(len(INBOX_COLUMNS), 16, message.flow),
             texts[message.name],
@@ -166,9 +172,9 @@ def copy_of_messages(messages: Iterable["Message"], now: int) -> Copy:
             texts[message.answer],
             _TWO_LONGS.pack(8, message.number, 8, time),
         )
-    return _copy(INBOX_COLUMNS, parts)
+    return _copy(INBOX_COLUMNS, parts, count)
 
 
-def _copy(columns: Sequence[str], parts: list[bytes]) -> Copy:
+def _copy(columns: Sequence[str], parts: list[bytes], count: int) -> Copy:
     parts.append(_TRAILER)
-    return Copy(list(columns), [b"".join(parts)])
+    return Copy(list(columns), [b"".join(parts)], count)

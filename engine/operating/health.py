@@ -7,6 +7,7 @@ import msgspec
 from engine.errors import EngineError, TryAgainError
 from engine.ledger.nouns import Position, stream_name
 from engine.operating.phrases import describe_seconds, describe_shards
+from engine.operating.server_problems import Problem, RedisReport, server_problems
 from engine.servers import Addresses
 from engine.settings import stream_prefix
 from engine.store.freezes import Frozen
@@ -14,26 +15,6 @@ from engine.store.reports import Reports, ServerReport, ShardReport, WorkerRepor
 from engine.streams.streams import Streams, Waiting
 
 STRAYS_SHOWN = 3
-
-MEMORY_SHARE_MAX = 0.9
-"""Of its `maxmemory`, beyond which Redis is about to refuse requests."""
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """What is wrong, and what to do about it."""
-
-    problem: str
-    action: str
-
-
-class RedisReport(msgspec.Struct, frozen=True):
-    """Redis or Valkey."""
-
-    version: str
-    used_memory_bytes: int
-    maxmemory_bytes: int
-    """0 for no limit."""
-    file_is_written: bool
 
 
 class ShardStatus(msgspec.Struct, frozen=True):
@@ -132,7 +113,7 @@ async def gather_status(addresses: Addresses, waiting_seconds_max: float) -> Sta
         *_unreadable(waiting),
         *_strays(status.strays, prefix),
         *_late(status.shards, waiting_seconds_max),
-        *_server_problems(status),
+        *server_problems(status.postgres, status.redis),
     ]
     status.healthy = not status.problems
     return status
@@ -274,23 +255,4 @@ def _late(shards: Sequence[ShardStatus], waiting_seconds_max: float) -> Iterable
             f"for {describe_seconds(oldest.oldest_waiting_seconds or 0)}, though its worker lives",
             f"look at the log of process {oldest.process} on {oldest.host}; if the backlog "
             "does not shrink, stop that worker and start another",
-        )
-
-
-def _server_problems(status: Status) -> Iterable[Problem]:
-    if status.postgres is not None and status.postgres.holds_overdue:
-        yield Problem(
-            f"{status.postgres.holds_overdue:,} holds are past their time and not released",
-            "see that every shard has a living worker; its log says why it does not flush",
-        )
-    redis = status.redis
-    if redis is None:
-        return
-    if not redis.file_is_written:
-        yield Problem("Redis cannot write its append-only file", "see its log; is its disk full?")
-    if redis.maxmemory_bytes and redis.used_memory_bytes > MEMORY_SHARE_MAX * redis.maxmemory_bytes:
-        yield Problem(
-            f"Redis uses {redis.used_memory_bytes / redis.maxmemory_bytes:.0%} of its maxmemory "
-            "and will refuse requests",
-            "let the workers catch up, or raise maxmemory",
         )

@@ -12,6 +12,8 @@ from engine.worker.worker import Worker
 OUTAGE_SECONDS_MAX: Final = 600.0
 """One that goes on is written down by then, where that is possible."""
 RETRY_SECONDS: Final = 1.0
+AGAIN_SECONDS: Final = 60.0
+"""Those that begin within it after one was written down are written down together."""
 
 _log = structlog.get_logger()
 
@@ -28,11 +30,13 @@ class OutageRecorder:
         self._worker = worker
         self._dsn = postgres_dsn
         self._reason: str | None = None
+        self._times = 0
         self._began = 0.0
         self._ended = asyncio.Event()
         worker.subscribe_to_ends(self._hear)
 
     def _hear(self, error: EngineError) -> None:
+        self._times += 1
         # Of attempts that fail one after the other the first says why.
         if self._reason is None:
             self._reason = str(error)
@@ -42,16 +46,22 @@ class OutageRecorder:
     async def run(self) -> None:
         """Write down outages, for ever."""
         loop = asyncio.get_running_loop()
+        together_until = 0.0
         while True:
             await self._ended.wait()
             still = ""
+            is_together = loop.time() < together_until
+            await asyncio.sleep(together_until - loop.time())
             try:
                 async with asyncio.timeout(OUTAGE_SECONDS_MAX):
                     await self._worker.ready.wait()
             except TimeoutError:
                 still = ", and it has not ended yet"
             lasted = loop.time() - self._began
-            reason, self._reason = self._reason or "", None
+            if is_together and self._times > 1:
+                still += f"; {self._times} sessions ended meanwhile"
+            together_until = loop.time() + AGAIN_SECONDS
+            reason, self._reason, self._times = self._reason or "", None, 0
             self._ended.clear()
             await self._write(reason + still, self._began, lasted)
 

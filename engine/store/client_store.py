@@ -16,7 +16,7 @@ from engine.ledger.nouns import ID_ZERO, NewAccount
 from engine.ledger.outcomes import Outcome
 from engine.patience import within
 from engine.store.driver import connect
-from engine.store.driver_errors import is_connection_lost, translated
+from engine.store.driver_errors import check_written, is_connection_lost, translated
 from engine.store.lookups import (
     EPOCH,
     Account,
@@ -138,6 +138,7 @@ class ClientStore:
 
         Raises:
             CommitInDoubtError: Whether they were created is not known.
+            ConfigurationError: Something in the database drops or alters them; none was created.
             TryAgainError: Postgres is out of reach; none was created.
         """
         # Sorted, so that two calls with the same ids queue and never deadlock.
@@ -163,6 +164,7 @@ class ClientStore:
             )
             # The next statement: it sees what others committed while we waited for them.
             rows = await connection.fetch(statement("client_accounts"), list(set(ids)))
+            _check_created(new, {row["id"] for row in created}, rows)
             nonlocal is_in_doubt
             is_in_doubt = True
             try:
@@ -220,3 +222,16 @@ class ClientStore:
         """What became of ids, and when (microseconds since 1970); free ids are left out."""
         rows = await self._fetch("look up the outcomes", "client_outcomes", ids)
         return {row["id"]: (Outcome[row["outcome"]], row["time"]) for row in rows}
+
+
+def _check_created(
+    wanted: Sequence[NewAccount], created: set[bytes], rows: Sequence[asyncpg.Record]
+) -> None:
+    """Raises ConfigurationError where some are not there, or are others than were asked for."""
+    there = {row["id"]: new_account_of(row) for row in rows}
+    kept = [
+        account
+        for account in wanted
+        if account.id in there and (account.id not in created or there[account.id] == account)
+    ]
+    check_written("ledger.accounts", len(wanted), len(kept))

@@ -17,7 +17,7 @@ from engine.errors import TooMuchError, TryAgainError
 from engine.patience import within
 from engine.store.address import where_of
 from engine.store.driver import STATEMENT_SECONDS_MAX, connect
-from engine.store.driver_errors import translated
+from engine.store.driver_errors import check_written, translated
 from engine.store.statements import statement
 
 SHARDS_CHANNEL: Final = "ledger_shards"
@@ -159,6 +159,12 @@ class Connections:
     async def write(self, name: str, *args: Any) -> list[asyncpg.Record]:
         """Rows of a named statement on the connection that writes; errors are the driver's."""
         rows: list[asyncpg.Record] = await self.writer.fetch(self.text(name), *args)
+        return rows
+
+    async def write_rows(self, table: str, count: int, name: str, *args: Any) -> list[Any]:
+        """As `write`, of a statement that returns each row that it writes, which are so many."""
+        rows = await self.write(name, *args)
+        check_written(table, count, len(rows))
         return rows
 
     async def watch(self, name: str, *args: Any) -> list[asyncpg.Record]:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.store.driver import POSTGRES_EPOCH
+from engine.store.driver_errors import check_written
 
 PIECE_ROWS: Final = 2048
 PIECE_BYTES: Final = 256 * 1024
@@ -62,19 +63,25 @@ class Copy(NamedTuple):
 
     columns: list[str]
     pieces: list[bytes]
+    rows: int
 
 
 async def send_copy(
     connection: asyncpg.Connection, table: str, copy: Copy, *, schema: str | None = "ledger"
 ) -> None:
-    """Copy into a table, of the ledger where no other schema is named."""
-    await connection.copy_to_table(
+    """Copy into a table, of the ledger where no other schema is named.
+
+    Raises:
+        ConfigurationError: Rows that were sent are not there.
+    """
+    status = await connection.copy_to_table(
         table,
         schema_name=schema,
         columns=copy.columns,
         format="binary",
         source=_each(copy.pieces),
     )
+    check_written(f"{schema}.{table}", copy.rows, int(status.rpartition(" ")[2]))
 
 
 async def _each(pieces: list[bytes]) -> AsyncIterator[bytes]:
@@ -153,11 +160,11 @@ def encode_rows(columns: Sequence[Column], count: int) -> list[bytes]:
     return _sheet(kinds, lengths).fill(columns, count)
 
 
-def copy_of_pieces(columns: Sequence[Column], pieces: Iterable[bytes]) -> Copy:
-    """A COPY ... WITH (FORMAT binary) of rows that are laid out."""
-    return Copy([name for name, _, _ in columns], [_HEADER, *pieces, _TRAILER])
+def copy_of_pieces(columns: Sequence[Column], pieces: Iterable[bytes], count: int) -> Copy:
+    """A COPY ... WITH (FORMAT binary) of `count` rows that are laid out."""
+    return Copy([name for name, _, _ in columns], [_HEADER, *pieces, _TRAILER], count)
 
 
 def encode_copy(columns: Sequence[Column], count: int) -> Copy:
     """Lay out `count` rows of some columns for COPY ... WITH (FORMAT binary)."""
-    return copy_of_pieces(columns, encode_rows(columns, count))
+    return copy_of_pieces(columns, encode_rows(columns, count), count)

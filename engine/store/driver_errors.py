@@ -92,6 +92,8 @@ def _translate(error: Exception, where: str) -> EngineError | None:
         return LockHeldError("another flush wanted the same rows in another order")
     if isinstance(error, asyncpg.CheckViolationError) and error.constraint_name == "flushes_time":
         return ClockError(f"{_sentence(error)}: nothing was written")
+    if isinstance(error, asyncpg.InvalidTextRepresentationError) and ROWS_GONE in str(error):
+        return _gone(str(error).rpartition(ROWS_GONE)[2].rstrip('"'))
     if isinstance(error, asyncpg.RestrictViolationError):
         return InputError(_sentence(error))
     if isinstance(error, asyncpg.CheckViolationError):
@@ -131,6 +133,27 @@ def _trouble(error: Exception) -> EngineError | None:
         # The driver's own, before anything is sent.
         return RefusedError(f"Postgres does not take it: {error}")
     return None
+
+
+def check_written(table: str, sent: int, there: int) -> None:
+    """See that each row that was sent is there, before it is committed.
+
+    Raises:
+        ConfigurationError: Some are not.
+    """
+    if there != sent:
+        raise _gone(f"{table} ({sent} were sent, {there} are there)")
+
+
+ROWS_GONE: Final = "rows are gone: "
+"""As `flush_small` and `flush_one` say it."""
+
+
+def _gone(tables: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"rows that were written are not in {tables}, as where a trigger returns NULL or a rule "
+        "does something instead: nothing of it is committed. Remove what was added to the table"
+    )
 
 
 _SERVER_CLASSES: Final = {

@@ -159,6 +159,7 @@ def copy_of_posted(posted: Postings, base: int) -> Copy:
     arrays = int((length > 1).any()) + int(holds.any())
     columns: list[Column] = []
     pieces: list[bytes] = []
+    count = 0
     kinds = 2 * length + holds
     for kind in np.unique(kinds).tolist():
         runs = np.flatnonzero(kinds == kind)
@@ -175,7 +176,8 @@ def copy_of_posted(posted: Postings, base: int) -> Copy:
         places = ends[:, None] + np.arange(1 - kind // 2, 1)
         columns += _arrays_of(posted, places, holds=bool(kind & 1))[: 2 * arrays]
         pieces += encode_rows(columns, len(runs))
-    return copy_of_pieces(columns, pieces)
+        count += len(runs)
+    return copy_of_pieces(columns, pieces, count)
 
 
 def _arrays_of(posted: Postings, places: Ints, *, holds: bool) -> list[Column]:

@@ -116,7 +116,9 @@ class FlushWriter:
                 async with bounded(f"writing locked flush {flush.sequence}"):
                     next_number = await self._write(connection, flush)
                     lent = sorted(lenders), "lent", flush.time, flush.number
-                    await self._connections.write("append_lent_flush", *lent)
+                    await self._connections.write_rows(
+                        "ledger.flushes", len(lent[0]), "append_lent_flush", *lent
+                    )
                     await self._check_assumptions(flush)
             except BaseException:
                 await self._connections.roll_back()
@@ -147,8 +149,10 @@ class FlushWriter:
             flush.dead_letters = await self._new_letters(flush.dead_letters)
             flush.digest = None
         digest = flush.digest or _digest_of(flush)
-        next_number: int = await connection.fetchval(
-            self._connections.text("fence"),
+        [fence] = await self._connections.write_rows(
+            "ledger.flushes",
+            1,
+            "fence",
             self._connections.worker,
             flush.sequence,
             flush.number,
@@ -164,13 +168,17 @@ class FlushWriter:
             await send_copy(connection, table, copy)
         closings = {k: v for decision in flush.decided for k, v in decision.closings.items()}
         if closings:
-            await self._connections.write("close_accounts", list(closings), list(closings.values()))
+            ids, states = list(closings), list(closings.values())
+            await self._connections.write_rows(
+                "ledger.accounts", len(ids), "close_accounts", ids, states
+            )
         if flush.dead_letters:
             await self._write_dead_letters(flush.dead_letters, flush.number)
         if flush.positions:
             await self._move_positions(flush)
         if flush.waiting or flush.released:
             await write_waiting(self._connections, flush)
+        next_number: int = fence["next_number"]
         return next_number
 
     async def _new_letters(self, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
@@ -199,7 +207,9 @@ class FlushWriter:
     async def _write_dead_letters(self, letters: Sequence[DeadLetter], number: int) -> None:
         """In columns; the fields of all of them in one, each with the place of its letter."""
         fields = [(place, field) for place, each in enumerate(letters, 1) for field in each.fields]
-        await self._connections.write(
+        await self._connections.write_rows(
+            "ledger.dead_letters",
+            len(letters),
             "insert_dead_letters",
             [letter.shard for letter in letters],
             [letter.position.generation for letter in letters],
@@ -213,7 +223,9 @@ class FlushWriter:
 
     async def _move_positions(self, flush: Flush) -> None:
         positions = flush.positions.values()
-        await self._connections.write(
+        await self._connections.write_rows(
+            "ledger.positions",
+            len(positions),
             "move_positions",
             flush.number,
             list(flush.positions),

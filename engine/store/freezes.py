@@ -17,7 +17,7 @@ from engine.errors import ConfigurationError, LockHeldError, TryAgainError
 from engine.ledger.freezes import FreezeKind
 from engine.store.connections import Connect, bounded
 from engine.store.driver import connect
-from engine.store.driver_errors import translated
+from engine.store.driver_errors import check_written, translated
 from engine.store.statements import statement
 
 LOCK_ROUNDS_MAX: Final = 20
@@ -121,7 +121,7 @@ async def _write(connection: asyncpg.Connection, owners: list[Any], act: FreezeA
     [clock] = await _rows(connection, "server_clock")
     number: int = reserved["number"]
     time = max(clock["now"], *(row["time"] + MICROSECOND for row in owners))
-    await _rows(
+    frozen = await _rows(
         connection,
         "insert_freeze",
         number,
@@ -134,7 +134,9 @@ async def _write(connection: asyncpg.Connection, owners: list[Any], act: FreezeA
         time,
     )
     workers = [row["worker"] for row in owners]
-    await _rows(connection, "append_lent_flush", workers, "freeze", time, number)
+    check_written("ledger.freezes", 1, len(frozen))
+    lent = await _rows(connection, "append_lent_flush", workers, "freeze", time, number)
+    check_written("ledger.flushes", len(workers), len(lent))
     return number
 
 

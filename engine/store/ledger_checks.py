@@ -19,6 +19,9 @@ looks at each flush, says the same."""
 CHECK_SECONDS: Final = 60.0
 """From one check to the next."""
 
+STRANGE_SHOWN_MAX: Final = 5
+"""Of what is strange so many are named."""
+
 Read = Callable[[str], Awaitable[list[Any]]]
 """Rows of a named statement."""
 
@@ -56,6 +59,26 @@ async def check_outcomes(read: Read) -> None:
             f"outcome {number} is {_named(named, number)} in ledger.outcomes and "
             f"{_named(known, number)} in this program; run `engine init`, or use the program that "
             "made the ledger",
+        )
+
+
+async def check_strangers(read: Read) -> None:
+    """See that nothing of somebody's stands between what is written and the tables.
+
+    Rows that are swallowed are counted in each flush; rows that are altered are not seen there.
+
+    Raises:
+        ConfigurationError: A trigger, a rule or row security that no migration makes.
+    """
+    rows = await read("strange_objects")
+    if rows:
+        what = ", ".join(row["object"] for row in rows[:STRANGE_SHOWN_MAX])
+        undo = " ".join(f"{row['undo']};" for row in rows[:STRANGE_SHOWN_MAX])
+        more = len(rows) - STRANGE_SHOWN_MAX
+        beside = f" and {more} more" if more > 0 else ""
+        raise ConfigurationError(
+            f"{what}{beside}: the ledger is not as its migrations make it, and rows could be "
+            f"dropped or altered on their way; nothing is decided until its owner runs: {undo}",
         )
 
 

@@ -9,7 +9,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -18,10 +18,10 @@ from engine.errors import ChainMovedError
 from engine.ledger.nouns import ID_ZERO
 from engine.store.commit import commit_and_settle
 from engine.store.connections import Connections, bounded
-from engine.store.driver_errors import translated
-from engine.store.records import mark_of, owned_of
+from engine.store.driver_errors import check_written, translated
+from engine.store.records import holding_of, mark_of, owned_of
 from engine.store.rows import OwnershipChange, ShardLoad, ShardProgress
-from shards.placement import Holding, LiveWorker, OpenMove
+from shards.placement import Holding, LiveWorker
 
 NOBODY: Final = ID_ZERO
 """The worker that owns what nobody owns."""
@@ -61,7 +61,7 @@ class Ownership:
         await self._connections.watch("heartbeat", self._connections.worker, lease_seconds)
 
     async def note_wait(self, what: str, seconds: float) -> None:
-        """Say what this worker waits for, without a lease; believed for so many seconds."""
+        """Say what this worker waits for; believed for so many seconds."""
         await self._connections.watch("worker_waits", self._connections.worker, what, seconds)
 
     async def expire_lease(self) -> None:
@@ -111,7 +111,7 @@ class Ownership:
             for row in workers
         ]
         newest_freeze = max((row["newest_freeze"] or 0 for row in shards), default=0)
-        return [_holding(row) for row in shards], live, newest_freeze
+        return [holding_of(row) for row in shards], live, newest_freeze
 
     async def read_positions(self, shards: Collection[int]) -> dict[int, ShardProgress]:
         """How far shards got, whose owners are locked or which are this worker's."""
@@ -279,21 +279,13 @@ class Ownership:
         number: int = await connections.reserve_number()
         digest = digest_of_change(shards, former, worker)
         me = connections.worker
-        await connections.write("fence", me, sequence, number, kind, time, 0, 0, 0, digest, [])
+        fenced = await connections.write(
+            "fence", me, sequence, number, kind, time, 0, 0, 0, digest, []
+        )
         other = former if worker == connections.worker else worker
         named = number if kind == "claim" else None
-        await connections.write("append_lent_flush", [other], kind, time, named)
-        await connections.write("change_owner", list(shards), former, worker, number)
+        lent = await connections.write("append_lent_flush", [other], kind, time, named)
+        check_written("ledger.flushes", 2, len(fenced) + len(lent))
+        changed = await connections.write("change_owner", list(shards), former, worker, number)
+        check_written("ledger.ownership", len(shards), len(changed))
         return number
-
-
-def _holding(row: Any) -> Holding:
-    move = row["move"]
-    return Holding(
-        row["shard"],
-        row["worker"],
-        row["seconds_left"],
-        None
-        if move is None
-        else OpenMove(move, row["planned"], row["source"], row["target"], row["state"]),
-    )

@@ -5,7 +5,7 @@ declined, so that it stops what names it and nothing else.
 """
 
 from collections.abc import Collection, Sequence
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
@@ -24,6 +24,7 @@ from engine.ledger.nouns import (
 from engine.ledger.outcomes import Outcome
 from engine.ledger.page import HoldStatus, IdRecord
 from engine.store.rows import ShardProgress, Waiter
+from shards.placement import Holding, OpenMove
 
 ACCOUNT_NUMBER_MAX: Final = 2**52 - 1
 """`accounts_number_usable` says the same."""
@@ -175,4 +176,17 @@ def waiter_of(row: asyncpg.Record) -> Waiter:
         row["ids"],
         row["size"],
         row["digest"],
+    )
+
+
+def holding_of(row: Any) -> Holding:
+    """Who has a shard, and where it is to go."""
+    move = row["move"]
+    return Holding(
+        row["shard"],
+        row["worker"],
+        row["seconds_left"],
+        None
+        if move is None
+        else OpenMove(move, row["planned"], row["source"], row["target"], row["state"]),
     )

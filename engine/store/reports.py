@@ -81,7 +81,7 @@ class WorkerReport(msgspec.Struct, frozen=True):
     """Those it was told to work on; None where it takes its share."""
     drained: bool
     waits_for: str | None
-    """What it said that it waits for, without a lease; None where it works, or is dead."""
+    """What it said that it waits for, last; None where it works, or is dead."""
     waits_seconds: float | None
     last_flush_at: str | None
     in_postgres: str | None = None

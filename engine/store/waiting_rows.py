@@ -28,7 +28,9 @@ async def write_waiting(connections: Connections, flush: Flush) -> None:
         await _insert_waiting(connections, flush.number, flush.waiting)
     if flush.released:
         positions = [position for _, position in flush.released]
-        await connections.write(
+        await connections.write_rows(
+            "ledger.released",
+            len(positions),
             "insert_released",
             flush.number,
             [shard for shard, _ in flush.released],
@@ -43,7 +45,9 @@ async def _insert_waiting(connections: Connections, number: int, waiting: Sequen
     originals = [waiter.original for waiter in waiting]
     ids = [(place, id_) for place, waiter in enumerate(waiting, 1) for id_ in waiter.ids]
     fields = [(place, field) for place, waiter in enumerate(waiting, 1) for field in waiter.fields]
-    await connections.write(
+    await connections.write_rows(
+        "ledger.waiting",
+        len(waiting),
         "insert_waiting",
         number,
         [waiter.shard for waiter in waiting],

@@ -14,7 +14,12 @@ from engine.store.connections import Connect, Connections
 from engine.store.driver import connect
 from engine.store.driver_errors import translated
 from engine.store.flush_writer import FlushWriter, prepare
-from engine.store.ledger_checks import check_clock, check_outcomes, check_sequences
+from engine.store.ledger_checks import (
+    check_clock,
+    check_outcomes,
+    check_sequences,
+    check_strangers,
+)
 from engine.store.ownership import Ownership
 from engine.store.records import accounts_of, mark_of, owned_of, record_of
 from engine.store.rows import ExpiringHolds, Flush, OwnedShards, ShardProgress
@@ -182,6 +187,7 @@ class WorkerStore:
         await check_clock(self._connections.read, clock)
         await check_outcomes(self._connections.read)
         await check_sequences(self._connections.read)
+        await check_strangers(self._connections.read)
 
     # Flushing.
 

@@ -60,6 +60,7 @@ class Streams:
         self._writing: Sending | None = None
         self._looking: Sending | None = None
         self._large: Sending | None = None
+        self._telling: Sending | None = None
         self._reader: Reader | None = None
 
     async def open(self) -> None:
@@ -71,11 +72,12 @@ class Streams:
         """
         await self.close()
         if self._connect is not None:
-            made = [self._connect(self._url) for _ in range(4)]
-            self._reading, self._writing, self._looking, self._large = made
+            made = [self._connect(self._url) for _ in range(5)]
+            self._reading, self._writing, self._looking, self._large, self._telling = made
         else:
             address = parse_address(self._url)
-            self._reading, self._writing, self._looking = (Sender(address) for _ in range(3))
+            self._reading, self._writing = Sender(address), Sender(address)
+            self._looking, self._telling = Sender(address), Sender(address)
             self._large = Sender(
                 address,
                 parser=lambda: BoundedReader(ENTRY_READ_BYTES_MAX, ENTRY_KEPT_BYTES_MAX),
@@ -88,10 +90,11 @@ class Streams:
 
     async def close(self) -> None:
         """Close all connections."""
-        for sender in (self._reading, self._writing, self._looking, self._large):
+        senders = (self._reading, self._writing, self._looking, self._large, self._telling)
+        for sender in senders:
             if sender is not None:
                 sender.close()
-        self._reading = self._writing = self._looking = self._large = None
+        self._reading = self._writing = self._looking = self._large = self._telling = None
 
     async def check_server(self) -> None:
         """See that Redis is this ledger's, and that it forgets nothing.
@@ -181,11 +184,7 @@ class Streams:
             NotNowError: Redis deletes nothing now; answers were given as far as it took them.
             TryAgainError: Redis is out of reach.
         """
-        commands: list[tuple[Any, ...]] = [
-            ("XADD", stream, "MAXLEN", "~", ANSWERS_ENTRIES_MAX, "*", *itertools.chain(*pairs))
-            for stream, pairs in ((stream, fields.items()) for stream, fields in answers)
-        ]
-        commands += [("EXPIRE", stream, ANSWERS_SECONDS) for stream in dict(answers)]
+        commands = _answering(answers)
         by_name = self._ids_by_name(decided)
         commands += [("XDEL", name, *ids) for (_, name), ids in by_name.items()]
         replies = await self._sender.send(commands)
@@ -197,6 +196,16 @@ class Streams:
                 self.refused[shard] = reply
         if passing is not None:
             raise passing
+
+    async def answer_apart(self, answers: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> None:
+        """Add answers by a connection of their own, so that nothing else waits for them.
+
+        Raises:
+            TryAgainError: Redis is out of reach.
+        """
+        if self._telling is None:
+            raise TryAgainError("the streams are not open")
+        await self._telling.send(_answering(answers))
 
     def _ids_by_name(self, entries: Iterable[Entry]) -> dict[tuple[int, str], list[str]]:
         """Ids of entries by shard and the stream that they are in."""
@@ -226,3 +235,12 @@ class Streams:
     async def ends(self, shards: Collection[int]) -> dict[int, StreamEnds]:
         """Where the streams of some shards begin and end; positions are of generation 0."""
         return await read_ends(self._sender, self.prefix, shards)
+
+
+def _answering(answers: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> list[tuple[Any, ...]]:
+    """The commands that add answers to their streams, which are capped and expire."""
+    commands: list[tuple[Any, ...]] = [
+        ("XADD", stream, "MAXLEN", "~", ANSWERS_ENTRIES_MAX, "*", *itertools.chain(*pairs))
+        for stream, pairs in ((stream, fields.items()) for stream, fields in answers)
+    ]
+    return commands + [("EXPIRE", stream, ANSWERS_SECONDS) for stream in dict(answers)]

@@ -22,6 +22,7 @@ from engine.streams.streams import Streams
 from engine.wire.answers import encode_answer, encode_error
 from engine.worker.bounds import DEAD_LETTER_REASON_MAX
 from engine.worker.inbox import Arrival
+from engine.worker.large_answers import Answer, LargeAnswers
 
 if TYPE_CHECKING:
     from engine.streams.streams import Entry
@@ -137,6 +138,8 @@ class Replier:
         self._streams = streams
         self._queue: asyncio.Queue[list[Reply]] = asyncio.Queue()
         self._undeleted: list[Entry] = []
+        self.large = LargeAnswers(streams)
+        """Those that go after others; somebody must run them."""
 
     def add(self, replies: list[Reply]) -> None:
         """Hand over a flush that is committed."""
@@ -157,7 +160,7 @@ class Replier:
                 self._queue.task_done()
 
     async def await_told(self) -> None:
-        """Wait until all that was handed over is told."""
+        """Wait until all that was handed over is told, but for what is large."""
         await self._queue.join()
 
     async def _send_replies(self, replies: list[Reply]) -> None:
@@ -168,9 +171,9 @@ class Replier:
         ]
         # What waited was deleted when it began to wait.
         self._undeleted += [r.arrival.entry for r in replies if not r.arrival.is_released]
-        await self._tell_and_delete(answers)
+        await self._tell_and_delete(self.large.take_from(answers))
 
-    async def _tell_and_delete(self, answers: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
+    async def _tell_and_delete(self, answers: Sequence[Answer]) -> None:
         """In one write, since each costs as much as to decide a few transfers."""
         try:
             await self._streams.answer(answers, self._undeleted)

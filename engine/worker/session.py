@@ -112,6 +112,7 @@ class Session:
                 tasks.start_soon(self._terminate_blockers)
                 tasks.start_soon(self._check_ledger)
                 tasks.start_soon(self._replier.run)
+                tasks.start_soon(self._replier.large.run)
                 await self._pipeline.load()
                 await self._begin(self._membership.owned)
                 self._on_begun()
@@ -217,6 +218,7 @@ class Session:
         with contextlib.suppress(TimeoutError):
             async with within(seconds):
                 await self._replier.await_told()
+                await self._replier.large.join()
 
     # Shards come and go.
 

@@ -67,6 +67,8 @@ class Worker:
         self._stopping = asyncio.Event()
         self._session: Session | None = None
         self._has_begun = False
+        self._waits = False
+        """Whether it was said in Postgres that this worker waits."""
         self._outage = Outage("session_ended", "still_away", "working_again")
 
     @property
@@ -140,22 +142,25 @@ class Worker:
         while not self._stopping.is_set():
             flushes = self.statistics.flushes
             try:
-                await self.store.open()
-                await self._check_ledger()
-                await self._open_streams()
+                await self._open_servers()
                 if not registered:
                     await self._register()
                     registered = True
+                await self._note_wait_over()
                 self._session = self._begin_session()
                 await self._session.run()
             except (TryAgainError, ConfigurationError) as error:
                 if not isinstance(error, TryAgainError):
                     if not self._has_begun:
                         raise
-                    await self._note_wait(error)
+                    await self._note_wait(str(error))
                 if self.statistics.flushes > flushes:
                     backoff = 0.0
-                self._outage.note(str(error), asyncio.get_running_loop().time())
+                now = asyncio.get_running_loop().time()
+                self._outage.note(str(error), now)
+                if self._outage.is_repeating(now):
+                    often = f"its sessions end again and again, {self._outage.describe(now)}"
+                    await self._note_wait(f"{often}; the last: {error}")
                 self._tell_end(error)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), backoff)
@@ -168,27 +173,33 @@ class Worker:
         if not self.membership.left:
             await self._leave()
 
-    async def _check_ledger(self) -> None:
-        """See that the ledger is as it must be; where this clock is off, say so."""
+    async def _open_servers(self) -> None:
+        """Connect to both, and see that the ledger is as it must be; what is waited for is said."""
+        await self.store.open()
         try:
             await self.store.check_ledger(self.clock)
         except ClockError as error:
-            await self._note_wait(error)
+            await self._note_wait(str(error))
             raise
-
-    async def _open_streams(self) -> None:
-        """Connect to Redis; while it is away, say so."""
         try:
             await self.streams.open()
         except TryAgainError as error:
-            await self._note_wait(error)
+            await self._note_wait(str(error))
             raise
 
-    async def _note_wait(self, error: EngineError) -> None:
+    async def _note_wait(self, what: str) -> None:
         """Say in Postgres what is waited for, where that can be done."""
+        self._waits = True
         with contextlib.suppress(TryAgainError, ConfigurationError, TimeoutError):
             async with asyncio.timeout(self.settings.backoff_seconds_max):
-                await self.store.ownership.note_wait(str(error)[:WAITS_LENGTH], WAITS_SECONDS)
+                await self.store.ownership.note_wait(what[:WAITS_LENGTH], WAITS_SECONDS)
+
+    async def _note_wait_over(self) -> None:
+        """Say that nothing is waited for, unless that was said in vain lately."""
+        now = asyncio.get_running_loop().time()
+        if self._waits and not self._outage.is_repeating(now):
+            await self.store.ownership.note_wait("", 0.0)
+            self._waits = False
 
     def _begin_session(self) -> Session:
         return Session(

@@ -12,7 +12,9 @@ ENGINE: Final = ROOT / "engine"
 QUERIES: Final = ENGINE / "store" / "queries"
 MIGRATIONS: Final = ENGINE / "store" / "migrations"
 
-RUNS_A_STATEMENT: Final = frozenset({"read", "write", "watch", "ask", "_rows", "_fetch"})
+RUNS_A_STATEMENT: Final = frozenset(
+    {"read", "write", "write_rows", "watch", "ask", "_rows", "_fetch"}
+)
 """Functions that take a statement's name and, after it, its arguments."""
 
 NAMES_A_STATEMENT: Final = frozenset({"statement", "text"})

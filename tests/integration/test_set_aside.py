@@ -47,11 +47,11 @@ async def test_a_transfer_that_a_trigger_refuses_is_found_among_thousands(
 ) -> None:
     async with desk(postgres_dsn, redis_url) as at:
         entries = [batch(40) for _ in range(60)]
-        await execute(at.ledger.dsn, REFUSE.format(entries[37][11]["id"]))
-        for entry in entries:
-            await at.send(entry)
         worker = at.ledger.worker()
         async with at.ledger.working(worker):
+            await execute(at.ledger.dsn, REFUSE.format(entries[37][11]["id"]))
+            for entry in entries:
+                await at.send(entry)
             await at.drained()
         assert worker.statistics.sessions == 1
         assert await at.count() == 59 * 40

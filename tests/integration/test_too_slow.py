@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from engine.store import commit, connections
-from engine.worker import attempts
+from engine.worker import attempts, session
 from tests.bounds import PROCESS_SECONDS_MAX
 from tests.desks import account, batch, desk, transfer
 from tests.integration.test_set_aside import execute
@@ -33,6 +33,8 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "STATEMENT_SECONDS_MAX", 2.0)
     monkeypatch.setattr(commit, "WRITE_SECONDS_MAX", 2.0)
     monkeypatch.setattr(attempts, "QUICK_SECONDS", 0.5)
+    # The triggers are strange, which is looked for each minute.
+    monkeypatch.setattr(session, "CHECK_SECONDS", 3600.0)
 
 
 async def test_a_flush_that_takes_too_long_is_tried_again_with_less(
@@ -40,12 +42,12 @@ async def test_a_flush_that_takes_too_long_is_tried_again_with_less(
 ) -> None:
     """All of it would take eight times the limit; it goes by parts, and nothing is set aside."""
     async with desk(postgres_dsn, redis_url) as at:
-        await execute(at.ledger.dsn, SLOW.format(EACH))
-        for _ in range(200):
-            await at.send(batch(40))
         worker = at.ledger.worker()
         with capture_logs() as logs:
             async with at.ledger.working(worker):
+                await execute(at.ledger.dsn, SLOW.format(EACH))
+                for _ in range(200):
+                    await at.send(batch(40))
                 await until(lambda: worker.statistics.created == 8000, "all", PROCESS_SECONDS_MAX)
         assert worker.statistics.sessions == 1
         (said, *_) = [entry for entry in logs if entry["event"] == "flush_shrinks"]
@@ -61,13 +63,13 @@ async def test_one_entry_that_takes_too_long_stops_its_shard_alone(
     """It is tried again after a while, and is no dead letter: nothing says that it is at fault."""
     async with desk(postgres_dsn, redis_url, C, D, shard_count=2) as at:
         endless = transfer()
-        await execute(at.ledger.dsn, SLOW.format(OF_ONE.format(endless["id"])))
-        await at.send(batch(3))
-        await at.send([endless, *batch(size - 1)])
-        for _ in range(20):
-            await at.send([transfer(C, D) for _ in range(40)], shard=1)
         worker = at.ledger.worker()
         async with at.ledger.working(worker):
+            await execute(at.ledger.dsn, SLOW.format(OF_ONE.format(endless["id"])))
+            await at.send(batch(3))
+            await at.send([endless, *batch(size - 1)])
+            for _ in range(20):
+                await at.send([transfer(C, D) for _ in range(40)], shard=1)
             await at.answers(21, PROCESS_SECONDS_MAX)
             await until(lambda: 0 in worker.statistics.unread, "that shard to stand")
             assert "took over 2 s" in worker.statistics.unread[0].reason
@@ -87,12 +89,12 @@ async def test_one_entry_that_postgres_has_trouble_with_stops_its_shard_alone(
     """A block that cannot be read, a defect, a want of memory: of what one entry touches."""
     async with desk(postgres_dsn, redis_url, C, D, shard_count=2) as at:
         broken = transfer()
-        await execute(at.ledger.dsn, SLOW.format(RAISES.format(broken["id"], code)))
-        await at.send([broken])
-        for _ in range(3):
-            await at.send([transfer(C, D) for _ in range(40)], shard=1)
         worker = at.ledger.worker()
         async with at.ledger.working(worker):
+            await execute(at.ledger.dsn, SLOW.format(RAISES.format(broken["id"], code)))
+            await at.send([broken])
+            for _ in range(3):
+                await at.send([transfer(C, D) for _ in range(40)], shard=1)
             await at.answers(3)
             await until(lambda: 0 in worker.statistics.unread, "that shard to stand")
             assert "broken" in worker.statistics.unread[0].reason
@@ -108,11 +110,11 @@ async def test_what_names_a_damaged_row_is_set_aside(
 ) -> None:
     async with desk(postgres_dsn, redis_url) as at:
         broken = transfer()
-        await execute(at.ledger.dsn, SLOW.format(RAISES.format(broken["id"], code)))
-        await at.send([broken])
-        await at.send([transfer()])
         worker = at.ledger.worker()
         async with at.ledger.working(worker):
+            await execute(at.ledger.dsn, SLOW.format(RAISES.format(broken["id"], code)))
+            await at.send([broken])
+            await at.send([transfer()])
             await at.drained()
         assert worker.statistics.sessions == 1
         assert len(await at.ledger.sql("SELECT FROM ledger.dead_letters")) == 1

@@ -13,6 +13,7 @@ import engine.flows.session
 import engine.flows.turn
 from tests.simulation.faults import Faults
 from tests.simulation.flow_outsiders import Outsiders
+from tests.simulation.flow_people import People
 from tests.simulation.flow_schedules import add_schedules, is_due
 from tests.simulation.flow_world import FlowParticipant, FlowWorld
 from tests.simulation.judge_flows import faults_of
@@ -131,7 +132,7 @@ async def _live(world: FlowWorld, chance: random.Random) -> None:
         living = [
             asyncio.ensure_future(world.live(*each)) for each in zip(flows, amounts, strict=True)
         ]
-        people = asyncio.ensure_future(world.see_to_reviews())
+        people = asyncio.ensure_future(People(world).see_to_reviews())
         outsiders = Outsiders(world, flows)
         meddling = asyncio.ensure_future(outsiders.meddle())
         await faults.run()

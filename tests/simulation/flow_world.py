@@ -413,60 +413,6 @@ class FlowWorld(World):
             self.decided[message] = Decision(*made, outcome)
         return outcome
 
-    # People.
-
-    async def see_to_reviews(self) -> None:
-        """Decide what is asked, and see to what has stopped, for ever."""
-        while True:
-            await asyncio.sleep(self.chance.choice([0.2, 0.6, 1.5]))
-            if not self.database.up:
-                continue
-            for review in self.rows("reviews"):
-                if review["ended_at"] is None and self.chance.random() < 0.6:
-                    await self._decide(review)
-            for row in self.last_rows().values():
-                if row.state == "stopped":
-                    await self._resume(row.flow)
-
-    async def _decide(self, review: Mapping[str, Any]) -> None:
-        flow, answers = str(uuid.UUID(bytes=review["flow"])), sorted(review["answers"])
-        signals = [r for r in self.rows("inbox") if r["flow"] == review["flow"]]
-        seen = max((r["number"] for r in signals if not r["name"].startswith(":")), default=0)
-        await asyncio.sleep(self.chance.choice([0.0, 0.0, 0.5]))
-        people = self.chance.sample(["starter", "ann", "ben"], self.chance.choice([1, 1, 2]))
-        acts = [
-            self.say(
-                flow, ":decide", self.chance.choice(answers), by=by, seq=review["seq"], seen=seen
-            )
-            for by in people
-        ]
-        outcomes = await asyncio.gather(*acts)
-        if dict(zip(people, outcomes, strict=True)).get("starter") == "decided":
-            self.faults.append(f"review {flow} was decided by who started the flow")
-        if outcomes.count("decided") > 1:
-            self.faults.append(f"review {flow} {review['seq']} was decided twice")
-
-    async def _resume(self, flow: bytes) -> None:
-        """Void by hand what a stopped flow has left open, and let it go on, or say that another
-        has its id."""
-        last = self.last_rows()[flow]
-        bad = {"declined", "failed"} & set(self.table.steps[last.step].branches)
-        if last.event.startswith("id_taken") and bad and self.chance.random() < 0.5:
-            said = {"by": "ann", "reason": "by hand"}
-            await self.say(str(uuid.UUID(bytes=flow)), ":resolve", bad.pop(), **said)
-            return
-        for hold in self.open_holds().values():
-            if hold.user_data_128 == flow:
-                voided = {
-                    "id": str(uuid.UUID(int=self.chance.getrandbits(128))),
-                    "pending_id": str(uuid.UUID(bytes=hold.id)),
-                    "flags": [TransferFlags.void_pending_transfer.name],
-                }
-                home = shard_of(hold.debit_account_id, self.database.shard_count)
-                if self.log.up:
-                    await self.send(home, [voided], f"hand{next(self._numbers)}")
-        await self.say(str(uuid.UUID(bytes=flow)), ":resume", "", by="ann")
-
     # What is there.
 
     def journals(self, definition: int = 1) -> dict[bytes, list[Row]]:

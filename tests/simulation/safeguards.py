@@ -39,14 +39,14 @@ SAFEGUARDS: dict[str, Safeguard] = {
     ),
     "a row in the chain of who loses a shard": (
         "store/ownership.py",
-        '        await connections.write("append_lent_flush", [other], kind, time, named)\n',
-        "",
+        '        lent = await connections.write("append_lent_flush", [other], kind, time, named)\n',
+        "        lent = fenced\n",
     ),
     "a row in nobody's chain": (
         "store/ownership.py",
-        '        await connections.write("append_lent_flush", [other], kind, time, named)\n',
-        "        if other != NOBODY:\n"
-        '            await connections.write("append_lent_flush", [other], kind, time, named)\n',
+        '        lent = await connections.write("append_lent_flush", [other], kind, time, named)\n',
+        "        lent = fenced\n        if other != NOBODY:\n"
+        '            lent = await connections.write("append_lent_flush", [other], kind, time, named)\n',
     ),
     "nobody's row is locked when a free shard is claimed": (
         "store/ownership.py",
@@ -242,8 +242,9 @@ SAFEGUARDS: dict[str, Safeguard] = {
     ),
     "a freeze stands in the chains of all owners": (
         "store/freezes.py",
-        '"append_lent_flush", workers, "freeze"',
-        '"append_lent_flush", workers[:1], "freeze"',
+        '    lent = await _rows(connection, "append_lent_flush", workers, "freeze", time, number)\n'
+        '    check_written("ledger.flushes", len(workers), len(lent))\n',
+        '    await _rows(connection, "append_lent_flush", workers[:1], "freeze", time, number)\n',
     ),
     "a freeze locks all owners": (
         "store/freezes.py",

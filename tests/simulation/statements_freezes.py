@@ -64,7 +64,7 @@ async def insert_waiting(run: Any, flush: int, *arguments: Any) -> list[Row]:
         row = dict(zip(_WAITING, values, strict=True))
         await run.insert("waiting", row | {"flush": flush, "ids": ids, "fields": fields})
         await run.breathe()
-    return []
+    return [{} for _ in columns[0]]
 
 
 def _gathered(place: int, places: list[int], values: list[Any]) -> Iterator[Any]:
@@ -75,7 +75,7 @@ async def insert_released(run: Any, flush: int, *places: list[int]) -> list[Row]
     for shard, generation, ms, seq in zip(*places, strict=True):
         row = {"shard": shard, "generation": generation, "ms": ms, "seq": seq, "flush": flush}
         await run.insert("released", row)
-    return []
+    return [{} for _ in places[0]]
 
 
 async def all_owners(run: Any) -> list[Row]:
@@ -117,7 +117,7 @@ async def insert_freeze(
         "thaws": found, "acted_by": by, "reason": reason, "time": time,
     }  # fmt: skip
     await run.insert("freezes", row)
-    return []
+    return [{"freeze_number": freeze}]
 
 
 async def blockers(run: Any, pid: int) -> list[Row]:

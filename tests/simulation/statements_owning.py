@@ -58,13 +58,15 @@ async def record_loads(
 async def change_owner(
     run: Any, shards: list[int], former: bytes, worker: bytes, number: int
 ) -> list[Row]:
+    changed: list[Row] = []
     for shard in sorted(shards):
         mine = {"worker": worker}
         if await run.update("owners", shard, mine, lambda row: row["worker"] == former):
             await run.lock("workers", worker, "key share")
             row = {"shard": shard, "flush": number, "former": former, "worker": worker}
             await run.insert("ownership", row)
-    return []
+            changed.append(row)
+    return changed
 
 
 async def ask_moves(

@@ -189,6 +189,11 @@ async def sequences(run: Any) -> list[Row]:
     return []
 
 
+async def strange_objects(run: Any) -> list[Row]:
+    """Nobody adds any in the simulator."""
+    return []
+
+
 async def server_clock(run: Any) -> list[Row]:
     return [{"now": run.database.clock()}]
 
@@ -210,6 +215,7 @@ READING: dict[str, Callable[..., Awaitable[list[Row]]]] = {
         ledger_identity,
         outcome_names,
         sequences,
+        strange_objects,
         server_clock,
         newest_positions,
         other_stripes,

@@ -1,11 +1,13 @@
 -- A small flush in one round trip: the same rows as by COPY, one statement, its own transaction.
 -- Postgres runs the inserts in an order of its own, so each begins with `me`: the worker's row is
--- locked before anything else, as everywhere.
+-- locked before anything else, as everywhere. Last the rows that are there are counted: one that a
+-- trigger swallowed makes it fail, as a number that cannot be read.
 WITH me AS (SELECT worker FROM ledger.workers WHERE worker = $1 FOR UPDATE),
 fence AS (
     INSERT INTO ledger.flushes (worker, sequence, number, kind, time, transfers, declined, postings,
                                 form, digest, seals)
-    SELECT me.worker, $2, $3, 'flush', $4, $5, $6, $7, 2, $46, ledger.seals_of($47::bigint[]) FROM me),
+    SELECT me.worker, $2, $3, 'flush', $4, $5, $6, $7, 2, $46, ledger.seals_of($47::bigint[]) FROM me
+    RETURNING 1),
 spent AS (
     INSERT INTO ledger.spent (id, number, debit_account, credit_account, amount, code, flags, shard,
                               outcome, timeout, expires_at, pending_id, user_data_128,
@@ -13,7 +15,8 @@ spent AS (
     SELECT new.* FROM me, unnest($8::uuid[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[],
                          $13::integer[], $14::smallint[], $15::smallint[], $16::smallint[],
                          $17::bigint[], $18::timestamptz[], $19::uuid[], $20::uuid[],
-                         $21::bigint[], $22::bigint[], $23::bytea[]) AS new),
+                         $21::bigint[], $22::bigint[], $23::bytea[]) AS new
+    RETURNING 1),
 runs AS (
     SELECT run.*, run.stop > run.start AS is_several,
            run.stop > run.start AND EXISTS (
@@ -32,14 +35,32 @@ posted AS (
            CASE WHEN r.is_several THEN ($26::bigint[])[r.start:r.stop - 1] END,
            CASE WHEN r.holds THEN ($27::bigint[])[r.start:r.stop - 1] END,
            CASE WHEN r.holds THEN ($28::boolean[])[r.start:r.stop] END
-    FROM me, runs r),
+    FROM me, runs r
+    RETURNING 1),
 resolved AS (
     INSERT INTO ledger.resolutions (hold_id, transfer_id, status, number)
-    SELECT new.* FROM me, unnest($37::uuid[], $38::uuid[], $39::text[], $40::bigint[]) AS new),
+    SELECT new.* FROM me, unnest($37::uuid[], $38::uuid[], $39::text[], $40::bigint[]) AS new
+    RETURNING 1),
 moved AS (
     INSERT INTO ledger.positions (shard, flush, generation, ms, seq, time)
     SELECT p.shard, $3, p.generation, p.ms, p.seq, p.time
     FROM me, unnest($41::smallint[], $42::integer[], $43::bigint[], $44::bigint[],
                     $45::timestamptz[])
-         AS p(shard, generation, ms, seq, time))
-SELECT nextval('ledger.flush_numbers') AS next_number
+         AS p(shard, generation, ms, seq, time)
+    RETURNING 1),
+there AS (
+    SELECT (SELECT count(*) FROM fence) AS flushes, (SELECT count(*) FROM spent) AS spent,
+           (SELECT count(*) FROM posted) AS posted, (SELECT count(*) FROM resolved) AS resolutions,
+           (SELECT count(*) FROM moved) AS positions)
+SELECT CASE
+    WHEN (flushes, spent, posted, resolutions, positions)
+         = (1, cardinality($8), cardinality($29), cardinality($37), cardinality($41))
+    THEN nextval('ledger.flush_numbers')
+    ELSE ('rows are gone: ' || concat_ws(', ',
+        CASE WHEN flushes <> 1 THEN 'ledger.flushes' END,
+        CASE WHEN spent <> cardinality($8) THEN 'ledger.spent' END,
+        CASE WHEN posted <> cardinality($29) THEN 'ledger.posted' END,
+        CASE WHEN resolutions <> cardinality($37) THEN 'ledger.resolutions' END,
+        CASE WHEN positions <> cardinality($41) THEN 'ledger.positions' END))::bigint
+    END AS next_number
+FROM there

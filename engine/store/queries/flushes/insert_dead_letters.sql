@@ -8,3 +8,4 @@ LEFT JOIN (
     SELECT letter, array_agg(field ORDER BY place) AS fields
     FROM unnest($6::integer[], $7::bytea[]) WITH ORDINALITY AS f(letter, field, place)
     GROUP BY letter) f ON f.letter = l.place
+RETURNING shard

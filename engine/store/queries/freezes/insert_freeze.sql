@@ -4,3 +4,4 @@ SELECT $1, $2, $3, $4, $5,
        CASE $2 WHEN 'thaw' THEN coalesce((SELECT f.freeze_number FROM ledger.frozen f
                                           WHERE (f.kind, f.what) = ($3, $4)), 0) END,
        $6, $7, $8
+RETURNING freeze_number

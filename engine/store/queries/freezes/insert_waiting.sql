@@ -17,3 +17,4 @@ LEFT JOIN (
     SELECT entry, array_agg(field ORDER BY place) AS fields
     FROM unnest($15::integer[], $16::bytea[]) WITH ORDINALITY AS f(entry, field, place)
     GROUP BY entry) f ON f.entry = w.place
+RETURNING shard

@@ -1,6 +1,6 @@
 -- doctor_workers
 -- Workers that are alive, and others that still own shards: what their connections wait for, how long
--- their commits took lately, and what those say that live without a lease.
+-- their commits took lately, and what those say that wait.
 SELECT w.worker::text AS worker, w.host, w.process, h.drained, w.shards IS NOT NULL AS is_listed,
        h.expires_at > clock_timestamp() AS alive,
        extract(epoch FROM h.expires_at - clock_timestamp())::float8 AS lease_seconds_left,
@@ -13,8 +13,7 @@ SELECT w.worker::text AS worker, w.host, w.process, h.drained, w.shards IS NOT N
        AS says_seconds
 FROM ledger.workers w
 JOIN ledger.heartbeats h ON h.worker = w.worker
-CROSS JOIN LATERAL (SELECT coalesce(h.waits_until > clock_timestamp()
-                                    AND h.expires_at <= clock_timestamp(), false) AS now) said
+CROSS JOIN LATERAL (SELECT coalesce(h.waits_until > clock_timestamp(), false) AS now) said
 LEFT JOIN LATERAL (
     SELECT a.wait_event_type || ' ' || a.wait_event AS waits_for,
            extract(epoch FROM clock_timestamp() - a.query_start)::float8 AS seconds

@@ -17,8 +17,7 @@ SELECT w.worker::text AS worker, w.host, w.process,
           AND a.wait_event_type IN ('IO', 'Lock', 'LWLock', 'IPC')) AS in_postgres
 FROM ledger.workers w
 JOIN ledger.leases h ON h.worker = w.worker
-CROSS JOIN LATERAL (SELECT coalesce(h.waits_until > clock_timestamp()
-                                    AND h.expires_at <= clock_timestamp(), false) AS now) waits
+CROSS JOIN LATERAL (SELECT coalesce(h.waits_until > clock_timestamp(), false) AS now) waits
 WHERE h.expires_at > clock_timestamp() OR waits.now
    OR EXISTS (SELECT FROM ledger.shard_owners o WHERE o.worker = w.worker)
 ORDER BY w.started_at

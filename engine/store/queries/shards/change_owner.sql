@@ -4,3 +4,4 @@ WITH changed AS (
     RETURNING shard)
 INSERT INTO ledger.ownership (shard, flush, former, worker)
 SELECT shard, $4, $2, $3 FROM changed
+RETURNING shard
