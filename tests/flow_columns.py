@@ -158,6 +158,8 @@ class Twins:
                 self._happen(flow_id, random.Random(like), steps, expected, draw or self._draw)
         steps.catch_up()
         self._compare(flush, steps, expected)
+        if chance.random() < 0.1:
+            self.forms.clear()
         for flow_id in flows:
             if self.chance.random() < 0.1:
                 self.load(flow_id)

@@ -20,6 +20,9 @@ from engine.flows.plans import Plan, Planned
 GROUP_MIN: Final = 4
 """Fewer flows are decided one at a time."""
 
+UNHEARD_MAX: Final = 8
+"""So is a flow with more signals that it has not consumed."""
+
 
 class StepColumns(msgspec.Struct, frozen=True):
     """Rows of journals that a plan says."""
@@ -49,7 +52,7 @@ def group_by_form(soon: Mapping[Live, Happening], now: int) -> tuple[list[Group]
     others: list[Live] = []
     for live, happening in soon.items():
         what = _key_of(live, happening, now)
-        if what is None or live.conditions is None:
+        if what is None or live.conditions is None or len(live.unheard) > UNHEARD_MAX:
             others.append(live)
             continue
         unheard = tuple([(s.name, s.event) for s in live.unheard]) if live.unheard else ()

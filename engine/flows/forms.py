@@ -15,7 +15,7 @@ from engine.flows.money import seq_of
 from engine.flows.table import MONEY, Table
 
 FORMS_MAX: Final = 50_000
-"""With more of them all are forgotten, and so are the flows in memory, which name them."""
+"""With more forms and plans than this they are begun anew; flows in memory keep theirs."""
 
 _BEGUN: Final = (0, "", "", 0, 0, "")
 
@@ -46,6 +46,11 @@ class Form:
         self.plans: dict[Hashable, Any] = {}
         """By what happens, what is done about it; None where the rules are asked each time."""
 
+    def add_plan(self, key: Hashable, plan: Any) -> None:
+        """Know what is done about something that happens."""
+        self._forms.count += 1
+        self.plans[key] = plan
+
     def after(self, rows: Iterable[Row]) -> "Form":
         """The form of a journal with these rows added."""
         form = self
@@ -74,7 +79,7 @@ class Forms:
         return first
 
     def clear(self) -> None:
-        """Forget them: there are too many."""
+        """Begin anew: there are too many."""
         self._first.clear()
         self.count = 0
 

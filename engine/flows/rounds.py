@@ -301,8 +301,9 @@ class Rounds:
         """Flows that ended leave the memory; so do all where there are too many."""
         for flow in batch.flush.ended:
             self._live.pop(flow, None)
-        if len(self._live) > LIVE_MAX or self._loads.forms.count > FORMS_MAX:
+        if len(self._live) > LIVE_MAX:
             self._live.clear()
+        if self._loads.forms.count > FORMS_MAX:
             self._loads.forms.clear()
 
     async def _set_aside(self, came: Came, error: Exception) -> None:

@@ -71,7 +71,7 @@ class Steps:
             made = self._advance(first, soon[first])
             if made is None:  # it was stopped, and it alone
                 return lives
-            plans[group.key] = plan_of(first, before, made)
+            group.form.add_plan(group.key, plan_of(first, before, made))
         plan = plans[group.key]
         if plan is None or not lives:
             return lives

@@ -107,6 +107,31 @@ async def test_ids_and_inputs_are_compared_for_ever(postgres_dsn: str, redis_url
         assert await desk.client.start("other", [same]) == ["exists_with_different_definition"]
 
 
+async def test_accounts_by_their_names_and_ids_many_at_once(
+    postgres_dsn: str, redis_url: str
+) -> None:
+    async with flow_desk(postgres_dsn, redis_url) as desk, desk.working():
+        await desk.define(payout())
+        [wallet] = await desk.ledger.sql("SELECT id FROM ledger.accounts WHERE name = 'wallet'")
+        insert = "INSERT INTO ledger.accounts (id, ledger, code, name) VALUES ($1, 1, 1, $2)"
+        own = uuid.uuid4()
+        await desk.ledger.sql(insert, own, str(own))
+        names = ["wallet", str(own), str(own).upper(), "nobody", "w\0", "x" * 2000]
+        items = [{"id": str(uuid.uuid4()), "wallet": name, "amount": 1} for name in names]
+        assert await desk.client.start("payout", items) == [
+            "created",
+            "created",
+            "created",
+            "account_not_found",
+            "account_not_found",
+            "invalid_input",
+        ]
+        await desk.ledger.sql(insert, uuid.uuid4(), str(wallet["id"]))
+        both = {"id": str(uuid.uuid4()), "amount": 1}
+        both["wallet"] = str(wallet["id"])
+        assert await desk.client.start("payout", [both]) == ["account_ambiguous"]
+
+
 async def test_a_start_refused_for_its_state_spends_the_id(
     postgres_dsn: str, redis_url: str
 ) -> None:
