@@ -15,6 +15,9 @@ from engine.ledger.nouns import TransferFlags, shard_of
 from tests.simulation.flow_world import FlowWorld
 from tests.simulation.world import PREFIX
 
+STRANGER_SECONDS = 5.0
+"""After so long somebody deletes a key that is no stream."""
+
 STARTED_IN_VAIN = ("account_not_found", "account_ambiguous", "definition_not_found")
 
 
@@ -103,6 +106,9 @@ class Outsiders:
             name = flow_stream(PREFIX, kind, unused[0]).encode()
             world.log.streams.pop(name, None)
             world.log.strangers.add(name)
+            # What others put there meanwhile waits until somebody deletes it.
+            await asyncio.sleep(STRANGER_SECONDS)
+            world.log.strangers.discard(name)
         elif world.log.up:
             shard = self._chance.randrange(world.database.shard_count)
             last = f"{2**64 - 1}-{2**64 - 1}"

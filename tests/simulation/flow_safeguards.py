@@ -53,7 +53,7 @@ REMOVALS: Final[dict[str, Removal]] = {
     "an attempt did nothing, and one before it may have (11)": Removal(34, "flows/answers.py", "elif turn.state.is_unsure:", "elif False:"),
     "what is unknown leads to no end (12)": Removal(7, "flows/checks.py", 'if step.kind in {"void", "reverse", "end"} and point.unheard >= 0:', "if False:"),
     "a decision carries what its author saw (13)": Removal(None, "flows/people.py", "and newest > decision.seen:", "and False:"),
-    "a signal is consumed once (14)": Removal(15, "flows/turn.py", "            if signal.number in self.state.consumed:\n                continue\n", ""),
+    "a signal is consumed once (14)": Removal(None, "flows/turn.py", "            if signal.number in self.state.consumed:\n                continue\n", ""),
     "an entry on the wrong stream is sent on (15)": Removal(None, "flows/rounds.py", "elsewhere.setdefault(home, []).append(place)", "pass"),
     "late is what was read to the end (16)": Removal(None, "flows/rules.py", "if last.due_at <= heard_until and", "if"),
     "late is judged by the stream of the flow's own shard (16)": Removal(None, "flows/rounds.py", "came.heard.get(home, 0)", "max(came.heard.values(), default=0)"),
