@@ -1,6 +1,7 @@
 """What a process is started with: a log that takes nothing, descriptors that are closed."""
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import signal
@@ -88,9 +89,20 @@ async def test_output_without_a_place_stops_no_worker(at: Desk, redirection: str
     await works_and_stops(at, await start(at, redirection), 2)
 
 
+@contextlib.contextmanager
+def hearing(number: signal.Signals, how: signal.Handlers) -> Iterator[None]:
+    """What is started in the block hears a signal so, however this process does."""
+    before = signal.signal(number, how)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 async def test_a_terminal_that_hangs_up_stops_a_worker_in_order(at: Desk) -> None:
     """And one that is to outlive it, as by nohup, goes on."""
-    worker = await start(at)
+    with hearing(signal.SIGHUP, signal.SIG_DFL):
+        worker = await start(at)
     try:
         await at.send([transfer()])
         await at.answers(1)
@@ -104,11 +116,8 @@ async def test_a_terminal_that_hangs_up_stops_a_worker_in_order(at: Desk) -> Non
             await worker.wait()
     alive = "SELECT FROM ledger.heartbeats WHERE expires_at > clock_timestamp()"
     assert await at.ledger.sql(alive) == []
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
+    with hearing(signal.SIGHUP, signal.SIG_IGN):
         worker = await start(at)
-    finally:
-        signal.signal(signal.SIGHUP, before)
     await at.send([transfer()])
     await at.answers(2)
     worker.send_signal(signal.SIGHUP)

@@ -29,6 +29,9 @@ class Connection:
     def is_closed(self) -> bool:
         return self.closed
 
+    def add_log_listener(self, _: Any) -> None:
+        """Nothing is warned of."""
+
     def terminate(self) -> None:
         self.closed = True
 
