@@ -44,6 +44,7 @@ PLANS_MAX = 10
 HOT_ENTRIES = 600
 
 
+@pytest.mark.long
 async def test_a_hot_account_is_told_named_and_mended(ledger: Ledger, watch: Watch) -> None:
     """Most of the load is one account's, and its worker has other shards beside."""
     hot, idle = ledger.worker(settings=SLOW), ledger.worker(settings=SHORT)
