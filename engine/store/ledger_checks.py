@@ -68,7 +68,7 @@ async def check_strangers(read: Read) -> None:
     Rows that are swallowed are counted in each flush; rows that are altered are not seen there.
 
     Raises:
-        ConfigurationError: A trigger, a rule or row security that no migration makes.
+        ConfigurationError: A trigger before a row, a rule or row security that no migration makes.
     """
     rows = await read("strange_objects")
     if rows:

@@ -1,5 +1,6 @@
 """What somebody adds to the tables can drop or alter rows: nothing of it is committed."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from importlib.resources import files
@@ -142,6 +143,33 @@ async def test_tables_of_others_may_refer_to_accounts(at: Desk) -> None:
     async with at.ledger.working():
         await at.send(batch(1))
         await at.answers(1)
+
+
+AUDIT = """
+CREATE TABLE public.audit (number bigint);
+CREATE FUNCTION public.audit() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN INSERT INTO public.audit VALUES (NEW.number); RETURN NULL; END $$;
+CREATE TRIGGER audit AFTER INSERT ON ledger.spent FOR EACH ROW EXECUTE FUNCTION public.audit();
+"""
+
+
+async def test_what_somebody_does_after_a_row_stops_nothing(
+    at: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can neither drop nor alter it; that it is there, `verify` says."""
+    monkeypatch.setattr(session, "CHECK_SECONDS", 0.2)
+    await execute(at.ledger.dsn, AUDIT)
+    async with at.ledger.working():
+        for size in (1, 20, 900):
+            await at.send(batch(size))
+        await at.answers(3)
+        await asyncio.sleep(1)
+        await at.send(batch(1))
+        await at.answers(4)
+        assert await waits(at) == ""
+    [row] = await at.ledger.sql("SELECT count(*) AS n FROM public.audit")
+    assert row["n"] == 922
+    await assert_verified(at.ledger, but="definitions")
 
 
 @pytest.mark.parametrize("body", ["RETURN NULL", "NEW.code := 7; RETURN NEW"])
