@@ -297,6 +297,7 @@ MUTATIONS = [
     Mutation("store/connections.py", "        check_written(table, count, len(rows))\n", "", ADDED + "::test_a_dead_letter_that_a_trigger_swallows_is_missed"),
     Mutation("store/client_store.py", '            _check_created(new, {row["id"] for row in created}, rows)\n', "", ADDED + "::test_accounts_that_a_trigger_drops_or_alters_are_not_said_to_be_created"),
     Mutation("store/ledger_checks.py", "    if rows:\n", "    if False:\n", ADDED + "::test_a_worker_waits_while_something_strange_stands_on_a_table"),
+    Mutation("streams/streams.py", "Sender(address, in_turn=True)", "Sender(address)", LARGE + "::test_a_reply_that_is_cut_is_nobody_elses"),
     Mutation("store/queries/ledger/strange_objects.sql", " AND is_before_or_instead_of_a_row\n", "\n", ADDED + "::test_what_somebody_does_after_a_row_stops_nothing"),
     Mutation("worker/worker.py", "if self._outage.is_repeating(now):", "if False:", TROUBLES + "::test_sessions_that_end_again_and_again_are_told_with_the_last_reason"),
     Mutation("worker/worker.py", "                await self._note_wait_over()\n", "", TROUBLES + "::test_a_wait_that_is_over_is_told_no_more"),

@@ -31,7 +31,7 @@ next session finds out by its positions.
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Final
 
 import anyio
@@ -149,11 +149,9 @@ async def _wait_for(
     with Patience() as patience:
         while not await _is_over(committing):
             try:
-                is_at_work = await _ask_of(connections, connection, "is_backend_at_work")
+                is_at_work = await _is_at_work(connections, connection)
                 may_write = patience.time() < WRITE_SECONDS_MAX
-                is_slow = not may_write and await _ask_of(
-                    connections, connection, "is_backend_writing"
-                )
+                is_slow = not may_write and await _is_writing(connections, connection)
                 answered = patience.time()
             except TryAgainError:
                 is_at_work, is_slow = patience.time() - answered < SETTLE_SECONDS_MAX, False
@@ -181,24 +179,34 @@ async def _is_over(committing: "asyncio.Future[Any]") -> bool:
     return committing.done()
 
 
-async def _ask_of(connections: Connections, connection: asyncpg.Connection, name: str) -> bool:
-    """Ask on another connection what the backend of one is doing; False where it is closed.
-
-    Args:
-        connections: The worker's.
-        connection: Whose backend it is about.
-        name: Of the statement: whether it does what it was asked for (`is_backend_at_work`); or is
-            at what comes before its commit, or is run by it (`is_backend_writing`).
+async def _is_at_work(connections: Connections, connection: asyncpg.Connection) -> bool:
+    """Whether the backend of a connection is doing what it was asked for.
 
     Raises:
         TryAgainError: Postgres is out of reach.
     """
     if connection.is_closed():
         return False
+    pid = connection.get_server_pid()
+    async with _another(connections) as fresh:
+        return bool(await connections.ask(fresh, "is_backend_at_work", pid, connections.name))
+
+
+async def _is_writing(connections: Connections, connection: asyncpg.Connection) -> bool:
+    """Whether it is at what comes before its commit, or is run by it; as `_is_at_work`."""
+    if connection.is_closed():
+        return False
+    pid = connection.get_server_pid()
+    async with _another(connections) as fresh:
+        return bool(await connections.ask(fresh, "is_backend_writing", pid, connections.name))
+
+
+@contextlib.asynccontextmanager
+async def _another(connections: Connections) -> AsyncIterator[asyncpg.Connection]:
+    """A connection for one question."""
     fresh = await connections.connect()
     try:
-        pid = connection.get_server_pid()
-        return bool(await connections.ask(fresh, name, pid, connections.name))
+        yield fresh
     finally:
         fresh.terminate()
 

@@ -30,6 +30,8 @@ class Sender:
         silent_seconds_max: How long replies may be waited for while nothing comes; None for what
             the address says.
         parser: Makes what parses replies.
+        in_turn: Whether one call goes after the other. So it has to be where several ask, and some
+            with a bound: a reply that is too long cuts what all have under way.
     """
 
     def __init__(
@@ -37,12 +39,15 @@ class Sender:
         address: str | Address,
         silent_seconds_max: float | None = None,
         parser: Callable[[], Parser] = hiredis.Reader,
+        *,
+        in_turn: bool = False,
     ) -> None:
         self._address = parse_address(address) if isinstance(address, str) else address
         self._silent_seconds_max = silent_seconds_max or self._address.silent_seconds_max
         self._parser = parser
         self._connection: AnyConnection | None = None
         self._opening = asyncio.Lock()
+        self._turn = asyncio.Lock() if in_turn else contextlib.nullcontext()
 
     @property
     def is_cluster(self) -> bool:
@@ -89,6 +94,10 @@ class Sender:
         """As `send`, but that a connection was lost is a value too, where a reply should be."""
         if not commands:
             return []
+        async with self._turn:
+            return await self._send(commands, reply_bytes_max)
+
+    async def _send(self, commands: Sequence[Words], reply_bytes_max: int | None) -> list[Any]:
         replies: list[Any] = [None] * len(commands)
         missing = len(commands)
         done = asyncio.get_running_loop().create_future()

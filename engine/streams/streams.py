@@ -79,7 +79,8 @@ class Streams:
         else:
             address = parse_address(self._url)
             self._reading, self._writing = Sender(address), Sender(address)
-            self._looking, self._telling = Sender(address), Sender(address)
+            # Shards are mended while others are looked at.
+            self._looking, self._telling = Sender(address, in_turn=True), Sender(address)
             self._large = Sender(
                 address,
                 parser=lambda: BoundedReader(ENTRY_READ_BYTES_MAX, ENTRY_KEPT_BYTES_MAX),

@@ -14,6 +14,7 @@ from engine.servers import ValkeyServer
 from engine.streams.bounds import ENTRY_KEPT_BYTES_MAX
 from engine.streams.recovery import Recovery
 from engine.streams.sender import Sender, Words
+from engine.streams.streams import Streams
 from tests.desks import Desk, desk, transfer
 from tests.ledgers import until
 from tests.proxies import proxied
@@ -139,6 +140,26 @@ async def test_a_bound_of_one_reply_is_no_bound_of_others(own: tuple[Desk, Valke
     sender.close()
 
 
+async def test_a_reply_that_is_cut_is_nobody_elses(own: tuple[Desk, ValkeyServer]) -> None:
+    """One task looks at a giant entry, while another asks about another stream."""
+    producer, server = own
+    await producer.redis.xadd(producer.stream(), {"json": b"x" * (40 * 1024 * 1024)}, id="1-1")
+    await producer.redis.xadd(producer.stream(1), {"json": "[]"})
+    streams = Streams(server.url, producer.ledger.prefix)
+    await streams.open()
+
+    async def ask() -> None:
+        while not looking.done():
+            assert not await streams.recovery.end_stream(1, Position())
+
+    for _ in range(5):
+        looking = asyncio.create_task(streams.recovery.look({0: Position(0, 2, 2)}))
+        await asyncio.gather(*(ask() for _ in range(4)))
+        looks = await looking
+        assert looks[0].error is None
+    await streams.close()
+
+
 async def test_a_giant_entry_that_comes_while_its_stream_is_looked_at(
     own: tuple[Desk, ValkeyServer],
 ) -> None:
@@ -154,7 +175,7 @@ async def test_a_giant_entry_that_comes_while_its_stream_is_looked_at(
 
     senders = Late(server.url), Sender(server.url)
     recovery = Recovery(*senders, producer.ledger.prefix)
-    looks = await recovery.look({0: Position(1, 1, 1)})
+    looks = await recovery.look({0: Position(0, 1, 1)})
     assert looks[0].error is None
     assert not looks[0].has_ended
     for sender in senders:
