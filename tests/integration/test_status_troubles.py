@@ -68,7 +68,11 @@ async def test_sessions_that_end_again_and_again_are_told_with_the_last_reason(
     assert len(kept) < SESSIONS
 
 
-async def test_a_wait_that_is_over_is_told_no_more(ledger: Ledger, look) -> None:
+async def test_a_wait_that_is_over_is_told_no_more(
+    ledger: Ledger, look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, and not only once what was said has grown old."""
+    monkeypatch.setattr("engine.worker.worker.WAITS_SECONDS", 3600.0)
     async with proxied(ledger.redis_url) as (between, through):
         worker = Worker(
             WorkerStore(ledger.engine_dsn, uuid.uuid4().bytes),
